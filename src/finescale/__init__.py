@@ -1,0 +1,32 @@
+"""finescale: coarse gridded fields in, conserved fine ensembles out.
+
+    import finescale
+    model = finescale.load("model")
+    ensemble = model.downscale(dataset, members=16)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from finescale.errors import InputError
+from finescale.grid import Factor, Grid
+
+if TYPE_CHECKING:
+    from finescale.assemble import load
+    from finescale.downscaler import Downscaler
+    from finescale.train import fit
+
+__all__ = ["Downscaler", "Factor", "Grid", "InputError", "fit", "load"]
+__version__ = "0.1.0"
+
+# torch takes seconds to import; `finescale --help` and `import finescale` need none of it.
+_LAZY = {"load": "finescale.assemble", "Downscaler": "finescale.downscaler", "fit": "finescale.train"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'finescale' has no attribute {name!r}")

@@ -1,0 +1,271 @@
+"""From a configuration to a model: the only place that names concrete classes and derives dimensions.
+
+``latent: {kind: wavelet, levels: 2}`` names the class that ``finescale/latents/wavelet.py`` exports; the class's constructor
+is the schema: unknown keys and wrong types are errors that say what is allowed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import torch
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from finescale import backbones, constraints, latents, mean, samplers, transforms
+from finescale.diffusion import EDM, Denoiser, TrainingNoise
+from finescale.downscaler import Downscaler, Process
+from finescale.errors import InputError, nearest
+from finescale.grid import Factor
+
+PRESETS = Path(__file__).parent / "presets"
+EMBEDDING = 64
+SECTIONS = (
+    "data",
+    "factor",
+    "variable",
+    "transform",
+    "mean",
+    "latent",
+    "denoiser",
+    "process",
+    "constraint",
+    "precision",
+    "train",
+)
+
+
+def read_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A configuration from a mapping, a YAML file or a preset's name, with ``{"a.b": value}`` overrides.
+
+    A configuration with ``preset: NAME`` starts from that preset.
+
+    Raises:
+        InputError: if there is no such file or preset, or a section is unknown (the nearest is named).
+    """
+    config = deepcopy(dict(source)) if isinstance(source, Mapping) else _read_yaml(_find(str(source)))
+    if "preset" in config:
+        config = _merge(read_config(str(config.pop("preset"))), config)
+    for dotted, value in (overrides or {}).items():
+        *path, last = dotted.split(".")
+        node = config
+        for key in path:
+            child = node.setdefault(key, {})
+            if not isinstance(child, dict):
+                raise InputError(f"--set {dotted}: {key} is {child!r}, which has no keys")
+            node = child
+        node[last] = value
+    for section in config:
+        if section not in SECTIONS:
+            raise InputError(f"unknown configuration key {section!r}{nearest(section, SECTIONS)}")
+    return config
+
+
+def presets() -> list[str]:
+    """Names of the presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def build(config: Mapping[str, Any]) -> Downscaler:
+    """Assemble an untrained model.
+
+    Raises:
+        InputError: naming the key, the value and what is allowed.
+    """
+    factor = Factor.parse(config.get("factor", "1x8"))
+    channels = 1
+    transform = transforms.Chain(
+        *(
+            part(transforms, spec, f"transform[{i}]", channels=channels)
+            for i, spec in enumerate(_listed(config, "transform", ["standardize"]))
+        )
+    )
+    fields = 2 * channels + 1
+    latent = part(latents, config.get("latent", "pixel"), "latent", channels=channels)
+    denoiser_spec = config.get("denoiser", {})
+    denoiser = None
+    if denoiser_spec not in (None, "none"):
+        network = _backbone(
+            denoiser_spec,
+            "denoiser",
+            channels=latent.channels + (fields + channels) * latent.channels // channels,
+            out_channels=latent.channels,
+            embedding=EMBEDDING,
+        )
+        denoiser = Denoiser(network, EMBEDDING)
+    constraint_spec = config.get("constraint", "none")
+    constraint = (
+        None if _kind(constraint_spec) == "none" else part(constraints, constraint_spec, "constraint", factor=factor)
+    )
+    return Downscaler(
+        factor,
+        transform,
+        _mean(config.get("mean", "interpolation"), fields, channels),
+        latent,
+        denoiser,
+        _process(config.get("process", {})),
+        constraint,
+        dict(config),
+    )
+
+
+def load(folder: str | Path) -> Downscaler:
+    """Load a model folder (``config.yaml`` and ``weights.safetensors``); nothing in it is executed.
+
+    Raises:
+        InputError: if the folder is missing, foreign, truncated, or its weights do not fit its configuration.
+    """
+    folder = Path(folder)
+    for name in ("config.yaml", "weights.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder} is not a finescale model: it has no {name} (a model is the folder that `finescale fit` wrote)"
+            )
+    model = build(read_config(_read_yaml(folder / "config.yaml")))
+    try:
+        state = load_file(folder / "weights.safetensors")
+        model.load_state_dict(state)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{folder / 'weights.safetensors'} is truncated or not of this model ({reason}); copy or train it again"
+        ) from error
+    return model.eval()
+
+
+def part(folder: ModuleType, spec: Any, where: str, **derived: Any) -> Any:
+    """Build the class that ``folder`` exports from the file named ``spec["kind"]``, with its other keys as arguments.
+
+    ``derived`` arguments are passed where the constructor takes them, and may not be configured.
+    """
+    classes = {
+        cls.__module__.rsplit(".", 1)[-1]: cls
+        for name in folder.__all__
+        if inspect.isclass(cls := getattr(folder, name))
+    }
+    classes = {kind: cls for kind, cls in classes.items() if kind != "base"}
+    return construct(classes, spec, where, **derived)
+
+
+def construct(classes: Mapping[str, type], spec: Any, where: str, **derived: Any) -> Any:
+    """Build ``classes[kind]`` from ``{"kind": kind, **arguments}`` (or just the kind), its constructor being the schema."""
+    kind = _kind(spec)
+    if kind not in classes:
+        raise InputError(f"{where}.kind is {kind!r}{nearest(str(kind), classes)}")
+    arguments = {key: value for key, value in spec.items() if key != "kind"} if isinstance(spec, Mapping) else {}
+    return call(classes[kind], arguments, where, **derived)
+
+
+def call(cls: type, arguments: Mapping[str, Any], where: str, **derived: Any) -> Any:
+    """``cls(**arguments)`` after checking keys and types against its signature."""
+    signature = inspect.signature(cls)
+    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    derived = {key: value for key, value in derived.items() if key in signature.parameters}
+    checked = {}
+    for key, value in arguments.items():
+        free = [name for name in signature.parameters if name not in derived]
+        if key not in free:
+            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, free)}")
+        try:
+            checked[key] = _adapter(hints.get(key, Any)).validate_python(value)
+        except ValidationError as error:
+            raise InputError(
+                f"configuration key {where}.{key} is {value!r}: {error.errors()[0]['msg'].lower()}"
+            ) from error
+    try:
+        return cls(**checked, **derived)
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise InputError(f"configuration section {where}: {error}") from error
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint)
+    except PydanticSchemaGenerationError:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def _mean(spec: Any, fields: int, channels: int) -> mean.MeanModel:
+    kinds = {"none": mean.Zero, "interpolation": mean.Interpolation, "network": mean.Network}
+    if _kind(spec) != "network":
+        return construct(kinds, spec, "mean", channels=channels)
+    spec = dict(spec) if isinstance(spec, Mapping) else {"kind": spec}
+    cells = int(spec.get("fold", 4)) ** 2
+    backbone = _backbone(spec, "mean", channels=fields * cells, out_channels=channels * cells, embedding=0)
+    spec.pop("backbone", None)
+    return construct(kinds, spec, "mean", channels=channels, backbone=backbone)
+
+
+def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
+    for key in spec:
+        if key not in ("backbone", "kind", "fold"):
+            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, ('backbone',))}")
+    network: nn.Module = part(backbones, spec.get("backbone", "unet"), f"{where}.backbone", **derived)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _process(spec: Mapping[str, Any]) -> Process:
+    allowed = ("schedule", "noise", "sampler", "steps")
+    for key in spec:
+        if key not in allowed:
+            raise InputError(f"unknown configuration key process.{key}{nearest(key, allowed)}")
+    return Process(
+        schedule=construct({"edm": EDM}, spec.get("schedule", "edm"), "process.schedule"),
+        noise=call(TrainingNoise, spec.get("noise", {}), "process.noise"),
+        sampler=part(samplers, spec.get("sampler", "dpm"), "process.sampler"),
+        steps=_adapter(int).validate_python(spec.get("steps", 12)),
+    )
+
+
+def _kind(spec: Any) -> Any:
+    return spec.get("kind") if isinstance(spec, Mapping) else "none" if spec is None else spec
+
+
+def _listed(config: Mapping[str, Any], key: str, default: list[Any]) -> list[Any]:
+    value = config.get(key, default)
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _find(source: str) -> Path:
+    if Path(source).is_file():
+        return Path(source)
+    if source in presets():
+        return PRESETS / f"{source}.yaml"
+    raise InputError(
+        f"there is no configuration file {source!r}, nor a preset of that name{nearest(source, presets())}"
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no configuration: expected sections such as data, factor, latent")
+    return content
+
+
+def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes win; a section that names another kind replaces the base's section whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        same = (
+            isinstance(old, dict)
+            and isinstance(value, Mapping)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        merged[key] = _merge(old, value) if same else value  # type: ignore[arg-type]
+    return merged

@@ -1,0 +1,77 @@
+"""Training state on disk: one safetensors file, written under a temporary name and renamed, so it is whole or absent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from finescale.errors import InputError
+
+NAME = "checkpoint.safetensors"
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer | None,
+    progress: dict[str, Any],
+) -> None:
+    """Write model, moving average, optimizer and ``progress`` (plain numbers and strings)."""
+    tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
+    if optimizer is not None:
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    temporary = folder / f".{NAME}.partial"
+    save_file(
+        {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
+        temporary,
+        metadata={"progress": json.dumps(progress)},
+    )
+    temporary.replace(folder / NAME)
+
+
+def read_progress(folder: Path) -> dict[str, Any] | None:
+    """The ``progress`` of the folder's checkpoint; None where there is none.
+
+    Raises:
+        InputError: if the checkpoint is damaged.
+    """
+    if not (folder / NAME).is_file():
+        return None
+    try:
+        with safe_open(folder / NAME, "pt") as file:
+            progress: dict[str, Any] = json.loads((file.metadata() or {})["progress"])
+            return progress
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{folder / NAME} is damaged; delete it or pass --overwrite to train from the start"
+        ) from error
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer | None
+) -> None:
+    """Read back what `save_checkpoint` wrote; optimizer and average only where given."""
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+    with safe_open(folder / NAME, "pt") as file:
+        for name in file.keys():  # noqa: SIM118  (safe_open is no dict)
+            group, key = name.split(".", 1)
+            groups[group][key] = file.get_tensor(name)
+    model.load_state_dict(groups["model"])
+    if average is not None:
+        average.load_state_dict(groups["average"])
+    if optimizer is not None and groups["optimizer"]:
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in groups["optimizer"].items():
+            index, key = name.split(".", 1)
+            states.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

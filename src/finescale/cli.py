@@ -1,0 +1,316 @@
+"""The command line: one function a command, heavy imports inside.
+
+Exit codes: 0; 2 for anything the user can mend, with one line on stderr that says what, where and how (``--debug``
+shows the traceback); 1 for a fault of finescale's own; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from finescale.errors import InputError
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("finescale")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+app = App(
+    name="finescale",
+    help="Turn coarse gridded fields into ensembles of fine ones that conserve the coarse totals.\n\n"
+    "Every command takes --debug, which shows where an error arose.",
+    version=_version,
+    exit_on_error=False,
+    print_error=False,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+
+Output = Annotated[Path, Parameter(["--output", "-o"])]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@app.command
+def coarsen(
+    fine: Path,
+    /,
+    *,
+    output: Output,
+    factor: str,
+    variable: str | None = None,
+    crop: Flag = False,
+    overwrite: Flag = False,
+) -> None:
+    """Coarsen a file: area-weighted block means.
+
+    Parameters
+    ----------
+    fine
+        NetCDF, Zarr, GRIB or GeoTIFF.
+    output
+        A name that ends in .nc or .zarr.
+    factor
+        TIMExSPACE such as 1x10, or TIMExYxX such as 1x8x12.
+    variable
+        The variable, where the file has several.
+    crop
+        Drop the cells at the ends that do not fill a block.
+    overwrite
+        Replace an output that exists.
+    """
+    from finescale.data.blocks import coarsen as block_means
+    from finescale.data.open import check_output, open_store, select, write
+    from finescale.data.store import history
+    from finescale.grid import Factor
+
+    check_output(output, overwrite)
+    whole = Factor.parse(factor)
+    ds = open_store(fine)
+    out = block_means(select(ds, variable, str(fine)), whole, crop)
+    attrs = ds.attrs | out.attrs
+    write(out.assign_attrs(attrs | {"history": history(attrs, f"coarsen --factor {whole}")}), output, overwrite)
+
+
+@app.command
+def fit(
+    config: str,
+    /,
+    *,
+    output: Output,
+    set_: Annotated[list[str] | None, Parameter("--set", negative=(), allow_leading_hyphen=True)] = None,
+    overwrite: Flag = False,
+) -> None:
+    """Train a model; resumes when the output holds a checkpoint.
+
+    Parameters
+    ----------
+    config
+        A YAML file, or the name of a preset.
+    output
+        The model's folder.
+    set_
+        A setting to change, such as training.minutes=5; may be given several times.
+    overwrite
+        Start afresh where the folder holds a model or checkpoint.
+    """
+    changes = overrides(set_ or [])
+    from finescale.train import fit as train
+
+    train(config, output, changes, overwrite=overwrite)
+
+
+@app.command
+def downscale(
+    model: Path,
+    coarse: Path,
+    /,
+    *,
+    output: Output,
+    members: int = 16,
+    seed: int = 0,
+    steps: int | None = None,
+    variable: str | None = None,
+    window: str | None = None,
+    resume: Flag = False,
+    overwrite: Flag = False,
+) -> None:
+    """Downscale a coarse file to an ensemble of fine fields.
+
+    Parameters
+    ----------
+    model
+        A folder written by fit.
+    coarse
+        NetCDF, Zarr, GRIB or GeoTIFF.
+    output
+        A name that ends in .nc or .zarr.
+    members
+        How many.
+    seed
+        The same seed gives the same members.
+    steps
+        Sampler steps; more are finer and slower.
+    variable
+        The variable, where the file has several.
+    window
+        Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
+    resume
+        Continue an interrupted run to Zarr.
+    overwrite
+        Replace an output that exists.
+    """
+    from finescale.data.open import check_output, open_field
+
+    check_output(output, overwrite)
+    open_field(coarse, variable, chunks=None)  # before torch: a wrong file is told at once
+    from finescale.assemble import load
+    from finescale.grid import Factor
+    from finescale.predict import predict
+
+    size = tuple(Factor.parse(window)) if window else None
+    settings: dict[str, Any] = {"members": members, "seed": seed, "steps": steps, "variable": variable, "window": size}
+    predict(load(model), coarse, output, **settings, resume=resume, overwrite=overwrite)
+    print(output)
+
+
+@app.command
+def verify(
+    ensemble: Path,
+    truth: Path,
+    /,
+    *,
+    output: Output,
+    coarse: Path | None = None,
+    baselines: str = "nearest,bicubic,rainfarm",
+    variable: str | None = None,
+    overwrite: Flag = False,
+) -> None:
+    """Score an ensemble against the truth: scores.json and report.html.
+
+    Parameters
+    ----------
+    ensemble
+        The fine ensemble, from finescale or any other system.
+    truth
+        The fine truth.
+    output
+        A folder.
+    coarse
+        The coarse input; its absence means block means of the truth.
+    baselines
+        Names separated by commas: nearest, bicubic, rainfarm; "none" for none.
+    variable
+        The variable, where a file has several.
+    overwrite
+        Replace a report that exists.
+    """
+    from tqdm import tqdm
+
+    from finescale.verify.report import verify as score
+
+    names = [name.strip() for name in baselines.split(",") if name.strip() not in ("", "none")]
+    with tqdm(total=100, desc="verify", unit="%", leave=False) as bar:
+        score(
+            ensemble,
+            truth,
+            output,
+            coarse=coarse,
+            baselines=names,
+            variable=variable,
+            overwrite=overwrite,
+            progress=lambda share: bar.update(round(100 * share) - bar.n),
+        )
+    print(output / "report.html")
+
+
+@app.command
+def info(path: Path, /) -> None:
+    """Describe a file or a model.
+
+    Parameters
+    ----------
+    path
+        A gridded file or a model's folder.
+    """
+    from finescale.describe import describe
+
+    print(describe(path))
+
+
+@app.command
+def demo(*, output: Output = Path("finescale-demo")) -> None:
+    """Synthetic rain, a trained model, an ensemble and its report, in a few minutes.
+
+    Parameters
+    ----------
+    output
+        A folder.
+    """
+    from finescale.demo import run
+
+    run(output)
+
+
+def overrides(pairs: Sequence[str]) -> dict[str, object]:
+    """``["a.b=1", "c=[x, y]"]`` as ``{"a.b": 1, "c": ["x", "y"]}``; values are YAML.
+
+    Raises:
+        InputError: for a pair without ``=`` or a value that is not YAML.
+    """
+    import yaml
+
+    values: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {pair} is not understood: write it as key=value, such as training.minutes=5")
+        try:
+            values[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {pair}: {text!r} is not a YAML value") from None
+    return values
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; the console script."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        with warnings.catch_warnings():
+            if not debug:
+                _quiet()
+            app(words)
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        return _say(
+            "interrupted; nothing was written under the output's name (--resume continues a downscale to Zarr)",
+            130,
+            debug,
+        )
+    except (InputError, CycloptsError) as error:
+        hint = "; finescale --help lists what there is" if isinstance(error, CycloptsError) else ""
+        return _say(f"{error}{hint}", 2, debug)
+    except FileNotFoundError as error:
+        return _say(f"{error.filename or error} does not exist", 2, debug)
+    except PermissionError as error:
+        return _say(f"{error.filename or error} may not be read or written: check its permissions", 2, debug)
+    except Exception as error:
+        return _say(
+            f"fault of finescale's own: {type(error).__name__}: {error}" + ("" if debug else "; --debug shows where"),
+            1,
+            debug,
+        )
+
+
+def _say(text: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print("finescale:", " ".join(text.split()), file=sys.stderr)
+    return code
+
+
+def _quiet() -> None:
+    """Show finescale's own warnings, each as one line; those of the libraries beneath are for --debug."""
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("default", module=r"finescale(\.|$)")
+    warnings.filterwarnings("default", category=UserWarning, message=".*no units; they are taken")
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print("finescale: warning:", " ".join(str(message).split()), file=sys.stderr)
+
+    warnings.showwarning = show

@@ -1,0 +1,87 @@
+"""Area-weighted block means and their adjoint.
+
+With cell areas a and a mask of valid cells m, w = a·m, and block B(c) of the ft·fy·fx fine cells of coarse cell c:
+
+    (A x)_c = Σ_{i in B(c)} w_i x_i / Σ_{i in B(c)} w_i          block mean,       A: fine -> coarse
+    (U c)_i = c_{B(i)}                                            replication,      U: coarse -> fine
+
+A U = 1 (wherever a block has a valid cell), and U is the adjoint of A in the weighted products
+⟨x, y⟩_fine = Σ w x y, ⟨c, d⟩_coarse = Σ (Σ_B w) c d.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from finescale.errors import InputError
+from finescale.grid import Factor, check_divisible
+
+
+class Coarsen(nn.Module):
+    """The operators A (call) and U (`replicate`) of one factor.
+
+    Args:
+        factor: the whole factor (ft, fy, fx).
+        area: cell areas, broadcastable to (..., T, H, W) (e.g. (H, W)); None for equal areas.
+        mask: valid fine cells, broadcastable to (..., T, H, W); None for all.
+    """
+
+    area: Tensor | None
+    mask: Tensor | None
+
+    def __init__(self, factor: Factor, area: Tensor | None = None, mask: Tensor | None = None) -> None:
+        super().__init__()
+        self.factor = factor
+        self.register_buffer("area", area, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Block means of (..., T, H, W) as (..., t, h, w), in the number type of x.
+
+        Cells outside the mask do not count; a block without a valid cell gives NaN.
+        """
+        if self.area is None and self.mask is None:
+            return self.blocks(x).mean(dim=(-5, -3, -1))
+        weight = self.weight(x)
+        if self.mask is not None:
+            x = torch.where(self.mask.expand_as(x), x, torch.zeros_like(x))
+        total = self.blocks(weight).sum(dim=(-5, -3, -1))
+        # Normalising within the block first keeps areas that span many orders of magnitude exact.
+        share = weight / self.replicate(torch.where(total > 0, total, torch.full_like(total, torch.nan)))
+        return self.blocks(x * share).sum(dim=(-5, -3, -1))
+
+    def replicate(self, c: Tensor) -> Tensor:
+        """U: repeat each coarse cell of (..., t, h, w) over its block, giving (..., T, H, W)."""
+        for axis, n in zip((-3, -2, -1), self.factor, strict=True):
+            c = c.repeat_interleave(n, dim=axis) if n > 1 else c
+        return c
+
+    def weight(self, x: Tensor) -> Tensor:
+        """w = area · mask, expanded to the (T, H, W) of x."""
+        weight = torch.ones(x.shape[-3:], dtype=x.dtype, device=x.device)
+        if self.area is not None:
+            weight = weight * self.area.to(x.dtype)
+        if self.mask is not None:
+            weight = weight * self.mask.to(x.dtype)
+        return weight
+
+    def blocks(self, x: Tensor) -> Tensor:
+        """View (..., T, H, W) as (..., t, ft, h, fy, w, fx).
+
+        Raises:
+            InputError: if the shape is not divisible by the factor.
+        """
+        shape = (int(x.shape[-3]), int(x.shape[-2]), int(x.shape[-1]))
+        check_divisible(shape, self.factor)
+        split = [side for n, f in zip(shape, self.factor, strict=True) for side in (n // f, f)]
+        return x.reshape(*x.shape[:-3], *split)
+
+
+def require_blocks(x: Tensor, coarse: Tensor, factor: Factor) -> None:
+    """Raise InputError unless x (..., T, H, W) is ``factor`` times coarse (..., t, h, w)."""
+    wanted = tuple(n * f for n, f in zip(coarse.shape[-3:], factor, strict=True))
+    if tuple(x.shape[-3:]) != wanted:
+        raise InputError(
+            f"a coarse field of {tuple(coarse.shape[-3:])} and factor {factor} make {wanted} fine cells, not {tuple(x.shape[-3:])}"
+        )

@@ -1,0 +1,194 @@
+"""Random crops of fine fields, with their coarse block means, as training batches.
+
+A crop counts when enough of it is known and, for rain, enough of it is wet. Which crops a step sees depends only on the
+seed and the step, so an interrupted training goes on with the batches it would have had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finescale.axes import read_grid
+from finescale.coarsen import Coarsen
+from finescale.errors import InputError
+from finescale.grid import Factor
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What makes a crop worth training on.
+
+    Attributes:
+        min_valid: least share of known cells.
+        min_wet: least share of cells above `wet`; 0 to take every crop.
+        wet: amount above which a cell counts as wet, in the variable's units.
+    """
+
+    min_valid: float = 0.95
+    min_wet: float = 0.0
+    wet: float = 0.1
+
+    def accept(self, crop: Array) -> bool:
+        """Whether a crop (T, H, W) counts."""
+        return bool(np.isfinite(crop).mean() >= self.min_valid and (crop > self.wet).mean() >= self.min_wet)
+
+
+class Patches:
+    """Crops of one or several fine fields held in memory.
+
+    Args:
+        fields: fine fields (time, y, x), in the model's units.
+        factor: the whole factor; crops must be divisible by it.
+        crop: (T, H, W) fine cells of a crop.
+        criteria: which crops count.
+        stride: cells between candidate positions in space; None for a quarter of the crop.
+        augment: flip and, where the crop and the factor are square, transpose at random.
+
+    Raises:
+        InputError: if a field is smaller than the crop, or no crop fulfils the criteria.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[xr.DataArray],
+        factor: Factor,
+        crop: tuple[int, int, int],
+        criteria: Criteria | None = None,
+        stride: int | None = None,
+        augment: bool = True,
+    ) -> None:
+        if any(n % f for n, f in zip(crop, factor, strict=True)):
+            raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {factor}")
+        self.factor, self.crop, self.criteria, self.augment = factor, crop, criteria or Criteria(), augment
+        self.stride = stride or max(1, crop[1] // 4)
+        self.arrays: list[Array] = []
+        self.areas: list[Array] = []
+        candidates = []
+        for index, field in enumerate(fields):
+            if any(n < c for n, c in zip(field.shape, crop, strict=True)):
+                raise InputError(
+                    f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}"
+                )
+            array = np.asarray(field.astype(np.float32).data)
+            self.arrays.append(array)
+            self.areas.append(read_grid(field).cell_area.astype(np.float32))
+            candidates += [(index, *position) for position in self._candidates(array)]
+        if not candidates:
+            raise InputError(
+                f"no crop of {crop} cells has {self.criteria.min_valid:.0%} known and {self.criteria.min_wet:.0%} above {self.criteria.wet} "
+                "in the training data; lower data.min_wet or data.crop"
+            )
+        self.positions = np.array(candidates)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def draw(self, count: int, *key: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A random batch that depends on ``key`` alone: fine (B, 1, T, H, W), coarse (B, 1, t, h, w), areas (B, H, W)."""
+        rng = np.random.default_rng(key)
+        picks = self.positions[rng.integers(len(self.positions), size=count)]
+        return self._batch([self._jittered(pick, rng) for pick in picks], rng if self.augment else None)
+
+    def spread(self, count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """The same ``count`` crops every time, as far apart as the candidates allow, without augmentation."""
+        order = np.random.default_rng(seed).permutation(len(self.positions))
+        chosen: list[NDArray[np.int64]] = []
+        for pick in self.positions[order]:
+            if all(not self._overlap(pick, other) for other in chosen):
+                chosen.append(pick)
+            if len(chosen) == count:
+                break
+        return self._batch(chosen, None)
+
+    def _overlap(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
+        return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
+
+    def _candidates(self, array: Array) -> list[tuple[int, int, int]]:
+        frames, height, width = self.crop
+        found = []
+        for t in range(0, array.shape[0] - frames + 1):
+            slab = array[t : t + frames]
+            valid = self._share(np.isfinite(slab))
+            wet = self._share(slab > self.criteria.wet)
+            rows, columns = np.nonzero((valid >= self.criteria.min_valid) & (wet >= self.criteria.min_wet))
+            found += [(t, int(y) * self.stride, int(x) * self.stride) for y, x in zip(rows, columns, strict=True)]
+        return found
+
+    def _share(self, flags: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Share of true cells in every crop of the candidate grid, by a summed-area table."""
+        _, height, width = self.crop
+        table = np.zeros((flags.shape[1] + 1, flags.shape[2] + 1))
+        np.cumsum(np.cumsum(flags.mean(0), 0), 1, out=table[1:, 1:])
+        top, left = table[: -height or None : self.stride], slice(None, -width or None, self.stride)
+        bottom, right = table[height :: self.stride], slice(width, None, self.stride)
+        return (bottom[:, right] - top[:, right] - bottom[:, left] + top[:, left]) / (height * width)
+
+    def _jittered(self, pick: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        moved = pick.copy()
+        moved[2:] += rng.integers(-(self.stride // 2), self.stride // 2 + 1, size=2)
+        moved[2:] = np.clip(moved[2:], 0, np.array(self.arrays[pick[0]].shape[1:]) - self.crop[1:])
+        return moved if self.criteria.accept(self._cut(moved)[0]) else pick
+
+    def _cut(self, pick: NDArray[np.int64]) -> tuple[Array, Array]:
+        index, t, y, x = (int(n) for n in pick)
+        frames, height, width = self.crop
+        rows, columns = slice(y, y + height), slice(x, x + width)
+        return self.arrays[index][t : t + frames, rows, columns], self.areas[index][rows, columns]
+
+    def _batch(
+        self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        crops, areas = zip(*(self._turned(*self._cut(pick), rng) for pick in picks), strict=True)
+        fine = torch.from_numpy(np.stack(crops)[:, None])
+        area = torch.from_numpy(np.stack(areas))
+        known = ~fine.isnan()
+        coarse = Coarsen(self.factor, area[:, None, None], known)(fine)
+        return fine, coarse, area
+
+    def _turned(self, crop: Array, area: Array, rng: np.random.Generator | None) -> tuple[Array, Array]:
+        if rng is not None:
+            turns = rng.integers(2, size=3)
+            for axis in (-2, -1):
+                if turns[axis]:
+                    crop, area = np.flip(crop, axis), np.flip(area, axis)
+            if turns[0] and self.crop[1] == self.crop[2] and self.factor.y == self.factor.x:
+                crop, area = np.swapaxes(crop, -1, -2), np.swapaxes(area, -1, -2)
+        return np.ascontiguousarray(crop), np.ascontiguousarray(area)
+
+
+def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
+    """The cells with coordinates lo <= value < hi for ``{dimension: [lo, hi]}``; None leaves a side open.
+
+    Raises:
+        InputError: for a dimension the field lacks, or a range that leaves nothing.
+    """
+    for name, (low, high) in (ranges or {}).items():
+        if name not in field.coords:
+            raise InputError(
+                f"the data have no coordinate {name!r} to select by; they have {', '.join(map(str, field.coords))}"
+            )
+        coordinate = field[name]
+        keep = xr.ones_like(coordinate, dtype=bool)
+        kind = coordinate.dtype.type if np.issubdtype(coordinate.dtype, np.datetime64) else None
+        if low is not None:
+            keep &= coordinate >= (kind(low, "ns") if kind else low)
+        if high is not None:
+            keep &= coordinate < (kind(high, "ns") if kind else high)
+        if not bool(keep.any()):
+            raise InputError(
+                f"no cell has {name} from {low} to {high}; it goes from {coordinate.values.min()} to {coordinate.values.max()}"
+            )
+        # Coordinates are monotonic, so what is kept is one slice.
+        inside = np.flatnonzero(keep.values)
+        field = field.isel({coordinate.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})
+    return field

@@ -1,0 +1,202 @@
+"""Ensemble stores written region by region: Zarr, which can be resumed, and NetCDF.
+
+A store grows under a temporary name next to its own and is renamed once it is whole. Beside the data, a Zarr store
+keeps a journal: a line of JSON that identifies the run, then a line for each finished task. A task is journalled after
+its region is written, so that an interruption costs at most the tasks under way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finescale.data.open import check_output, partial_path, prepared, publish, remove
+from finescale.errors import InputError
+
+JOURNAL = "finescale-run.jsonl"
+Region = tuple[slice, slice, slice, slice]
+
+
+class Store(Protocol):
+    """A store under construction; ``done`` maps finished tasks to what was noted of them."""
+
+    temporary: Path
+    done: dict[int, list[float]]
+
+    def write(self, task: int, region: Region, values: NDArray[np.float32], note: list[float]) -> None:
+        """Write one task's region and note it as finished."""
+
+    def finish(self, attrs: Mapping[str, Any]) -> None:
+        """Add global attributes and give the store its name."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def open_output(
+    path: str | Path,
+    template: xr.Dataset,
+    chunks: tuple[int, int, int, int],
+    identity: Mapping[str, Any],
+    resume: bool,
+    overwrite: bool,
+) -> Store:
+    """Begin, or resume, a store for the one variable of ``template`` (its values are never read).
+
+    Args:
+        path: ends in .nc or .zarr.
+        template: coordinates, attributes and one lazy variable (realization, time, y, x).
+        chunks: cells of a chunk on disk.
+        identity: what must be the same for a run to be resumed.
+        resume: continue an interrupted run; without one, begin.
+        overwrite: replace an output, or the part an interrupted run left.
+
+    Raises:
+        InputError: if the output exists, cannot be resumed, or is the part of another run.
+    """
+    path = check_output(path, overwrite)
+    if path.suffix == ".nc":
+        if resume:
+            raise InputError(f"{path} is NetCDF, which cannot be resumed: write to .zarr for --resume")
+        return NetcdfStore(path, template, chunks)
+    return ZarrStore(path, template, chunks, identity, resume, overwrite)
+
+
+class ZarrStore:
+    """A Zarr store and its journal; see the module."""
+
+    def __init__(
+        self,
+        path: Path,
+        template: xr.Dataset,
+        chunks: tuple[int, int, int, int],
+        identity: Mapping[str, Any],
+        resume: bool,
+        overwrite: bool,
+    ) -> None:
+        import zarr
+
+        self.path, self.temporary = path, partial_path(path)
+        self.done: dict[int, list[float]] = {}
+        (name,) = template.data_vars
+        if self.temporary.exists() and not resume and not overwrite:
+            raise InputError(
+                f"an interrupted run left {self.temporary}: give --resume to continue it or --overwrite to begin afresh"
+            )
+        if not (resume and self._read_journal(identity)):
+            remove(self.temporary)
+            encoding = {name: {"chunks": chunks, "dtype": "float32", "_FillValue": float("nan")}}
+            prepared(template).to_zarr(self.temporary, mode="w", compute=False, consolidated=False, encoding=encoding)
+            (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
+        self.group = zarr.open_group(str(self.temporary), mode="r+")
+        array = self.group[str(name)]
+        assert isinstance(array, zarr.Array)
+        self.array = array
+
+    def _read_journal(self, identity: Mapping[str, Any]) -> bool:
+        journal = self.temporary / JOURNAL
+        if not journal.is_file():
+            return False
+        first, *lines = journal.read_text().splitlines() or [""]
+        try:
+            before = json.loads(first)
+        except ValueError:
+            return False
+        wanted = json.loads(json.dumps(dict(identity)))
+        differs = [key for key in wanted if before.get(key) != wanted[key]]
+        if differs:
+            said = ", ".join(f"{key} {before.get(key)} is now {wanted[key]}" for key in differs)
+            raise InputError(
+                f"{self.temporary} is of another run ({said}): give the same settings, or --overwrite without --resume"
+            )
+        for line in lines:
+            try:
+                task, *note = json.loads(line)
+            except ValueError:
+                continue  # the interruption cut this line short: its task is done again
+            self.done[int(task)] = note
+        # A line cut short must not merge with the next one.
+        journal.write_text("\n".join([first, *(json.dumps([task, *note]) for task, note in self.done.items())]) + "\n")
+        return True
+
+    def write(self, task: int, region: Region, values: NDArray[np.float32], note: list[float]) -> None:
+        self.array[region] = values
+        with (self.temporary / JOURNAL).open("a") as journal:
+            journal.write(json.dumps([task, *note]) + "\n")
+        self.done[task] = note
+
+    def finish(self, attrs: Mapping[str, Any]) -> None:
+        self.group.attrs.update(dict(attrs))
+        (self.temporary / JOURNAL).unlink()
+        publish(self.temporary, self.path)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+class NetcdfStore:
+    """A NetCDF file, filled slice by slice."""
+
+    def __init__(self, path: Path, template: xr.Dataset, chunks: tuple[int, int, int, int]) -> None:
+        import netCDF4
+
+        self.path, self.temporary = path, partial_path(path)
+        self.done: dict[int, list[float]] = {}
+        remove(self.temporary)
+        (name,) = template.data_vars
+        da = template[name]
+        prepared(template.drop_vars([name])).to_netcdf(self.temporary, engine="netcdf4")
+        self.file = netCDF4.Dataset(self.temporary, "a")
+        # xarray names the coordinates of a file without variables globally; they belong to the variable.
+        if "coordinates" in self.file.ncattrs():
+            self.file.delncattr("coordinates")
+        for dim, n in da.sizes.items():
+            if dim not in self.file.dimensions:
+                self.file.createDimension(str(dim), n)
+        dims = [str(dim) for dim in da.dims]
+        self.variable = self.file.createVariable(
+            str(name),
+            "f4",
+            dims,
+            zlib=True,
+            complevel=1,
+            shuffle=True,
+            chunksizes=chunks,
+            fill_value=np.float32(np.nan),
+        )
+        mapping = da.attrs.get("grid_mapping")
+        bounds = {str(c.attrs.get("bounds")) for c in template.coords.values()}
+        aside = [str(c) for c in template.coords if c not in da.dims and c != mapping and c not in bounds]
+        self.variable.setncatts(da.attrs | ({"coordinates": " ".join(aside)} if aside else {}))
+
+    def write(self, task: int, region: Region, values: NDArray[np.float32], note: list[float]) -> None:
+        self.variable[region] = values
+        self.done[task] = note
+
+    def finish(self, attrs: Mapping[str, Any]) -> None:
+        self.file.setncatts(dict(attrs))
+        self.file.close()
+        publish(self.temporary, self.path)
+
+    def close(self) -> None:
+        if self.file.isopen():
+            self.file.close()
+
+
+def history(attrs: Mapping[Any, Any], what: str) -> str:
+    """The CF history attribute with a line for this step put first."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        release = version("finescale")
+    except PackageNotFoundError:
+        release = ""
+    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: finescale {release} {what}".replace("  ", " ")
+    return "\n".join([line, *([str(attrs["history"])] if attrs.get("history") else [])])

@@ -1,0 +1,69 @@
+"""The denoiser: a backbone under EDM preconditioning (Karras et al. 2022, table 1, sigma_data = 1).
+
+    D(z; sigma) = c_skip z + c_out F(c_in z; c_noise),
+    c_skip = 1/(1 + sigma²)    c_out = sigma/sqrt(1 + sigma²)    c_in = 1/sqrt(1 + sigma²)    c_noise = ln(sigma)/4
+
+so that the input and the target of the network F have unit variance at every noise level. The loss
+λ(sigma) |D − z|² with λ = (1 + sigma²)/sigma² is the plain squared error of F.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Denoiser(nn.Module):
+    """Predicts the clean latent from latent + sigma·noise.
+
+    Args:
+        backbone: F(z, embedding, cond); see `finescale.backbones`.
+        embedding: number of sinusoidal features of c_noise that the backbone takes.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, backbone: nn.Module, embedding: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        # c_noise spans about [-1.6, 1.1] for sigma in [0.002, 80].
+        self.register_buffer("frequencies", 2 ** torch.linspace(-1, 5, embedding // 2), persistent=False)
+
+    def c_skip(self, sigma: Tensor) -> Tensor:
+        return 1 / (1 + sigma.square())
+
+    def c_out(self, sigma: Tensor) -> Tensor:
+        return sigma / (1 + sigma.square()).sqrt()
+
+    def c_in(self, sigma: Tensor) -> Tensor:
+        return 1 / (1 + sigma.square()).sqrt()
+
+    def embed(self, sigma: Tensor) -> Tensor:
+        """(B,) noise levels -> (B, embedding) features of c_noise, of unit mean square."""
+        angle = sigma.log()[:, None] / 4 * self.frequencies * math.pi
+        return torch.cat([angle.cos(), angle.sin()], dim=1) * 2**0.5
+
+    def network(self, z: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+        """F(c_in z; c_noise) in float32."""
+        wide = sigma.reshape(-1, 1, 1, 1, 1)
+        return self.backbone(self.c_in(wide) * z, self.embed(sigma), cond).float()
+
+    def forward(self, z: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+        """Clean estimate.
+
+        Args:
+            z: (B, K, T', H', W') noisy latent.
+            sigma: (B,) noise levels.
+            cond: (B, Kc, T', H', W') conditioning fields at latent resolution.
+        """
+        wide = sigma.reshape(-1, 1, 1, 1, 1)
+        return self.c_skip(wide) * z + self.c_out(wide) * self.network(z, sigma, cond)
+
+    def loss(self, clean: Tensor, sigma: Tensor, noise: Tensor, cond: Tensor) -> Tensor:
+        """Mean over everything of λ(sigma) (D(clean + sigma·noise) − clean)²; noise is white and of unit variance."""
+        wide = sigma.reshape(-1, 1, 1, 1, 1)
+        z = clean + wide * noise
+        target = (clean - self.c_skip(wide) * z) / self.c_out(wide)
+        return (self.network(z, sigma, cond) - target).square().mean()

@@ -1,0 +1,49 @@
+"""White noise as a function of position.
+
+The latent plane is cut into blocks of BLOCK × BLOCK cells at absolute positions. The normal numbers of the block at
+latent (t, i, j) come from a counter-based generator (Philox 4×64, Salmon et al. 2011) with
+
+    key = (seed, member),      counter = (0, t + 2³² · draw, i, j)
+
+so they depend on nothing else: not on the window they are asked for, the batch, the order, or the number of workers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK = 32
+
+
+def noise_field(
+    channels: int,
+    shape: tuple[int, int, int],
+    *,
+    seed: int,
+    member: int,
+    origin: tuple[int, int, int] = (0, 0, 0),
+    draw: int = 0,
+) -> Tensor:
+    """White noise (channels, T', H', W') of latent cells from absolute index ``origin`` on.
+
+    Args:
+        channels: K; noise for another number of channels is another field.
+        shape: (T', H', W').
+        seed: the run's seed, >= 0.
+        member: the member's index, >= 0.
+        origin: absolute latent index (t, y, x) of the first cell, each >= 0.
+        draw: number of the draw for samplers that need fresh noise at every step.
+    """
+    (t0, y0, x0), (frames, height, width) = origin, shape
+    rows, columns = range(y0 // BLOCK, -(-(y0 + height) // BLOCK)), range(x0 // BLOCK, -(-(x0 + width) // BLOCK))
+    canvas = np.empty((channels, frames, len(rows) * BLOCK, len(columns) * BLOCK), dtype=np.float32)
+    for t in range(frames):
+        for i, row in enumerate(rows):
+            for j, column in enumerate(columns):
+                bits = np.random.Philox(key=[seed, member], counter=[0, t0 + t + (draw << 32), row, column])
+                block = np.random.Generator(bits).standard_normal((channels, BLOCK, BLOCK), dtype=np.float32)
+                canvas[:, t, i * BLOCK : (i + 1) * BLOCK, j * BLOCK : (j + 1) * BLOCK] = block
+    y, x = y0 - rows.start * BLOCK, x0 - columns.start * BLOCK
+    return torch.from_numpy(canvas[:, :, y : y + height, x : x + width].copy())

@@ -1,0 +1,17 @@
+"""The error for anything the user can mend: the command line prints it as one line and exits with code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Wrong input, described for the person who gave it: what is wrong, where, and how to mend it, in one line."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest of ``allowed``, or ``"; allowed: a, b"`` where none is close."""
+    choices = sorted(allowed)
+    close = difflib.get_close_matches(name, choices, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(choices) or 'none'}"

@@ -1,0 +1,168 @@
+"""Grids and the whole factors between them.
+
+A fine grid of shape (T, H, W) and a coarse grid of shape (t, h, w) belong together when a `Factor` (ft, fy, fx) of whole
+numbers joins them: T = ft·t, H = fy·h, W = fx·w, and every ft-th, fy-th, fx-th fine cell edge is a coarse one. Time is an
+axis like the others. This module knows numpy only: no files, no tensors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finescale.errors import InputError
+
+Edges = NDArray[np.float64]
+
+
+@dataclass(frozen=True, init=False)
+class Factor:
+    """A whole refinement factor in time, y and x.
+
+    ``Factor(time=3, space=10)`` refines every coarse interval into 3 and every cell into 10 x 10;
+    ``Factor(time=1, y=8, x=12)`` differs by axis. Written ``3x10`` (time x space) or ``1x8x12`` (time x y x x).
+
+    Raises:
+        InputError: if a factor is not a whole number >= 1.
+    """
+
+    time: int
+    y: int
+    x: int
+
+    def __init__(self, time: int = 1, space: int | None = None, *, y: int | None = None, x: int | None = None) -> None:
+        if space is not None and (y is not None or x is not None):
+            raise InputError("a Factor takes either space or y and x, not both")
+        values = {"time": time, "y": y if space is None else space, "x": x if space is None else space}
+        for axis, value in values.items():
+            value = 1 if value is None else value
+            if isinstance(value, bool) or int(value) != value or value < 1:
+                raise InputError(f"factor in {axis} is {value!r}, but must be a whole number of at least 1")
+            object.__setattr__(self, axis, int(value))
+
+    @classmethod
+    def parse(cls, text: str | Factor) -> Factor:
+        """Read ``"3x10"`` or ``"1x8x12"``."""
+        if isinstance(text, Factor):
+            return text
+        match = re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)(?:\s*x\s*(\d+))?\s*", str(text))
+        if match is None:
+            raise InputError(
+                f"factor {text!r} is not understood: write TIMExSPACE, such as 1x8, or TIMExYxX, such as 1x8x12"
+            )
+        time, y, x = match.groups()
+        return cls(time=int(time), y=int(y), x=int(x or y))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.time, self.y, self.x))
+
+    def __str__(self) -> str:
+        return f"{self.time}x{self.y}" if self.y == self.x else f"{self.time}x{self.y}x{self.x}"
+
+    @property
+    def cells(self) -> int:
+        """Fine cells in one coarse cell."""
+        return self.time * self.y * self.x
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Cell edges along time, y and x; a frozen value.
+
+    Attributes:
+        time: T + 1 edges in seconds of any epoch, strictly increasing.
+        y: H + 1 edges, in degrees of latitude or metres, strictly increasing or decreasing.
+        x: W + 1 edges, in degrees of longitude or metres, strictly increasing or decreasing.
+        crs: ``"latlon"`` for geographic coordinates (cell areas shrink with cos φ), otherwise any name; areas are then Δx·Δy.
+    """
+
+    time: Edges
+    y: Edges
+    x: Edges
+    crs: str = ""
+
+    def __post_init__(self) -> None:
+        for axis in ("time", "y", "x"):
+            edges = np.array(getattr(self, axis), dtype=np.float64)
+            steps = np.diff(edges)
+            if edges.ndim != 1 or edges.size < 2 or not (np.all(steps > 0) or np.all(steps < 0)):
+                raise InputError(f"the cell edges along {axis} must be at least two strictly monotonic numbers")
+            edges.setflags(write=False)
+            object.__setattr__(self, axis, edges)
+
+    @classmethod
+    def regular(
+        cls, shape: tuple[int, int, int], steps: tuple[float, float, float] = (1.0, 1.0, 1.0), crs: str = ""
+    ) -> Grid:
+        """A grid of (T, H, W) equal cells that starts at the origin."""
+        time, y, x = (np.arange(n + 1) * step for n, step in zip(shape, steps, strict=True))
+        return cls(time, y, x, crs)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, H, W)."""
+        return self.time.size - 1, self.y.size - 1, self.x.size - 1
+
+    @property
+    def geographic(self) -> bool:
+        return self.crs == "latlon"
+
+    @cached_property
+    def cell_area(self) -> NDArray[np.float64]:
+        """Cell areas (H, W) up to a constant: Δx·Δ(sin φ) on latitude and longitude, Δx·Δy otherwise."""
+        y = np.sin(np.deg2rad(np.clip(self.y, -90.0, 90.0))) if self.geographic else self.y
+        area = np.abs(np.diff(y))[:, None] * np.abs(np.diff(self.x))[None, :]
+        return area / area.mean()
+
+    def coarsen(self, factor: Factor) -> Grid:
+        """The grid of blocks of ``factor`` cells.
+
+        Raises:
+            InputError: if the shape is not divisible; the message names the crop that would be.
+        """
+        check_divisible(self.shape, factor)
+        return Grid(self.time[:: factor.time], self.y[:: factor.y], self.x[:: factor.x], self.crs)
+
+    def refine(self, factor: Factor) -> Grid:
+        """The grid whose blocks of ``factor`` cells are this grid's cells (edges evenly spaced within each cell)."""
+        return Grid(*(_split(getattr(self, axis), getattr(factor, axis)) for axis in ("time", "y", "x")), self.crs)
+
+    def window(self, t: slice, y: slice, x: slice) -> Grid:
+        """The cells selected by three slices of step 1."""
+        sides = []
+        for edges, cut in ((self.time, t), (self.y, y), (self.x, x)):
+            start, stop, _ = cut.indices(edges.size - 1)
+            sides.append(edges[start : stop + 1])
+        return Grid(*sides, self.crs)
+
+    def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
+        """Whether both have the same spatial edges, to ``tolerance`` of a cell."""
+        return all(
+            a.size == b.size and np.allclose(a, b, rtol=0, atol=tolerance * np.abs(np.diff(a)).min())
+            for a, b in ((self.y, other.y), (self.x, other.x))
+        )
+
+
+def check_divisible(shape: tuple[int, int, int], factor: Factor) -> None:
+    """Raise InputError, naming the crop that would do, unless ``shape`` (T, H, W) is divisible by ``factor``."""
+    if all(n % f == 0 for n, f in zip(shape, factor, strict=True)):
+        return
+    crop = tuple(n - n % f for n, f in zip(shape, factor, strict=True))
+    size = " x ".join(map(str, shape))
+    if 0 in crop:
+        raise InputError(f"a grid of {size} cells (time x y x x) is smaller than one block of factor {factor}")
+    raise InputError(
+        f"a grid of {size} cells (time x y x x) is not divisible by the factor {factor}; "
+        f"a crop to {' x '.join(map(str, crop))} would be"
+    )
+
+
+def _split(edges: Edges, parts: int) -> Edges:
+    fractions = np.arange(parts) / parts
+    inner = edges[:-1, None] + np.diff(edges)[:, None] * fractions
+    return np.append(inner.ravel(), edges[-1])

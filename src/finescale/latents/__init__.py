@@ -1,0 +1,7 @@
+"""Latent spaces; a configuration names them by file."""
+
+from finescale.latents.base import LatentSpace, LinearLatentSpace
+from finescale.latents.pixel import Pixel
+from finescale.latents.wavelet import Wavelet
+
+__all__ = ["LatentSpace", "LinearLatentSpace", "Pixel", "Wavelet"]

@@ -1,0 +1,138 @@
+"""Orthonormal wavelet sub-bands as latent space (Conditional wavelet diffusion, arXiv 2507.01354).
+
+One level filters along y and x with an orthonormal pair (lo, hi) and keeps every second value, periodic at the
+borders ("periodization"):
+
+    a[k] = Σ_j lo[j] x[2k + L/2 − j],      d[k] = Σ_j hi[j] x[2k + L/2 − j]       (L = filter length)
+
+The next level acts on the low-low band. J levels give LL_J and three detail bands a level, (horizontal, vertical,
+diagonal); finer detail bands are folded by space-to-depth, so that all K = C·4^J channels lie on the grid of
+LL_J. The transform is orthonormal: white noise stays white, and the adjoint is the inverse. For Haar, LL_J is
+2^J times the mean over blocks of 2^J × 2^J cells.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pywt
+import torch
+from torch import Tensor
+
+from finescale.errors import InputError
+from finescale.latents.base import LinearLatentSpace, depth_to_space, space_to_depth
+
+Y, X = -2, -1
+
+
+class Wavelet(LinearLatentSpace):
+    """Whitened wavelet coefficients.
+
+    Args:
+        levels: J, 1 to 3 halvings in space.
+        family: an orthogonal family of PyWavelets (haar, db2, db4, sym4, coif1, ...). Biorthogonal ones colour white noise.
+        channels: C, channels of the field.
+    """
+
+    def __init__(self, levels: Literal[1, 2, 3] = 2, family: str = "haar", channels: int = 1) -> None:
+        super().__init__(channels * 4**levels, (1, 2**levels, 2**levels))
+        try:
+            wavelet = pywt.Wavelet(family)
+        except ValueError as error:
+            raise InputError(
+                f"unknown wavelet family {family!r}: PyWavelets has haar, db2, db4, sym4, coif1, ..."
+            ) from error
+        if not wavelet.orthogonal:
+            raise InputError(
+                f"wavelet family {family!r} is not orthogonal and would colour white noise: take haar, dbN, symN or coifN"
+            )
+        self.levels = levels
+        self.field_channels = channels
+        self.filters = (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
+        self.haar = wavelet.dec_len == 2
+
+    def analysis(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C·4^J, T, H/2^J, W/2^J), LL first, then detail from coarse to fine."""
+        details: list[Tensor] = []
+        for level in range(1, self.levels + 1):
+            low, high = self._split(x, Y)
+            (x, vertical), (horizontal, diagonal) = self._split(low, X), self._split(high, X)
+            rest = 2 ** (self.levels - level)
+            details.append(space_to_depth(torch.cat([horizontal, vertical, diagonal], 1), (1, rest, rest)))
+        return torch.cat([x, *reversed(details)], 1)
+
+    def synthesis(self, c: Tensor) -> Tensor:
+        """The inverse of `analysis`, which is also its adjoint."""
+        channels = self.field_channels
+        x, used = c[:, :channels], channels
+        for level in range(self.levels, 0, -1):
+            rest = 2 ** (self.levels - level)
+            count = 3 * channels * rest * rest
+            bands = depth_to_space(c[:, used : used + count], (1, rest, rest))
+            used += count
+            horizontal, vertical, diagonal = bands.chunk(3, dim=1)
+            x = self._merge(self._merge(x, vertical, X), self._merge(horizontal, diagonal, X), Y)
+        return x
+
+    def synthesis_squared(self, variance: Tensor) -> Tensor:
+        """diag(S⁻¹ Σ S⁻ᵀ) band by band: Σ_bands G_y∘² V G_xᵀ∘², G the band's one-dimensional synthesis matrices."""
+        channels, height, width = (
+            self.field_channels,
+            variance.shape[-2] << self.levels,
+            variance.shape[-1] << self.levels,
+        )
+        total, used = self._band_variance(variance[:, :channels], height, width, self.levels, "low", "low"), channels
+        for level in range(self.levels, 0, -1):
+            rest = 2 ** (self.levels - level)
+            count = 3 * channels * rest * rest
+            bands = depth_to_space(variance[:, used : used + count], (1, rest, rest)).chunk(3, dim=1)
+            used += count
+            for band, (along_y, along_x) in zip(
+                bands, (("high", "low"), ("low", "high"), ("high", "high")), strict=True
+            ):
+                total = total + self._band_variance(band, height, width, level, along_y, along_x)
+        return total
+
+    def _band_variance(self, v: Tensor, height: int, width: int, level: int, along_y: str, along_x: str) -> Tensor:
+        rows, columns = self._matrix(height, level, along_y).to(v), self._matrix(width, level, along_x).to(v)
+        return rows.square() @ v @ columns.square().T
+
+    def _matrix(self, n: int, level: int, band: str) -> Tensor:
+        """(n, n/2^level): column k is the synthesis of the k-th coefficient of a one-dimensional band."""
+        x = torch.eye(n >> level, dtype=torch.float64)
+        zero = torch.zeros_like(x)
+        x = self._merge(x, zero, X) if band == "low" else self._merge(zero, x, X)
+        for _ in range(level - 1):
+            x = self._merge(x, torch.zeros_like(x), X)
+        return x.T
+
+    def _split(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        if self.haar:
+            even, odd = _every_second(x, axis)
+            return (even + odd) * 0.5**0.5, (even - odd) * 0.5**0.5
+        half = len(self.filters[0]) // 2
+        shifted = [_every_second(x.roll(j - half, axis), axis)[0] for j in range(2 * half)]
+        low, high = (sum(f * s for f, s in zip(taps, shifted, strict=True)) for taps in self.filters)
+        assert isinstance(low, Tensor) and isinstance(high, Tensor)
+        return low, high
+
+    def _merge(self, low: Tensor, high: Tensor, axis: int) -> Tensor:
+        if self.haar:
+            return _interleave((low + high) * 0.5**0.5, (low - high) * 0.5**0.5, axis)
+        half = len(self.filters[0]) // 2
+        out: Tensor | float = 0.0
+        for j, (lo, hi) in enumerate(zip(*self.filters, strict=True)):
+            band = lo * low + hi * high
+            out = out + _interleave(band, torch.zeros_like(band), axis).roll(half - j, axis)
+        assert isinstance(out, Tensor)
+        return out
+
+
+def _every_second(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    return (x[..., ::2, :], x[..., 1::2, :]) if axis == Y else (x[..., ::2], x[..., 1::2])
+
+
+def _interleave(even: Tensor, odd: Tensor, axis: int) -> Tensor:
+    if axis == Y:
+        return torch.stack([even, odd], dim=-2).flatten(-3, -2)
+    return torch.stack([even, odd], dim=-1).flatten(-2, -1)

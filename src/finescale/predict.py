@@ -1,0 +1,125 @@
+"""Stream a coarse store in and an ensemble store out, window by window; memory is bounded by the window.
+
+What a window does is in `finescale.job`; how stores are written and resumed in `finescale.data.store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from finescale.data.open import open_store, partial_path, select, writing
+from finescale.data.store import open_output
+from finescale.errors import InputError
+from finescale.job import Job, Model, Settings
+from finescale.windows import Triple
+
+
+def predict(
+    model: Model,
+    coarse: str | Path | xr.Dataset | xr.DataArray,
+    out: str | Path,
+    *,
+    members: int = 16,
+    seed: int = 0,
+    steps: int | None = None,
+    window: Triple | None = None,
+    halo: Triple | None = None,
+    batch: int | None = None,
+    variable: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> None:
+    """Downscale a coarse store to an ensemble store (realization, time, y, x).
+
+    Args:
+        model: a downscaler.
+        coarse: a path, or a dataset.
+        out: ends in .nc or .zarr; appears under its name once it is whole.
+        members: how many.
+        seed: members of one seed are the same in every run.
+        steps: sampler steps.
+        window: coarse cells of a window's core; smaller needs less memory.
+        halo: coarse cells read around the core.
+        batch: members sampled at once.
+        variable: the variable, where the input has several.
+        resume: continue an interrupted run to Zarr.
+        overwrite: replace an output that exists.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        InputError: for input, settings or an output that cannot be used.
+    """
+    job = Job(model, *_input(model, coarse, variable), Settings(members, seed, steps, window, halo, batch))
+    path = Path(out)
+    keep = path.suffix == ".zarr"
+    template = job.template()
+    store = None
+    try:
+        with writing(path, partial_path(path), keep):
+            store = open_output(path, template, job.chunks, job.identity, resume, overwrite)
+        for task, region, values, note in _shown(job.results(store.done), job.tasks, len(store.done), progress):
+            with writing(path, store.temporary, keep):
+                store.write(task, region, values, note)
+        with writing(path, store.temporary, keep):
+            store.finish(job.attrs(store.done.values()))
+    finally:
+        if store is not None:
+            store.close()
+            if not keep:
+                store.temporary.unlink(missing_ok=True)
+
+
+def downscale_dataset(
+    model: Model,
+    coarse: xr.Dataset | xr.DataArray,
+    members: int = 16,
+    seed: int = 0,
+    *,
+    variable: str | None = None,
+    **settings: Any,
+) -> xr.Dataset:
+    """The ensemble of a dataset, in memory; ``settings`` are steps, window, halo and batch as in `predict`.
+
+    Raises:
+        InputError: for input or settings that cannot be used.
+    """
+    job = Job(model, *_input(model, coarse, variable), Settings(members, seed, **settings))
+    values = np.full(job.shape, np.nan, dtype=np.float32)
+    notes = []
+    for _, region, part, note in job.results({}):
+        values[region] = part
+        notes.append(note)
+    out = job.template(values)
+    return out.assign_attrs(job.attrs(notes))
+
+
+def _input(
+    model: Model, coarse: str | Path | xr.Dataset | xr.DataArray, variable: str | None
+) -> tuple[xr.DataArray, Mapping[Any, Any]]:
+    """The field as (time, y, x), lazy, and the attributes of its store."""
+    source = "the dataset"
+    if isinstance(coarse, xr.DataArray):
+        coarse = coarse.to_dataset(name=coarse.name if coarse.name is not None else "field")
+    elif not isinstance(coarse, xr.Dataset):
+        source, coarse = str(coarse), open_store(coarse, chunks=None)
+    name = model.variable.get("name")
+    da = select(coarse, variable or (name if name in coarse.data_vars else None), source)
+    if "realization" in da.dims:
+        if da.sizes["realization"] > 1:
+            raise InputError(f"variable {da.name} holds {da.sizes['realization']} members: select one to downscale")
+        da = da.isel(realization=0, drop=True)
+    return da, coarse.attrs
+
+
+def _shown(results: Iterator[Any], total: int, done: int, progress: bool) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    yield from tqdm(
+        results, total=total, initial=done, desc="downscale", unit="window", disable=not progress, leave=False
+    )

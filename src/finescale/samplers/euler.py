@@ -1,0 +1,18 @@
+"""First-order solver."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from finescale.samplers.base import Denoise, Sampler
+
+
+class Euler(Sampler):
+    """z' = D + (sigma'/sigma)(z − D): one evaluation a step, error O(h). The same map as deterministic DDIM."""
+
+    def integrate(self, denoise: Denoise, z: Tensor, sigmas: Tensor) -> Tensor:
+        dtype = z.dtype
+        for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+            clean = denoise(z, sigma.to(dtype))
+            z = clean + (after / sigma).to(dtype) * (z - clean)
+        return z

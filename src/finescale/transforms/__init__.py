@@ -1,0 +1,7 @@
+"""Transforms between physical units and the networks' space; a configuration names them by file."""
+
+from finescale.transforms.base import Chain, Transform
+from finescale.transforms.log1p import Log1p
+from finescale.transforms.standardize import Standardize
+
+__all__ = ["Chain", "Log1p", "Standardize", "Transform"]

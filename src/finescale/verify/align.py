@@ -1,0 +1,301 @@
+"""Ensemble, truth and coarse field brought to the same cells, times and units.
+
+The ensemble sets the grid. Another field is flipped where its y or x runs the other way and cut where it covers more;
+cells that are not the same cells are an error that says how they differ. Times are those that ensemble and truth share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finescale import axes
+from finescale.data import open as stores
+from finescale.errors import InputError
+from finescale.grid import Factor, Grid, check_divisible
+from finescale.verify.scores import block_mean
+
+Array = NDArray[np.float64]
+Field = xr.Dataset | xr.DataArray
+
+_RAIN = ("rain", "precip")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Aligned data.
+
+    Attributes:
+        systems: name -> members (M, T, H, W); the first is "ensemble".
+        truth: (T, H, W).
+        coarse: (t, h, w), or None.
+        factor: from coarse to fine, or None where nothing tells it.
+        notes: sentences on what was assumed or left out, for the report.
+    """
+
+    systems: dict[str, xr.DataArray]
+    truth: xr.DataArray
+    coarse: xr.DataArray | None = None
+    factor: Factor | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def time(self) -> Hashable:
+        return self.truth.dims[0]
+
+    @property
+    def grid(self) -> Grid:
+        return axes.read_grid(self.truth)
+
+    def coarse_values(self, cut: slice) -> Array | None:
+        """The coarse field (t, h, w) for fine times, given or the truth's block means; None without a factor."""
+        if self.factor is None:
+            return None
+        if self.coarse is None:
+            return block_mean(self.truth[cut].values, self.factor, self.grid.cell_area)
+        return self.coarse[cut.start // self.factor.time : cut.stop // self.factor.time].values
+
+
+def align(
+    ensemble: Field,
+    truth: Field,
+    coarse: Field | None = None,
+    *,
+    against: Mapping[str, Field] | None = None,
+    factor: Factor | str | None = None,
+    variable: str | None = None,
+) -> Case:
+    """Bring all fields to the ensemble's cells and to the times it shares with the truth; rain rates to mm/h.
+
+    Raises:
+        InputError: if the grids differ (the message says how), no times overlap, or units do not measure the same
+            quantity.
+    """
+    notes: list[str] = []
+    factor = factor or _attribute(ensemble)
+    ens, reference = (
+        _members(_field(ensemble, variable, "the ensemble")),
+        _single(_field(truth, variable, "the truth"), "the truth"),
+    )
+    if is_rain(ens) or is_rain(reference):
+        ens = in_mm_per_hour(ens)
+    reference = on_cells(_units(reference, ens, notes), ens, "the truth")
+    ens, reference = common_times(ens, reference, "the truth", notes)
+    others: dict[str, xr.DataArray] = {}
+    for name, other in (against or {}).items():
+        da = on_cells(_units(_members(_field(other, variable, name)), ens, notes), ens, name)
+        kept, da = common_times(ens, da, name, notes)
+        if kept.shape[1] != ens.shape[1]:
+            raise InputError(f"{name} lacks {ens.shape[1] - kept.shape[1]} of the {ens.shape[1]} times that are scored")
+        others[name] = da
+    systems = {"ensemble": ens, **others}
+    low = (
+        None
+        if coarse is None
+        else _units(_single(_field(coarse, variable, "the coarse field"), "the coarse field"), ens, notes)
+    )
+    if low is not None:
+        factor = Factor.parse(factor) if factor else _factor_from_sizes(ens, low)
+        low = on_coarse(low, ens, factor)
+    if factor is None:
+        notes.append(
+            "No coarse field was given and the ensemble's file names no factor: there are no baselines and no "
+            "conservation residual."
+        )
+        return Case(systems, reference, None, None, notes)
+    factor = Factor.parse(factor)
+    check_divisible((reference.shape[0], reference.shape[1], reference.shape[2]), factor)
+    if low is None:
+        notes.append(f"No coarse field was given: the truth's block means by the factor {factor} stand in for it.")
+    return Case(systems, reference, low, factor, notes)
+
+
+def on_cells(da: xr.DataArray, like: xr.DataArray, what: str) -> xr.DataArray:
+    """``da`` on the cells of ``like``: flipped and cut as needed.
+
+    Raises:
+        InputError: if the cells are not the same.
+    """
+    mine, wanted = axes.read_grid(da), axes.read_grid(like)
+    if mine.crs and wanted.crs and mine.crs != wanted.crs:
+        raise InputError(f"{what} is on a {mine.crs} grid, but the ensemble on a {wanted.crs} grid: regrid one of them")
+    for axis, dim, target in zip(("y", "x"), da.dims[-2:], like.dims[-2:], strict=True):
+        ours, theirs = getattr(mine, axis), getattr(wanted, axis)
+        if (ours[1] > ours[0]) != (theirs[1] > theirs[0]):
+            da, ours = da.isel({dim: slice(None, None, -1)}), ours[::-1]
+        start = int(np.abs(ours - theirs[0]).argmin())
+        part = ours[start : start + theirs.size]
+        if part.size != theirs.size or not np.allclose(part, theirs, rtol=0, atol=1e-2 * np.abs(np.diff(theirs)).min()):
+            raise InputError(
+                f"{what} and the ensemble are not on the same cells: along {axis} {what} has {_describe(ours)}, "
+                f"the ensemble {_describe(theirs)}; regrid or crop one to the other first"
+            )
+        da = da.isel({dim: slice(start, start + theirs.size - 1)})
+        da = da.drop_vars([name for name in da.coords if dim in da[name].dims])
+        if dim != target:
+            da = da.rename({dim: target})
+        da = da.assign_coords({name: c for name, c in like.coords.items() if c.dims == (target,)})
+    return da
+
+
+def common_times(
+    ens: xr.DataArray, other: xr.DataArray, what: str, notes: list[str]
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Both cut to the times they share; by position where one has no times and their number is the same.
+
+    Raises:
+        InputError: if no time is shared.
+    """
+    dim, theirs = ens.dims[1], other.dims[-3]
+    if dim not in ens.coords or theirs not in other.coords:
+        if ens.sizes[dim] != other.sizes[theirs]:
+            raise InputError(
+                f"{what} has {other.sizes[theirs]} times and the ensemble {ens.sizes[dim]}, and not both say when: "
+                "add time coordinates"
+            )
+        notes.append(f"Times of {what} were matched by position, because one file has no time coordinate.")
+        return ens, _rename(other, theirs, dim)
+    mine, place = _keys(ens[dim]), {key: i for i, key in enumerate(_keys(other[theirs]))}
+    keep = [i for i, key in enumerate(mine) if key in place]
+    if not keep:
+        raise InputError(
+            f"the ensemble ({mine[0]} to {mine[-1]}) and {what} ({next(iter(place))} to {next(reversed(place))}) have "
+            "no time in common"
+        )
+    if len(keep) < len(mine):
+        notes.append(f"{len(keep)} of the ensemble's {len(mine)} times are scored: {what} has no others.")
+    chosen = other.isel({theirs: [place[mine[i]] for i in keep]})
+    return ens.isel({dim: keep}), _rename(chosen, theirs, dim)
+
+
+def on_coarse(coarse: xr.DataArray, ens: xr.DataArray, factor: Factor) -> xr.DataArray:
+    """The coarse field on the blocks of the ensemble's cells, for the ensemble's times.
+
+    Raises:
+        InputError: if the coarse cells are not those blocks, or times do not match.
+    """
+    like = xr.DataArray(np.zeros((1, 1, 1)), dims=ens.dims[1:])
+    check_divisible((ens.shape[1], ens.shape[2], ens.shape[3]), factor)
+    blocks = axes.coarsened_coords(ens[0].isel({ens.dims[1]: slice(0, 1)}), Factor(1, y=factor.y, x=factor.x))
+    shape = (1, ens.shape[2] // factor.y, ens.shape[3] // factor.x)
+    keep = {name: v for name, v in blocks.items() if v.dims and set(v.dims) <= set(like.dims[1:])}
+    like = xr.DataArray(np.zeros(shape), keep, like.dims)
+    scalars = {name: v for name, v in ens.coords.items() if v.ndim == 0}
+    coarse = on_cells(coarse, like.assign_coords(scalars), "the coarse field")
+    dim, own = ens.dims[1], coarse.dims[0]
+    frames = ens.shape[1] // factor.time
+    if factor.time == 1 and dim in ens.coords and own in coarse.coords:
+        place = {key: i for i, key in enumerate(_keys(coarse[own]))}
+        missing = [key for key in _keys(ens[dim]) if key not in place]
+        if missing:
+            raise InputError(f"the coarse field lacks {len(missing)} of the ensemble's times, such as {missing[0]}")
+        return coarse.isel({own: [place[key] for key in _keys(ens[dim])]})
+    if coarse.sizes[own] != frames:
+        raise InputError(
+            f"with the factor {factor}, {ens.shape[1]} scored times need {frames} coarse ones, but the coarse "
+            f"field has {coarse.sizes[own]}"
+        )
+    return coarse
+
+
+def is_rain(da: xr.DataArray) -> bool:
+    """Whether names or units say rain (or any precipitation)."""
+    words = " ".join(
+        str(v).lower() for v in (da.name, da.attrs.get("standard_name", ""), da.attrs.get("long_name", ""))
+    )
+    units = str(da.attrs.get("units", ""))
+    return (
+        any(word in words for word in _RAIN)
+        or ("mm" in units and _rate(units))
+        or units in ("kg m-2 s-1", "kg m**-2 s**-1")
+    )
+
+
+def in_mm_per_hour(da: xr.DataArray) -> xr.DataArray:
+    """Rain rates in mm/h; rain in units that are no rate unchanged."""
+    return stores.convert_units(da, "mm/h") if _rate(str(da.attrs.get("units", ""))) else da
+
+
+def cell_size(grid: Grid) -> tuple[float, float]:
+    """Mean (dy, dx) in metres on latitude and longitude (at the mean latitude), else in units of the coordinates."""
+    dy, dx = (float(np.abs(np.diff(e)).mean()) for e in (grid.y, grid.x))
+    if not grid.geographic:
+        return dy, dx
+    metres = np.pi / 180 * 6_371_000.0
+    return dy * metres, dx * metres * float(np.cos(np.deg2rad((grid.y[0] + grid.y[-1]) / 2)))
+
+
+def _field(data: Field, variable: str | None, what: str) -> xr.DataArray:
+    return stores.select(data, variable, what) if isinstance(data, xr.Dataset) else axes.canonical(data)
+
+
+def _members(da: xr.DataArray) -> xr.DataArray:
+    return da if "realization" in da.dims else da.expand_dims("realization")
+
+
+def _single(da: xr.DataArray, what: str) -> xr.DataArray:
+    if "realization" not in da.dims:
+        return da
+    if da.sizes["realization"] > 1:
+        raise InputError(
+            f"{what} has {da.sizes['realization']} members, but must be one field: are ensemble and truth swapped?"
+        )
+    return da.isel(realization=0, drop=True)
+
+
+def _units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.DataArray:
+    has, wanted = da.attrs.get("units"), like.attrs.get("units")
+    if not wanted or has == wanted:
+        return da
+    if not has:
+        notes.append(f"Variable {da.name} has no units; they are taken to be {wanted}.")
+        return da.assign_attrs(units=wanted)
+    return stores.convert_units(da, str(wanted))
+
+
+def _rate(units: str) -> bool:
+    try:
+        stores.conversion(units, "mm/h")
+    except InputError:
+        return False
+    return True
+
+
+def _attribute(data: Field) -> Any:
+    return data.attrs.get("finescale_factor")
+
+
+def _factor_from_sizes(ens: xr.DataArray, coarse: xr.DataArray) -> Factor:
+    fine, low = ens.shape[1:], coarse.shape
+    ratios = [n // c if c and n % c == 0 else 0 for n, c in zip(fine, low, strict=True)]
+    if not all(ratios[1:]):
+        raise InputError(
+            f"the ensemble's {fine[1]} x {fine[2]} cells are no whole multiple of the coarse field's "
+            f"{low[1]} x {low[2]}: crop the coarse field, or name the factor"
+        )
+    # The truth may cover some of the times only: the sizes then say nothing, and time is taken as not refined.
+    return Factor(max(ratios[0], 1), y=ratios[1], x=ratios[2])
+
+
+def _rename(da: xr.DataArray, old: Hashable, new: Hashable) -> xr.DataArray:
+    return da if old == new else da.rename({old: new})
+
+
+def _keys(time: xr.DataArray) -> list[str]:
+    """Times as text to the millisecond, whatever kind of date they are."""
+    values = time.values
+    if values.dtype.kind == "M":
+        return [str(v) for v in np.datetime_as_string(values, unit="ms")]
+    if values.dtype.kind == "O":
+        return [v.isoformat(timespec="milliseconds") if hasattr(v, "isoformat") else str(v) for v in values]
+    return [f"{v:.6g}" if isinstance(v, float) else str(v) for v in values.tolist()]
+
+
+def _describe(edges: Array) -> str:
+    low, high = sorted((edges[0], edges[-1]))
+    return f"{edges.size - 1} cells of {abs(edges[-1] - edges[0]) / (edges.size - 1):.6g} from {low:.6g} to {high:.6g}"

@@ -1,0 +1,121 @@
+"""All tile arithmetic in (time, y, x).
+
+A domain of n cells along one axis is cut into cores [b_k, b_{k+1}) that partition it. Window k reads its core and a
+margin of blend + halo cells on either side, and owns the weight
+
+    w_k(p) = r_k(p) - r_{k+1}(p),      r_k(p) = clip((p + ½ - b_k + blend) / (2·blend), 0, 1)
+
+with r_0 = 1 and r_K = 0 at the borders of the domain. The sum over k telescopes to 1 at every cell p: a partition of
+unity. w_k is 1 in the core's interior, a linear ramp across ±blend around a border, and exactly 0 in the halo. The
+weight in three dimensions is the outer product. Read ranges start at multiples of a given number of cells, so that a
+network that halves its grid a few times sees the same alignment in every window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finescale.errors import InputError
+
+AXES = ("time", "y", "x")
+Triple = tuple[int, int, int]
+Slices = tuple[slice, slice, slice]
+Weights = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One tile: what it reads, what it owns, and how much of the result at each cell it read is its own.
+
+    Attributes:
+        core: slices of the domain that this window owns; cores partition the domain.
+        read: slices of the domain that it reads: the core, the blend margin and the halo.
+        weights: one vector per axis over ``read``; their outer product is the blend weight.
+    """
+
+    core: Slices
+    read: Slices
+    weights: Weights
+
+    @property
+    def inner(self) -> Slices:
+        """The core relative to ``read``: ``array[read][inner]`` is ``array[core]``."""
+        t, y, x = (slice(c.start - r.start, c.stop - r.start) for c, r in zip(self.core, self.read, strict=True))
+        return t, y, x
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """The blend weight over ``read``, (t, y, x)."""
+        t, y, x = self.weights
+        return t[:, None, None] * y[:, None] * x
+
+    def scaled(self, factor: Triple) -> tuple[Slices, Slices, Slices]:
+        """(core, read, inner) on a grid refined by ``factor`` (t, y, x)."""
+        return _scaled(self.core, factor), _scaled(self.read, factor), _scaled(self.inner, factor)
+
+
+def cut(
+    shape: Triple, size: Triple, halo: Triple = (0, 0, 0), blend: Triple = (0, 0, 0), multiple: Triple = (1, 1, 1)
+) -> list[Window]:
+    """Cut a domain of ``shape`` (t, y, x) cells into windows, the last axis fastest.
+
+    Args:
+        shape: cells of the domain.
+        size: cells of a core, rounded up to ``multiple``; larger than the domain gives one window along that axis.
+        halo: context cells beyond the blend margin, read but of weight 0.
+        blend: half width of the ramp around an interior border.
+        multiple: cores and reads start at multiples of this, counted from the domain's first cell.
+
+    Raises:
+        InputError: for numbers below what makes sense, or a blend margin wider than a core.
+    """
+    for name, values, least in (
+        ("shape", shape, 1),
+        ("window", size, 1),
+        ("halo", halo, 0),
+        ("blend", blend, 0),
+        ("multiple", multiple, 1),
+    ):
+        if len(values) != 3 or any(int(v) != v or v < least for v in values):
+            raise InputError(f"{name} {tuple(values)} must be three whole numbers (time, y, x) of at least {least}")
+    axes = [_cut_axis(*arguments) for arguments in zip(AXES, shape, size, halo, blend, multiple, strict=True)]
+    return [Window((t[0], y[0], x[0]), (t[1], y[1], x[1]), (t[2], y[2], x[2])) for t, y, x in product(*axes)]
+
+
+def pad_to(n: int, multiple: int) -> int:
+    """The smallest multiple of ``multiple`` that is at least ``n``."""
+    return -(-n // multiple) * multiple
+
+
+def _cut_axis(
+    axis: str, n: int, size: int, halo: int, blend: int, multiple: int
+) -> list[tuple[slice, slice, NDArray[np.float64]]]:
+    size = pad_to(size, multiple)
+    borders = [*range(0, n, size), n]
+    if blend > size and len(borders) > 2:
+        raise InputError(
+            f"a blend of {blend} cells along {axis} is wider than a window's core of {size}: take larger windows"
+        )
+    centres = np.arange(n, dtype=np.float64) + 0.5
+    ramps = [np.ones(n), *(_ramp(centres, border, blend) for border in borders[1:-1]), np.zeros(n)]
+    margin = blend + halo
+    windows = []
+    for k, (start, stop) in enumerate(pairwise(borders)):
+        read = slice(max(0, (start - margin) // multiple * multiple), min(n, pad_to(stop + margin, multiple)))
+        windows.append((slice(start, stop), read, ramps[k][read] - ramps[k + 1][read]))
+    return windows
+
+
+def _ramp(centres: NDArray[np.float64], border: int, blend: int) -> NDArray[np.float64]:
+    if blend == 0:
+        return (centres > border).astype(np.float64)
+    return np.clip((centres - border + blend) / (2 * blend), 0.0, 1.0)
+
+
+def _scaled(slices: Slices, factor: Triple) -> Slices:
+    t, y, x = (slice(s.start * f, s.stop * f) for s, f in zip(slices, factor, strict=True))
+    return t, y, x

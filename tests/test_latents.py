@@ -1,0 +1,103 @@
+"""Contract of every latent space, and what is special about wavelets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import pywt
+import torch
+
+from finescale import latents
+from finescale.errors import InputError
+from finescale.latents import LatentSpace, LinearLatentSpace, Pixel, Wavelet
+
+FAMILIES = ("haar", "db2", "db4", "sym4", "coif1")
+CASES: list[LatentSpace] = [Pixel(), *(Wavelet(j, family) for j in (1, 2, 3) for family in ("haar", "db2", "sym4"))]  # type: ignore[arg-type]
+IDS = [f"{type(c).__name__}-{getattr(c, 'levels', '')}-{i}" for i, c in enumerate(CASES)]
+
+
+def field(batch: int = 2, frames: int = 2, height: int = 24, width: int = 40) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(batch, 1, frames, height, width, generator=generator, dtype=torch.float64)
+    return x.cumsum(-1) / 3 + 2
+
+
+def test_every_exported_latent_is_in_the_contract_test() -> None:
+    exported = {getattr(latents, name) for name in latents.__all__} - {LatentSpace, LinearLatentSpace}
+    assert exported == {type(case) for case in CASES}
+
+
+@pytest.mark.parametrize("latent", CASES, ids=IDS)
+class TestContract:
+    def test_round_trip_and_shapes(self, latent: LatentSpace) -> None:
+        latent = latent.double()
+        x = field()
+        latent.fit([x])
+        z = latent.encode(x)
+        assert z.shape == (2, latent.channels, *(n // s for n, s in zip(x.shape[-3:], latent.stride, strict=True)))
+        assert latent.exact
+        torch.testing.assert_close(latent.decode(z), x, rtol=0, atol=1e-10)
+
+    def test_whitening(self, latent: LatentSpace) -> None:
+        latent = latent.double()
+        batches = [field(), field(3).flip(-2)]
+        latent.fit(batches)
+        z = torch.cat([latent.encode(x) for x in batches]).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(z.mean(1), torch.zeros(latent.channels, dtype=torch.float64), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            z.std(1, correction=0), torch.ones(latent.channels, dtype=torch.float64), rtol=1e-4, atol=0
+        )
+
+    def test_variance_in_closed_form_is_the_decoder_squared(self, latent: LatentSpace) -> None:
+        latent = latent.double()
+        assert isinstance(latent, LinearLatentSpace)
+        latent.fit([field()])
+        shape = (1, latent.channels, 1, 16 // latent.stride[1], 24 // latent.stride[2])
+        variance = torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        unit = torch.eye(variance.numel(), dtype=torch.float64).reshape(-1, *shape[1:])
+        columns = (latent.decode(unit) - latent.decode(torch.zeros_like(unit))).flatten(1)
+        expected = columns.square().T @ variance.flatten()
+        torch.testing.assert_close(latent.decode_variance(variance).flatten(), expected, rtol=1e-9, atol=1e-12)
+        low_rank = (unit * variance.sqrt()).unsqueeze(0)[:, :, :]
+        torch.testing.assert_close(latent.decode_variance(factor=low_rank).flatten(), expected, rtol=1e-9, atol=1e-12)
+
+    def test_fold_keeps_every_number(self, latent: LatentSpace) -> None:
+        x = field()
+        folded = latent.fold(x)
+        assert folded.shape[-3:] == latent.encode(x).shape[-3:]
+        assert torch.equal(folded.flatten().sort().values, x.flatten().sort().values)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_wavelets_agree_with_pywavelets(family: str, levels: int) -> None:
+    x = field(height=64, width=128)
+    ours = Wavelet(levels, family).analysis(x)[0, :, 0].numpy()  # type: ignore[arg-type]
+    low, coarsest, *_ = pywt.wavedec2(x[0, 0, 0].numpy(), family, mode="periodization", level=levels)
+    np.testing.assert_allclose(ours[0], low, atol=1e-10)
+    np.testing.assert_allclose(ours[1:4], np.stack(coarsest), atol=1e-10)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_wavelets_are_orthonormal(family: str) -> None:
+    """The analysis matrix times its transpose is the identity, so white noise stays white."""
+    latent = Wavelet(2, family)
+    unit = torch.eye(16 * 16, dtype=torch.float64).reshape(-1, 1, 1, 16, 16)
+    matrix = latent.analysis(unit).flatten(1)
+    torch.testing.assert_close(matrix @ matrix.T, torch.eye(256, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_haar_low_band_is_the_scaled_block_mean(levels: int) -> None:
+    x, block = field(), 2**levels
+    mean = torch.nn.functional.avg_pool3d(x, (1, block, block))
+    torch.testing.assert_close(Wavelet(levels).analysis(x)[:, :1], block * mean)  # type: ignore[arg-type]
+
+
+def test_biorthogonal_families_and_odd_windows_are_refused() -> None:
+    with pytest.raises(InputError, match="not orthogonal"):
+        Wavelet(1, "bior2.2")
+    with pytest.raises(InputError, match="unknown wavelet"):
+        Wavelet(1, "harr")
+    with pytest.raises(InputError, match="stride"):
+        Wavelet(2).fold(torch.zeros(1, 1, 1, 6, 8))

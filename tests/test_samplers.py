@@ -1,0 +1,118 @@
+"""Samplers on Gaussian data, where denoiser, trajectory and posterior are known in closed form, and against diffusers.
+
+For data N(m, S) the exact denoiser is D(z; sigma) = m + S (S + sigma²)⁻¹ (z − m), and the probability-flow trajectory that
+starts at z(sigma_max) ends, eigendirection by eigendirection, at m + sqrt(s / (s + sigma_max²)) (z(sigma_max) − m).
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from finescale import samplers
+from finescale.diffusion import EDM
+from finescale.samplers import DPM2M, Denoise, Euler, Heun, Sampler
+
+KINDS: list[type[Sampler]] = [Euler, Heun, DPM2M]
+MEAN = torch.linspace(-1.5, 2.0, 12, dtype=torch.float64)
+VARIANCE = torch.logspace(-1.5, 0.5, 12, dtype=torch.float64)
+
+
+def denoise(z: Tensor, sigma: Tensor) -> Tensor:
+    return MEAN + VARIANCE / (VARIANCE + sigma**2) * (z - MEAN)
+
+
+def exact(noise: Tensor, sigma: float) -> Tensor:
+    return MEAN + (VARIANCE / (VARIANCE + sigma**2)).sqrt() * (noise * sigma - MEAN)
+
+
+def white(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+
+
+def test_every_exported_sampler_is_in_the_contract_test() -> None:
+    assert {getattr(samplers, n) for n in samplers.__all__ if n not in ("Denoise", "Sampler")} == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestContract:
+    def test_error_falls_at_the_solvers_order(self, kind: type[Sampler]) -> None:
+        noise, errors = white(50, 12), []
+        for steps in (64, 128, 256):
+            sigmas = EDM(40.0, 1e-3).sigmas(steps)
+            errors.append((kind()(denoise, noise, sigmas) - exact(noise, 40.0)).abs().mean())
+        for coarse, fine in zip(errors, errors[1:], strict=False):
+            # Halving the step divides the error by 2^order; the last step to 0 adds a little at each.
+            assert coarse / fine > 0.85 * 2 ** kind().order
+
+    def test_mean_and_variance_of_the_data(self, kind: type[Sampler]) -> None:
+        """Starting from sigma_max·noise without the mean leaves a bias of MEAN·sqrt(s/(s + sigma_max²)), which is known too."""
+        mean, covariance = moments(kind(), denoise, 12)
+        kept = 1 - (VARIANCE / (VARIANCE + 5000.0**2)).sqrt()
+        tolerance = 0.04 if kind().order == 1 else 1e-3
+        torch.testing.assert_close(mean, MEAN * kept, rtol=0, atol=tolerance)
+        torch.testing.assert_close(covariance, VARIANCE.diag(), rtol=tolerance, atol=tolerance)
+
+    def test_nfe_is_what_it_says(self, kind: type[Sampler]) -> None:
+        calls = []
+
+        def counting(z: Tensor, sigma: Tensor) -> Tensor:
+            calls.append(float(sigma))
+            return denoise(z, sigma)
+
+        kind()(counting, white(2, 12), EDM().sigmas(9))
+        assert len(calls) == kind().nfe(9) and 0.0 not in calls
+
+    def test_number_type_and_one_step(self, kind: type[Sampler]) -> None:
+        noise = white(3, 12).float()
+        z = kind()(lambda z, s: z * 0, noise, EDM().sigmas(1))
+        assert z.dtype == torch.float32 and z.abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_posterior_of_a_linear_gaussian_problem(kind: type[Sampler]) -> None:
+    """x ~ N(0, P), y = H x + N(0, R): members have the Kalman posterior's mean and covariance."""
+    generator = torch.Generator().manual_seed(2)
+    root = torch.randn(6, 6, generator=generator, dtype=torch.float64) / 2
+    prior = root @ root.T + 0.2 * torch.eye(6, dtype=torch.float64)
+    observe = torch.kron(torch.eye(2, dtype=torch.float64), torch.full((1, 3), 1 / 3, dtype=torch.float64))
+    noise_covariance = 0.05 * torch.eye(2, dtype=torch.float64)
+    seen = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    gain = prior @ observe.T @ torch.linalg.inv(observe @ prior @ observe.T + noise_covariance)
+    mean, covariance = gain @ seen, prior - gain @ observe @ prior
+
+    def posterior_denoiser(z: Tensor, sigma: Tensor) -> Tensor:
+        shrink = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(6, dtype=torch.float64))
+        return mean + (z - mean) @ shrink.T
+
+    got_mean, got_covariance = moments(kind(), posterior_denoiser, 6)
+    tolerance = 0.04 if kind().order == 1 else 2e-3
+    torch.testing.assert_close(got_mean, mean, rtol=0, atol=tolerance)
+    torch.testing.assert_close(got_covariance, covariance, rtol=0, atol=tolerance)
+
+
+def moments(sampler: Sampler, function: Denoise, n: int) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of the samples. With an affine denoiser a sample is affine in its noise, z = b + A noise, so b and A Aᵀ."""
+    sigmas = EDM(5000.0, 1e-3).sigmas(400)
+    mean = sampler(function, torch.zeros(1, n, dtype=torch.float64), sigmas)[0]
+    columns = sampler(function, torch.eye(n, dtype=torch.float64), sigmas) - mean
+    return mean, columns.T @ columns
+
+
+@pytest.mark.parametrize("steps", [5, 18])
+@pytest.mark.parametrize("name", ["EDMEulerScheduler", "EDMDPMSolverMultistepScheduler"])
+def test_agreement_with_diffusers(name: str, steps: int) -> None:
+    import diffusers
+
+    options = {"lower_order_final": False, "euler_at_final": False} if "DPM" in name else {}
+    scheduler = getattr(diffusers, name)(sigma_min=0.002, sigma_max=80.0, sigma_data=1.0, rho=7.0, **options)
+    scheduler.set_timesteps(steps)
+    noise = white(4, 12).float()
+    z = noise * scheduler.sigmas[0]
+    for sigma, time in zip(scheduler.sigmas[:-1], scheduler.timesteps, strict=True):
+        c_skip, c_out = 1 / (1 + sigma**2), sigma / (1 + sigma**2).sqrt()
+        clean = denoise(z.double(), sigma.double()).float()
+        z = scheduler.step((clean - c_skip * z) / c_out, time, z).prev_sample
+    ours = (Euler() if "Euler" in name else DPM2M())(denoise, noise.double(), EDM(80.0, 0.002).sigmas(steps))
+    torch.testing.assert_close(z, ours.float(), rtol=2e-3, atol=2e-3)
