@@ -70,6 +70,32 @@ def test_info(fine, capfd):
         assert words in out
 
 
+def test_grib_under_any_name_and_a_clean_exit(tmp_path):
+    codes = pytest.importorskip("eccodes")
+    pytest.importorskip("cfgrib")
+    keys = {
+        "Ni": 8, "Nj": 6, "latitudeOfFirstGridPointInDegrees": 50, "latitudeOfLastGridPointInDegrees": 45,
+        "longitudeOfFirstGridPointInDegrees": 0, "longitudeOfLastGridPointInDegrees": 7,
+        "iDirectionIncrementInDegrees": 1, "jDirectionIncrementInDegrees": 1, "dataDate": 20200101, "dataTime": 0,
+        "productDefinitionTemplateNumber": 1,
+    }  # fmt: skip
+    with (tmp_path / "forecast.nc").open("wb") as file:
+        for member in range(2):
+            for step in (1, 2, 3):
+                message = codes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
+                for key, value in (keys | {"perturbationNumber": member, "stepRange": str(step)}).items():
+                    codes.codes_set(message, key, value)
+                codes.codes_set(message, "shortName", "2t")
+                codes.codes_set_values(message, np.arange(48.0) + 100 * member + step)
+                codes.codes_write(message, file)
+    words = ["coarsen", tmp_path / "forecast.nc", "-o", tmp_path / "o.nc", "--factor", "3x2"]
+    done = subprocess.run([sys.executable, "-m", "finescale", *map(str, words)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    t2m = open_store(tmp_path / "o.nc")["t2m"]
+    assert t2m.dims == ("realization", "valid_time", "latitude", "longitude") and t2m.shape == (2, 1, 3, 4)
+    assert str(t2m.valid_time.values[0])[:16] == "2020-01-01T02:00" and t2m.latitude[0] > t2m.latitude[-1]
+
+
 def test_info_of_a_model(tmp_path, capfd):
     torch_file = pytest.importorskip("safetensors.numpy")
     model = tmp_path / "model"

@@ -32,7 +32,7 @@ def test_training_noise_is_log_normal() -> None:
 
 
 def test_loss_is_the_weighted_error_of_the_clean_estimate() -> None:
-    """λ(sigma) (D − clean)² with λ = (1 + sigma²)/sigma², the form of Karras et al., equals the form that is computed."""
+    """λ(sigma) (D − clean)² with λ = (1 + sigma²)/sigma², the form of Karras et al., equals what is computed."""
     generator = torch.Generator().manual_seed(0)
     clean, noise, cond = (torch.randn(5, 2, 1, 4, 4, generator=generator) for _ in range(3))
     sigma = torch.tensor([0.01, 0.3, 1.0, 5.0, 60.0])
@@ -110,7 +110,7 @@ class TestTiledDenoiser:
         assert 0 < (touched - 64).abs().max() <= denoiser.backbone.reach
 
     def test_a_smaller_halo_blends_without_changing_the_variance(self) -> None:
-        """Every window sees the same noise: where predictions are averaged they nearly agree, so no variance is lost."""
+        """Every window sees the same noise: predictions that are averaged nearly agree, so no variance is lost."""
         denoiser = network()
         z, cond = torch.randn(4, 2, 1, 96, 96), torch.randn(4, 1, 1, 96, 96)
         with torch.no_grad():

@@ -59,12 +59,24 @@ def test_geotiff(tmp_path):
     values = np.arange(12, dtype=np.float32).reshape(3, 4)
     transform = rasterio.transform.from_origin(100.0, 50.0, 2.0, 2.0)
     with rasterio.open(
-        tmp_path / "a.tif", "w", driver="GTiff", height=3, width=4, count=1, dtype="float32", transform=transform
+        tmp_path / "a.tif",
+        "w",
+        driver="GTiff",
+        height=3,
+        width=4,
+        count=1,
+        dtype="float32",
+        crs="EPSG:4326",
+        transform=transform,
     ) as f:
         f.write(values, 1)
     da = files.open_field(tmp_path / "a.tif")
     np.testing.assert_array_equal(da.values[0], values)
     np.testing.assert_allclose(axes.read_grid(da).y, [50, 48, 46, 44])
+    assert axes.read_grid(da).geographic
+    files.write(blocks.coarsen(da, Factor(1, 1)), tmp_path / "a.nc")
+    ds = files.open_store(tmp_path / "a.nc")
+    assert ds["band"].attrs["grid_mapping"] == "spatial_ref" and "spatial_ref" in ds.variables
 
 
 def test_bad_files(tmp_path):

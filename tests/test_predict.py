@@ -123,7 +123,13 @@ def test_fewer_members_are_the_same_members():
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_descending_latitude_is_the_same_flipped(tmp_path, suffix):
     up = downscale_dataset(Fake(), coarse(), members=2)["rain"]
-    predict(Fake(), coarse().isel(lat=slice(None, None, -1)), tmp_path / f"d{suffix}", members=2, progress=False)
+    predict(
+        Fake(),
+        coarse().isel(lat=slice(None, None, -1)).copy(deep=True),
+        tmp_path / f"d{suffix}",
+        members=2,
+        progress=False,
+    )
     down = read(tmp_path / f"d{suffix}")["rain"]
     assert down.lat.values[0] > down.lat.values[-1]
     np.testing.assert_array_equal(down.values[:, :, ::-1], up.values)
@@ -180,32 +186,38 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     assert a.attrs["finescale_conservation_residual"] == b.attrs["finescale_conservation_residual"]
 
 
+@pytest.mark.parametrize("after", [0, 3])
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
-def test_a_full_disk_leaves_nothing_under_the_name(tmp_path, suffix, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_a_full_disk_leaves_nothing_under_the_name(tmp_path, suffix, after, monkeypatch):
+    kind = store.NetcdfStore if suffix == ".nc" else store.ZarrStore
+    write_region = kind.write
 
-    monkeypatch.setattr(store.NetcdfStore if suffix == ".nc" else store.ZarrStore, "write", full)
+    def full(self, task, *rest):
+        if task == after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_region(self, task, *rest)
+
+    monkeypatch.setattr(kind, "write", full)
     out = tmp_path / f"o{suffix}"
     with pytest.raises(InputError, match=r"could not be written: the disk is full") as caught:
         predict(Fake(), coarse(), out, members=2, progress=False)
     assert not out.exists()
-    if suffix == ".nc":
-        assert not list(tmp_path.iterdir())
-    else:
-        assert "--resume" in str(caught.value)
-        monkeypatch.undo()
-        predict(Fake(), coarse(), out, members=2, progress=False, resume=True)
-        assert out.exists()
+    kept = suffix == ".zarr" and after > 0
+    assert ("--resume" in str(caught.value)) == kept
+    assert [p.name for p in tmp_path.iterdir()] == ([".o.partial.zarr"] if kept else [])
+    monkeypatch.undo()
+    predict(Fake(), coarse(), out, members=2, progress=False, resume=kept)
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
 
-def test_a_fault_while_sampling_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_a_fault_while_sampling_leaves_nothing(tmp_path, suffix):
     class Broken(Fake):
         def sample(self, *_, **__):
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        predict(Broken(), coarse(), tmp_path / "o.nc", members=2, progress=False)
+        predict(Broken(), coarse(), tmp_path / f"o{suffix}", members=2, progress=False)
     assert not list(tmp_path.iterdir())
 
 

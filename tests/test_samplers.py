@@ -1,10 +1,13 @@
 """Samplers on Gaussian data, where denoiser, trajectory and posterior are known in closed form, and against diffusers.
 
-For data N(m, S) the exact denoiser is D(z; sigma) = m + S (S + sigma²)⁻¹ (z − m), and the probability-flow trajectory that
-starts at z(sigma_max) ends, eigendirection by eigendirection, at m + sqrt(s / (s + sigma_max²)) (z(sigma_max) − m).
+For data N(m, S) the exact denoiser is D(z; sigma) = m + S (S + sigma²)⁻¹ (z − m), and the probability-flow trajectory
+that starts at z(sigma_max) ends, eigendirection by eigendirection, at
+m + sqrt(s / (s + sigma_max²)) (z(sigma_max) − m).
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import pytest
 import torch
@@ -42,12 +45,12 @@ class TestContract:
         for steps in (64, 128, 256):
             sigmas = EDM(40.0, 1e-3).sigmas(steps)
             errors.append((kind()(denoise, noise, sigmas) - exact(noise, 40.0)).abs().mean())
-        for coarse, fine in zip(errors, errors[1:], strict=False):
+        for coarse, fine in pairwise(errors):
             # Halving the step divides the error by 2^order; the last step to 0 adds a little at each.
             assert coarse / fine > 0.85 * 2 ** kind().order
 
     def test_mean_and_variance_of_the_data(self, kind: type[Sampler]) -> None:
-        """Starting from sigma_max·noise without the mean leaves a bias of MEAN·sqrt(s/(s + sigma_max²)), which is known too."""
+        """Starting from sigma_max·noise without the mean leaves a known bias of MEAN·sqrt(s/(s + sigma_max²))."""
         mean, covariance = moments(kind(), denoise, 12)
         kept = 1 - (VARIANCE / (VARIANCE + 5000.0**2)).sqrt()
         tolerance = 0.04 if kind().order == 1 else 1e-3
@@ -93,7 +96,7 @@ def test_posterior_of_a_linear_gaussian_problem(kind: type[Sampler]) -> None:
 
 
 def moments(sampler: Sampler, function: Denoise, n: int) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the samples. With an affine denoiser a sample is affine in its noise, z = b + A noise, so b and A Aᵀ."""
+    """Mean and covariance of the samples: with an affine denoiser z = b + A noise, so they are b and A Aᵀ."""
     sigmas = EDM(5000.0, 1e-3).sigmas(400)
     mean = sampler(function, torch.zeros(1, n, dtype=torch.float64), sigmas)[0]
     columns = sampler(function, torch.eye(n, dtype=torch.float64), sigmas) - mean

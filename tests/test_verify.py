@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,7 @@ from scipy import ndimage
 
 from finescale.errors import InputError
 from finescale.grid import Factor, Grid
-from finescale.verify import baselines, scores, spectra
+from finescale.verify import baselines, scores, spectra, verify
 from finescale.verify.aggregate import Settings, Sums, paired_bootstrap, score, score_arrays
 from finescale.verify.align import align
 
@@ -201,6 +205,15 @@ def test_spectral_distance_of_half_the_power() -> None:
     assert spectra.log_spectral_distance(10.0 * y[None], y) == pytest.approx(2.0)
 
 
+def test_missing_cells_of_a_warm_field_do_not_drown_its_spectrum() -> None:
+    rng = np.random.default_rng(0)
+    y, x = 280 + rng.normal(size=(1, 32, 32)), 280 + 3 * rng.normal(size=(1, 1, 32, 32))
+    y[:, 8:16, 8:16] = np.nan
+    assert spectra.log_spectral_distance(x, y, centre=True) == pytest.approx(np.log10(9), rel=0.15)
+    assert spectra.log_spectral_distance(x, y) < 0.7 * np.log10(9)
+    assert score_arrays(x, y, dry=None)["log_spectral_distance"] == spectra.log_spectral_distance(x, y, centre=True)
+
+
 @pytest.mark.parametrize("parts", [(1, 1, 1), (2, 1)])
 def test_parts_add_up_to_the_whole(case: Any, parts: tuple[int, ...]) -> None:
     x, y, area = case
@@ -367,3 +380,108 @@ def test_what_does_not_belong_together_is_said(change: Any, message: str) -> Non
     with pytest.raises(InputError, match=message) as error:
         score(ensemble, change(truth).assign_attrs(truth.attrs | change(truth).attrs))
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Ensemble (5 times), truth (upside down) and coarse files."""
+    ensemble, truth = dataset(times=5, descending=True)
+    paths = tuple(tmp_path / f"{name}.nc" for name in ("ensemble", "truth", "coarse"))
+    ensemble.to_dataset().assign_attrs(finescale_factor="1x4").to_netcdf(paths[0])
+    truth.to_dataset().to_netcdf(paths[1])
+    truth.coarsen(lat=4, lon=4).mean().to_dataset(name="rain_rate").to_netcdf(paths[2])
+    return paths  # type: ignore[return-value]
+
+
+def rewrite(path: Path, change: Any) -> None:
+    with xr.open_dataset(path, engine="netcdf4") as ds:
+        ds = change(ds.load())
+    ds.to_netcdf(path)
+
+
+def test_report_from_files(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    ensemble, truth, coarse = files
+    done: list[float] = []
+    result = verify(
+        ensemble, truth, tmp_path / "out", coarse=coarse, baselines=("nearest", "bicubic"), progress=done.append
+    )
+    assert done[-1] == 1.0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["overview.png", "report.html", "scores.json"]
+    stored = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert list(stored["systems"]) == ["ensemble", "nearest", "bicubic"]
+    assert stored["systems"]["ensemble"]["crps"] == pytest.approx(result["systems"]["ensemble"]["crps"])
+    assert stored["factor"] == "1x4" and stored["units"] == "mm/h" and stored["times"] == 5
+    assert set(stored["definitions"]) <= set(stored["systems"]["ensemble"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert result["verdict"].replace("'", "&#39;") in page
+    assert "below" in result["verdict"] and "95 % interval" in result["confidence"]
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("<img") == page.count(" alt=") == 3
+    assert len(page) < 8e6
+    with pytest.raises(InputError, match=r"already holds scores\.json"):
+        verify(ensemble, truth, tmp_path / "out")
+    verify(ensemble, truth, tmp_path / "out", baselines=(), overwrite=True)
+    assert "stand in" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_report_escapes_names_from_the_files(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    # NetCDF refuses such a name, Zarr does not.
+    evil = {"long_name": "$\\frac<b>rain", "units": "mm/h"}
+    stores = [tmp_path / f"{path.stem}.zarr" for path in files[:2]]
+    for path, store in zip(files, stores, strict=False):
+        with xr.open_dataset(path, engine="netcdf4") as ds:
+            ds = ds.load().rename(rain_rate="<script>alert(1)")
+        ds["<script>alert(1)"].attrs = evil
+        ds.drop_encoding().to_zarr(store, consolidated=False)
+    verify(stores[0], stores[1], tmp_path / "out", baselines=("nearest",))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_report_without_factor_and_with_one_member(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    rewrite(files[0], lambda ds: ds.isel(realization=[0]).drop_attrs(deep=False))
+    result = verify(files[0], files[1], tmp_path / "out")
+    assert list(result["systems"]) == ["ensemble"]
+    assert result["left_out"] == ["spread_skill", "rank_departure", "rank_histogram", "energy_score"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "no baselines" in page and "one member" in page and "no baseline to compare" in page
+    assert "Rank departure" not in page
+
+
+def test_report_of_a_field_that_is_not_rain(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    def warm(ds: xr.Dataset) -> xr.Dataset:
+        sst = (ds["rain_rate"] + 280).assign_attrs(units="K")
+        return sst.to_dataset(name="sst").assign_attrs(ds.attrs)
+
+    for path in files:
+        rewrite(path, warm)
+    result = verify(files[0], files[1], tmp_path / "out", coarse=files[2])
+    assert list(result["systems"]) == ["ensemble", "nearest", "bicubic"]
+    assert "RainFARM is left out: it is for rain." in result["notes"]
+    assert "psnr" not in result["systems"]["ensemble"] and result["thresholds"] == []
+
+
+def test_report_writes_nothing_when_it_fails(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no baseline 'bicubik'"):
+        verify(files[0], files[1], tmp_path / "out", baselines=("bicubik",))
+    with pytest.raises(InputError, match="does not exist"):
+        verify(files[0], tmp_path / "nowhere.nc", tmp_path / "out")
+    rewrite(files[1], lambda ds: ds * np.nan)
+    with pytest.raises(InputError, match="nothing to score"):
+        verify(files[0], files[1], tmp_path / "out", baselines=())
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="must be a folder"):
+        verify(files[0], files[1], tmp_path / "file")
+
+
+def test_missing_pysteps_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pysteps.downscaling.rainfarm", None)
+    with pytest.raises(InputError, match=r"pip install finescale\[baselines\]"):
+        baselines.rainfarm(np.ones((1, 4, 4)), Factor(1, 2))
+
+
+def test_verification_never_imports_torch() -> None:
+    code = "import sys, finescale.verify, finescale.plots; assert not {'torch', 'matplotlib'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,8 +1,8 @@
 """finescale: coarse gridded fields in, conserved fine ensembles out.
 
-    import finescale
-    model = finescale.load("model")
-    ensemble = model.downscale(dataset, members=16)
+import finescale
+model = finescale.load("model")
+ensemble = model.downscale(dataset, members=16)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a configuration to a model: the only place that names concrete classes and derives dimensions.
 
-``latent: {kind: wavelet, levels: 2}`` names the class that ``finescale/latents/wavelet.py`` exports; the class's constructor
-is the schema: unknown keys and wrong types are errors that say what is allowed.
+``latent: {kind: wavelet, levels: 2}`` names the class that ``finescale/latents/wavelet.py`` exports; the class's
+constructor is the schema: unknown keys and wrong types are errors that say what is allowed.
 """
 
 from __future__ import annotations
@@ -128,7 +128,8 @@ def load(folder: str | Path) -> Downscaler:
     for name in ("config.yaml", "weights.safetensors"):
         if not (folder / name).is_file():
             raise InputError(
-                f"{folder} is not a finescale model: it has no {name} (a model is the folder that `finescale fit` wrote)"
+                f"{folder} is not a finescale model: it has no {name} "
+                "(a model is the folder that `finescale fit` wrote)"
             )
     model = build(read_config(_read_yaml(folder / "config.yaml")))
     try:
@@ -157,7 +158,7 @@ def part(folder: ModuleType, spec: Any, where: str, **derived: Any) -> Any:
 
 
 def construct(classes: Mapping[str, type], spec: Any, where: str, **derived: Any) -> Any:
-    """Build ``classes[kind]`` from ``{"kind": kind, **arguments}`` (or just the kind), its constructor being the schema."""
+    """Build ``classes[kind]`` from ``{"kind": kind, **arguments}``, or just the kind; its constructor is the schema."""
     kind = _kind(spec)
     if kind not in classes:
         raise InputError(f"{where}.kind is {kind!r}{nearest(str(kind), classes)}")
@@ -212,7 +213,7 @@ def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
         if key not in ("backbone", "kind", "fold"):
             raise InputError(f"unknown configuration key {where}.{key}{nearest(key, ('backbone',))}")
     network: nn.Module = part(backbones, spec.get("backbone", "unet"), f"{where}.backbone", **derived)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _process(spec: Mapping[str, Any]) -> Process:

@@ -29,6 +29,7 @@ __all__ = [
     "even",
     "find",
     "has_plane",
+    "increasing",
     "read_grid",
     "realization",
     "refined_coords",
@@ -85,6 +86,13 @@ def even(edges: NDArray[np.float64]) -> bool:
     """Whether the steps between ``edges`` vary by at most 1 %."""
     steps = np.abs(np.diff(edges))
     return bool(np.ptp(steps) <= TOLERANCE * np.median(steps))
+
+
+def increasing(da: xr.DataArray) -> xr.DataArray:
+    """``da`` as ([realization,] time, y, x) with y and x increasing: the orientation that models see."""
+    da = canonical(da)
+    turned = [dim for dim in da.dims[-2:] if dim in da.coords and da.sizes[dim] > 1 and da[dim][0] > da[dim][-1]]
+    return da.isel({dim: slice(None, None, -1) for dim in turned})
 
 
 def refined_coords(da: xr.DataArray, factor: Factor) -> dict[Hashable, xr.Variable]:
@@ -237,7 +245,7 @@ def _edges(da: xr.DataArray, dim: Hashable, axis: str) -> NDArray[np.float64] | 
         return np.arange(n + 1, dtype=np.float64) - 0.5 if n > 1 else None
     coord = da[dim]
     centres = _numbers(coord)
-    steps = np.diff(centres)
+    steps: NDArray[np.float64] = np.diff(centres)
     if not np.all(np.isfinite(centres)) or not (np.all(steps > 0) or (axis != "time" and np.all(steps < 0))):
         bad = int(np.argmax(~(steps > 0) if steps.size and steps[0] > 0 else ~(steps < 0))) if steps.size else 0
         what = "do not increase" if axis == "time" else "neither increase nor decrease throughout"
@@ -263,9 +271,10 @@ def _edges(da: xr.DataArray, dim: Hashable, axis: str) -> NDArray[np.float64] | 
         line = np.polynomial.Polynomial.fit(np.arange(n), centres, 1)
         if np.abs(line(np.arange(n)) - centres).max() <= TOLERANCE * abs(steps.mean()):
             # Rounding of single-precision coordinates would otherwise make cells of unequal width.
-            return np.round(line(np.arange(n + 1) - 0.5), 9 - math.floor(math.log10(abs(steps.mean()))))
+            fitted = np.asarray(line(np.arange(n + 1) - 0.5), dtype=np.float64)
+            return np.round(fitted, 9 - math.floor(math.log10(abs(steps.mean()))))
     middle = (centres[:-1] + centres[1:]) / 2
-    return np.concatenate([[centres[0] - steps[0] / 2], middle, [centres[-1] + steps[-1] / 2]])
+    return np.concatenate([centres[:1] - steps[0] / 2, middle, centres[-1:] + steps[-1] / 2])
 
 
 def _around(da: xr.DataArray, dim: Hashable, spacing: float) -> NDArray[np.float64]:
@@ -294,4 +303,5 @@ def _crs(da: xr.DataArray, y: Hashable) -> str:
     if standard == "latitude" or units in NORTH or (not attrs and str(y).lower() in ("lat", "latitude")):
         return "latlon"
     mapping = related(da, "grid_mapping")
-    return str(da[mapping].attrs.get("grid_mapping_name", mapping)) if mapping in da.coords else ""
+    kind = str(da[mapping].attrs.get("grid_mapping_name", mapping)) if mapping in da.coords else ""
+    return "latlon" if kind == "latitude_longitude" else kind

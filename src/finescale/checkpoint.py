@@ -1,4 +1,4 @@
-"""Training state on disk: one safetensors file, written under a temporary name and renamed, so it is whole or absent."""
+"""Training state on disk: one safetensors file, written under a temporary name and renamed: whole or absent."""
 
 from __future__ import annotations
 
@@ -70,8 +70,13 @@ def load_checkpoint(
     if average is not None:
         average.load_state_dict(groups["average"])
     if optimizer is not None and groups["optimizer"]:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in groups["optimizer"].items():
             index, key = name.split(".", 1)
-            states.setdefault(int(index), {})[key] = value
+            like = parameters[int(index)]
+            # Fused optimizers walk weights and moments side by side in memory: a file's contiguous moments next to
+            # channels-last weights would be those of other weights.
+            moment = torch.empty_like(like, dtype=value.dtype).copy_(value) if value.shape == like.shape else value
+            states.setdefault(int(index), {})[key] = moment
         optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})

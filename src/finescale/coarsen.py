@@ -83,5 +83,6 @@ def require_blocks(x: Tensor, coarse: Tensor, factor: Factor) -> None:
     wanted = tuple(n * f for n, f in zip(coarse.shape[-3:], factor, strict=True))
     if tuple(x.shape[-3:]) != wanted:
         raise InputError(
-            f"a coarse field of {tuple(coarse.shape[-3:])} and factor {factor} make {wanted} fine cells, not {tuple(x.shape[-3:])}"
+            f"a coarse field of {tuple(coarse.shape[-3:])} and factor {factor} make {wanted} fine cells, "
+            f"not {tuple(x.shape[-3:])}"
         )

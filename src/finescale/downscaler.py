@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xarray as xr
 import yaml
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from finescale.grid import Factor
 from finescale.interpolate import upsample
 from finescale.latents.base import LatentSpace
 from finescale.mean import MeanModel
+from finescale.predict import downscale_dataset
 from finescale.samplers.base import Sampler
 from finescale.transforms.base import Transform
 
@@ -75,6 +77,7 @@ class Downscaler(nn.Module):
         self.denoiser, self.constraint = denoiser, constraint
         self.batch = 8
         self.tile: int | None = None
+        self.tile_halo = 16
 
     # --- training
 
@@ -141,7 +144,8 @@ class Downscaler(nn.Module):
             seed: members with one seed, index and origin are equal in every call.
             first_member: index of the first member.
             steps: sampler steps; None for the model's own.
-            origin: absolute index (t, y, x) of the first coarse cell, one for all or one an item of the batch; multiples of `multiple`.
+            origin: absolute index (t, y, x) of the first coarse cell, one for all or one an item of the batch;
+                multiples of `multiple`.
             area: (H, W) or (B, H, W) fine cell areas; None for equal ones.
 
         Returns:
@@ -161,7 +165,10 @@ class Downscaler(nn.Module):
         steps: int | None = None,
         origin: Index | Sequence[Index] = (0, 0, 0),
     ) -> Tensor:
-        """Members in the transform's space, (B, M, C, T, H, W) padded to `multiple`; `finish` makes fields of them. Arguments as in `sample`."""
+        """Members in the transform's space, (B, M, C, T, H, W) padded to `multiple`; `finish` makes fields of them.
+
+        Arguments as in `sample`.
+        """
         origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], int) else list(origin)
         cond = self.condition(_pad(coarse, self.multiple))
         with self.autocast(coarse.device):
@@ -183,7 +190,7 @@ class Downscaler(nn.Module):
                 ]
             ).to(mu.device)
             # One tiling for every step: windows' predictions are blended on one canvas.
-            denoise = TiledDenoiser(self.denoiser, folded[pick], self.tile, self.autocast(mu.device))
+            denoise = TiledDenoiser(self.denoiser, folded[pick], self.tile, self.autocast(mu.device), self.tile_halo)
             z = self.process.sampler(
                 denoise, noise, self.process.schedule.sigmas(steps or self.process.steps).to(mu.device)
             )
@@ -226,7 +233,7 @@ class Downscaler(nn.Module):
     @property
     def halo(self) -> Index:
         """Default halo of a window in coarse cells: at least 32 fine cells and 2 coarse ones."""
-        t, y, x = self.multiple
+        _, y, x = self.multiple
         return 0, *(n * -(-max(2, -(-32 // f)) // n) for n, f in zip((y, x), tuple(self.factor)[1:], strict=True))  # type: ignore[return-value]
 
     @property
@@ -248,6 +255,22 @@ class Downscaler(nn.Module):
             if wanted != "float32" and has_bfloat16(device)
             else nullcontext()
         )
+
+    def downscale(
+        self, coarse: xr.Dataset | xr.DataArray, members: int = 16, seed: int = 0, **settings: Any
+    ) -> xr.Dataset:
+        """The ensemble of a dataset (realization, time, y, x), in memory; `finescale.predict.predict` streams files.
+
+        Args:
+            coarse: the variable on the coarse grid, any domain size; NaN where unknown.
+            members: how many.
+            seed: members of one seed are the same in every run.
+            settings: variable, steps, window, halo and batch, as `finescale.predict.downscale_dataset` takes them.
+
+        Raises:
+            InputError: for input or settings that cannot be used.
+        """
+        return downscale_dataset(self, coarse, members, seed, **settings)
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.yaml`` and ``weights.safetensors``, each under a temporary name and then renamed."""

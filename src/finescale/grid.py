@@ -1,8 +1,8 @@
 """Grids and the whole factors between them.
 
-A fine grid of shape (T, H, W) and a coarse grid of shape (t, h, w) belong together when a `Factor` (ft, fy, fx) of whole
-numbers joins them: T = ft·t, H = fy·h, W = fx·w, and every ft-th, fy-th, fx-th fine cell edge is a coarse one. Time is an
-axis like the others. This module knows numpy only: no files, no tensors.
+A fine grid of shape (T, H, W) and a coarse grid of shape (t, h, w) belong together when a `Factor` (ft, fy, fx) of
+whole numbers joins them: T = ft·t, H = fy·h, W = fx·w, and every ft-th, fy-th, fx-th fine cell edge is a coarse one.
+Time is an axis like the others. This module knows numpy only: no files, no tensors.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Grid:
         time: T + 1 edges in seconds of any epoch, strictly increasing.
         y: H + 1 edges, in degrees of latitude or metres, strictly increasing or decreasing.
         x: W + 1 edges, in degrees of longitude or metres, strictly increasing or decreasing.
-        crs: ``"latlon"`` for geographic coordinates (cell areas shrink with cos φ), otherwise any name; areas are then Δx·Δy.
+        crs: ``"latlon"`` for geographic coordinates (cell areas shrink with cos φ), otherwise any name; areas are then
+            Δx·Δy.
     """
 
     time: Edges
@@ -100,7 +101,7 @@ class Grid:
         cls, shape: tuple[int, int, int], steps: tuple[float, float, float] = (1.0, 1.0, 1.0), crs: str = ""
     ) -> Grid:
         """A grid of (T, H, W) equal cells that starts at the origin."""
-        time, y, x = (np.arange(n + 1) * step for n, step in zip(shape, steps, strict=True))
+        time, y, x = (np.arange(n + 1, dtype=np.float64) * step for n, step in zip(shape, steps, strict=True))
         return cls(time, y, x, crs)
 
     @property
@@ -130,7 +131,9 @@ class Grid:
 
     def refine(self, factor: Factor) -> Grid:
         """The grid whose blocks of ``factor`` cells are this grid's cells (edges evenly spaced within each cell)."""
-        return Grid(*(_split(getattr(self, axis), getattr(factor, axis)) for axis in ("time", "y", "x")), self.crs)
+        sides = zip((self.time, self.y, self.x), factor, strict=True)
+        time, y, x = (_split(edges, parts) for edges, parts in sides)
+        return Grid(time, y, x, self.crs)
 
     def window(self, t: slice, y: slice, x: slice) -> Grid:
         """The cells selected by three slices of step 1."""
@@ -138,7 +141,7 @@ class Grid:
         for edges, cut in ((self.time, t), (self.y, y), (self.x, x)):
             start, stop, _ = cut.indices(edges.size - 1)
             sides.append(edges[start : stop + 1])
-        return Grid(*sides, self.crs)
+        return Grid(sides[0], sides[1], sides[2], self.crs)
 
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both have the same spatial edges, to ``tolerance`` of a cell."""

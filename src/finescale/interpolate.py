@@ -7,11 +7,12 @@ hat, and the Keys (1981) cubic with a = −½ (third order).
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from finescale.grid import Factor
@@ -30,27 +31,27 @@ def upsample(coarse: Tensor, factor: Factor, kind: Kind = "cubic") -> Tensor:
 def _upsample_axis(c: Tensor, axis: int, f: int, kind: Kind) -> Tensor:
     if kind == "nearest":
         return c.repeat_interleave(f, dim=axis)
-    offsets, weights = _phases(f, kind)
-    n = c.shape[axis]
-    moved = c.movedim(axis, -1)
-    centre = torch.arange(n, device=c.device)
-    taps = [moved[..., (centre + j).clamp(0, n - 1)] for j in offsets]
-    weight = torch.as_tensor(weights, dtype=c.dtype, device=c.device)
-    out = sum(tap[..., None] * weight[:, j] for j, tap in enumerate(taps))
-    assert isinstance(out, Tensor)
-    return out.reshape(*moved.shape[:-1], n * f).movedim(-1, axis)
+    matrix = torch.as_tensor(_matrix(c.shape[axis], f, kind), dtype=c.dtype, device=c.device)
+    # Conditions stay in their own precision where networks around run in bfloat16.
+    with torch.autocast(c.device.type, enabled=False):
+        if axis == -2:
+            return matrix @ c
+        return (c.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
 
 
-@cache
-def _phases(f: int, kind: Kind) -> tuple[range, np.ndarray]:
-    """Tap offsets and the weights (f, taps) of each of the f phases."""
+@lru_cache(maxsize=64)
+def _matrix(n: int, f: int, kind: Kind) -> NDArray[np.float64]:
+    """(n·f, n): the weights of the coarse cells in every fine one."""
     reach = 1 if kind == "linear" else 2
-    offsets = range(-reach, reach + 1)
     u = (np.arange(f) + 0.5) / f - 0.5
-    d = np.abs(u[:, None] - np.array(offsets)[None, :])
-    if kind == "linear":
-        weights = np.clip(1 - d, 0, None)
-    else:
-        near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
-        weights = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
-    return offsets, weights
+    matrix = np.zeros((n, f, n))
+    cells = np.arange(n)
+    for j in range(-reach, reach + 1):
+        d = np.abs(u - j)
+        if kind == "linear":
+            weight = np.clip(1 - d, 0, None)
+        else:
+            near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
+            weight = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+        np.add.at(matrix, (cells[:, None], np.arange(f)[None, :], np.clip(cells + j, 0, n - 1)[:, None]), weight)
+    return matrix.reshape(n * f, n)

@@ -99,15 +99,15 @@ class Job:
         return axes.read_grid(self.increasing)
 
     @cached_property
-    def flips(self) -> tuple[bool, bool]:
-        grid = axes.read_grid(self.coarse)
-        return bool(grid.y[1] < grid.y[0]), bool(grid.x[1] < grid.x[0])
+    def increasing(self) -> xr.DataArray:
+        return axes.increasing(self.coarse)
 
     @cached_property
-    def increasing(self) -> xr.DataArray:
-        y, x = self.coarse.dims[-2:]
-        flipped = slice(None, None, -1)
-        return self.coarse.isel({dim: flipped for dim, flip in zip((y, x), self.flips, strict=True) if flip})
+    def flips(self) -> tuple[bool, bool]:
+        """Whether y and x of the input decrease."""
+        sides = [(self.coarse[dim], self.increasing[dim]) for dim in self.coarse.dims[-2:]]
+        y, x = (bool(given[0] != turned[0]) for given, turned in sides)
+        return y, x
 
     @cached_property
     def windows(self) -> list[Window]:
@@ -217,7 +217,7 @@ class Job:
             todo = [(task, batch) for task, batch in todo if task not in done]
             if not todo:
                 continue
-            block = np.asarray(self.increasing[window.read].values, dtype=np.float32)
+            block = np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32)
             for task, batch in todo:
                 values = self._sample(block, window, batch)
                 note = self._note(values, block[window.inner], window)

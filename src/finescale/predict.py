@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from finescale.data.open import open_store, partial_path, select, writing
+from finescale.data.open import open_store, partial_path, remove, select, writing
 from finescale.data.store import open_output
 from finescale.errors import InputError
 from finescale.job import Job, Model, Settings
@@ -57,22 +57,19 @@ def predict(
     """
     job = Job(model, *_input(model, coarse, variable), Settings(members, seed, steps, window, halo, batch))
     path = Path(out)
-    keep = path.suffix == ".zarr"
-    template = job.template()
-    store = None
+    temporary = partial_path(path)
+    with writing(path, temporary, keep=path.suffix == ".zarr"):
+        store = open_output(path, job.template(), job.chunks, job.identity, resume, overwrite)
     try:
-        with writing(path, partial_path(path), keep):
-            store = open_output(path, template, job.chunks, job.identity, resume, overwrite)
         for task, region, values, note in _shown(job.results(store.done), job.tasks, len(store.done), progress):
-            with writing(path, store.temporary, keep):
+            with writing(path, temporary, store.resumable):
                 store.write(task, region, values, note)
-        with writing(path, store.temporary, keep):
+        with writing(path, temporary, store.resumable):
             store.finish(job.attrs(store.done.values()))
     finally:
-        if store is not None:
-            store.close()
-            if not keep:
-                store.temporary.unlink(missing_ok=True)
+        store.close()
+        if not store.resumable:
+            remove(temporary)
 
 
 def downscale_dataset(

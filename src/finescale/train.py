@@ -1,8 +1,9 @@
 """Training by stages: statistics, mean, latent, denoiser.
 
 One loop serves the stages that have a network: warm-up and cosine decay of the learning rate, clipped gradients, an
-exponential moving average of the weights (which is what is kept), validation, and an atomic checkpoint every minute. The batch,
-noise levels and noise of a step depend on (seed, stage, step) alone, so a resumed run has the losses of an unbroken one.
+exponential moving average of the weights (which is what is kept), validation, and an atomic checkpoint every minute.
+The batch, noise levels and noise of a step depend on (seed, stage, step) alone, so a resumed run has the losses of an
+unbroken one.
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from finescale import assemble
+from finescale.axes import increasing
 from finescale.checkpoint import NAME, load_checkpoint, read_progress, save_checkpoint
 from finescale.data.open import convert_units, open_field
-from finescale.data.patches import Criteria, Patches, region
+from finescale.data.patches import Augmentation, Criteria, Patches, region
 from finescale.downscaler import Downscaler, has_bfloat16
 from finescale.errors import InputError
 
 STAGES = ("mean", "denoiser")
+CHECKPOINT_SECONDS = 60.0
 STATISTICS = 96
 """Crops from which statistics are taken, and (a third of it) on which validation losses are measured."""
 
@@ -47,8 +50,8 @@ class Training:
         warmup: steps of linear warm-up.
         ema: decay of the moving average of weights, approached from below in the first steps.
         seed: seed of initial weights, batches and noise.
-        clock: what minutes are: of wall time, or of processor time divided by the number of threads (cpu), which does not
-            change when the machine does other things besides.
+        clock: what minutes are: of wall time, or of processor time divided by the number of threads (cpu), which does
+            not change when the machine does other things besides.
     """
 
     steps: int | None = None
@@ -87,7 +90,8 @@ def fit(
     """Train the configured model into the folder ``out``; go on where a checkpoint lies there.
 
     Raises:
-        InputError: for a wrong configuration or data, or a folder that holds a finished model (unless ``overwrite``) or other files.
+        InputError: for a wrong configuration or data, or a folder that holds other files or, unless ``overwrite``, a
+            finished model.
     """
     folder = Path(out)
     resolved = assemble.read_config(config, overrides)
@@ -201,21 +205,20 @@ class Loop:
                 optimizer.zero_grad()
                 average.update_parameters(self.part)
                 step += 1
-                losses.append(float(loss))
+                losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
                     raise RuntimeError(f"the loss of {self.stage} is {losses[-1]} at step {step}; lower train.lr")
                 bar.update()
                 if fraction >= next_check:
                     self._report(bar, step, losses, held, average, elapsed)
                     losses, next_check = [], next_check + 0.05
-                if training.now() - saved > 60:
+                if training.now() - saved > CHECKPOINT_SECONDS:
                     save_checkpoint(
                         self.folder, self.model, average, raw, {"stage": self.stage, "step": step, "elapsed": elapsed}
                     )
                     saved = training.now()
                 if on_step is not None:
-                    save = on_step(self.stage, step)
-                    del save
+                    on_step(self.stage, step)
         self._report(bar, step, losses, held, average, before + training.now() - started)
         bar.close()
         self.part.load_state_dict(average.module.state_dict())
@@ -264,12 +267,16 @@ def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, st
     model = assemble.Factor.parse(config.get("factor", "1x8"))
     paths = [section.path] if isinstance(section.path, str) else list(section.path)
     units = (config.get("variable") or {}).get("units", "")
-    fields = [convert_units(open_field(path, section.variable), units) for path in paths]
+    # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
+    fields = [increasing(convert_units(open_field(path, section.variable), units)) for path in paths]
     crop = (section.frames * model.time, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
     criteria = Criteria(section.min_valid, section.min_wet, section.wet)
-    patches = Patches([region(f, section.train).load() for f in fields], model, crop, criteria)
+    augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
+    patches = Patches(
+        [region(f, section.train).load() for f in fields], model, crop, criteria, augmentation=augmentation
+    )
     held = [region(f, section.valid).load() for f in fields] if section.valid else None
-    valid = Patches(held, model, crop, criteria, augment=False) if held else patches
+    valid = Patches(held, model, crop, criteria) if held else patches
     first = fields[0]
     variable = {"name": str(first.name), "units": str(first.attrs.get("units", ""))}
     return patches, valid, variable
@@ -287,6 +294,8 @@ class Data:
         min_valid: least share of known cells in a crop.
         min_wet: least share of wet cells in a crop.
         wet: amount above which a cell is wet.
+        favour: choose training crops with probability ∝ mean amount^favour.
+        rescale: multiply training crops by exp(rescale · N(0, 1)).
         train: ranges of coordinates to train on, ``{lon: [null, -94]}``; None for all.
         valid: ranges to validate on; None for the training data.
     """
@@ -298,6 +307,8 @@ class Data:
     min_valid: float = 0.95
     min_wet: float = 0.0
     wet: float = 0.1
+    favour: float = 0.0
+    rescale: float = 0.0
     train: dict[str, list[Any]] | None = None
     valid: dict[str, list[Any]] | None = None
 
@@ -307,15 +318,18 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     last = {row["stage"]: row for row in rows}
     data = model.config.get("data", {})
+    spent = {key: value for key, value in asdict(training).items() if value is not None}
+    paths = data.get("path", [])
+    names = [Path(path).name for path in ([paths] if isinstance(paths, str) else paths)]
     lines = [
         f"# finescale model: {model.variable.get('name')} at {model.factor}",
         "",
         f"- Factor (time x space): {model.factor}",
         f"- Variable: {model.variable.get('name')} in {model.variable.get('units')}",
-        f"- Training data: {Path(str(data.get('path'))).name}, ranges {data.get('train')}, {crops} candidate crops of {data.get('crop', 128)} cells",
-        f"- Parts: mean {_kind(model, 'mean')}, latent {_kind(model, 'latent')}, constraint {_kind(model, 'constraint')}",
+        f"- Training data: {', '.join(names)}, ranges {data.get('train')}, {crops} crops of {data.get('crop')} cells",
+        f"- Parts: {', '.join(f'{part} {_kind(model, part)}' for part in ('mean', 'latent', 'constraint'))}",
         f"- Parameters: {', '.join(f'{n:,} in {part}' for part, n in model.parameters_by_part.items())}",
-        f"- Training: {json.dumps({k: v for k, v in asdict(training).items() if v is not None})}",
+        f"- Training: {json.dumps(spent)}",
         *(
             f"- Stage {s}: {r['step']} steps, {r['seconds']} s, validation loss {r['valid']:.4f}"
             for s, r in last.items()

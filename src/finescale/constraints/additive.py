@@ -15,6 +15,6 @@ class Additive(Constraint):
     """
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
-        # The second pass removes the rounding of the first where |y| is much larger than |c|.
-        x = y + operators.replicate(coarse - operators(y))
-        return x + operators.replicate(coarse - operators(x))
+        # In float64, so that all that is left of |y| much larger than |c| is the rounding of the result to its type.
+        wide = y.double()
+        return (wide + operators.replicate(coarse - operators(wide))).to(y.dtype)

@@ -1,8 +1,8 @@
 """Conservation constraints: a last layer after which block means equal the coarse field exactly.
 
 y is the raw field (..., T, H, W), c the coarse field (..., t, h, w), A the weighted block mean and U replication
-(`finescale.coarsen`). Each constraint returns x with A x = c, and works in float32 whatever the number type of y, because
-bfloat16 has three decimal digits.
+(`finescale.coarsen`). Each constraint returns x with A x = c, and works in float32 or wider whatever the number type of
+y, because bfloat16 has three decimal digits.
 """
 
 from __future__ import annotations

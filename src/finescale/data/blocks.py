@@ -39,8 +39,10 @@ def coarsen(da: xr.DataArray, factor: Factor, crop: bool = False) -> xr.Dataset:
     area = axes.read_grid(da).cell_area
     means = _lazy_means(da, area, factor) if da.chunks is not None else block_means(da.values, area, tuple(factor))
     attrs = dict(da.attrs)
-    over = "area: mean" + (" time: mean" if factor.time > 1 else "")
-    attrs["cell_methods"] = f"{attrs.get('cell_methods', '')} {over}".strip()
+    methods = str(attrs.get("cell_methods", ""))
+    for method in ("area: mean", "time: mean")[: 2 if factor.time > 1 else 1]:
+        methods += "" if method in methods else f" {method}"
+    attrs["cell_methods"] = methods.strip()
     mapping = da.encoding.get("grid_mapping")
     if mapping in da.coords:
         attrs.setdefault("grid_mapping", mapping)

@@ -1,7 +1,7 @@
 """Files in and out: NetCDF, Zarr, GRIB and GeoTIFF as labelled fields; NetCDF and Zarr written whole or not at all.
 
-The format is told by a file's first bytes, not by its name, and the reader is always named: letting xarray guess
-imports every reader that is installed, some of which crash at exit.
+The format is told by a file's first bytes, not by its name, and xarray is given the reader's class: to guess a reader,
+or to find it by name, it imports every one that is installed, some of which crash together at exit.
 """
 
 from __future__ import annotations
@@ -193,15 +193,16 @@ def write(
     temporary = partial_path(path)
     remove(temporary)
     ds = prepared(ds)
-    encodings = {name: dict((encoding or {}).get(name, {})) for name in ds.data_vars}
+    for name, given in (encoding or {}).items():
+        ds[name].encoding |= dict(given)
     with writing(path, temporary):
         if path.suffix == ".nc":
-            for name, da in ds.data_vars.items():
+            for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim:
-                    encodings[name] = {"zlib": True, "complevel": 1, "shuffle": True} | encodings[name]
-            ds.to_netcdf(temporary, engine="netcdf4", encoding=encodings)
+                    da.encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
+            ds.to_netcdf(temporary, engine="netcdf4")
         else:
-            ds.to_zarr(temporary, mode="w", consolidated=False, encoding=encodings)
+            ds.to_zarr(temporary, mode="w", consolidated=False)
         publish(temporary, path)
 
 
@@ -218,6 +219,9 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
             variable.encoding["_FillValue"] = None
         else:
             variable.encoding = {"dtype": "float32", "_FillValue": float("nan")} if variable.dtype.kind == "f" else {}
+            mapping = variable.attrs.pop("grid_mapping", None)
+            if mapping in ds.variables:
+                variable.encoding["grid_mapping"] = mapping
     return ds
 
 
@@ -225,14 +229,18 @@ def _open(path: Path, chunks: Any) -> xr.Dataset:
     if path.is_dir():
         if not any((path / mark).is_file() for mark in _ZARR_MARKS):
             raise InputError(f"the folder {path} is not a Zarr store (it has no zarr.json or .zgroup)")
-        return xr.open_dataset(path, engine="zarr", chunks=chunks, backend_kwargs={"consolidated": False})
+        return xr.open_dataset(
+            path, engine=xr.backends.ZarrBackendEntrypoint, chunks=chunks, backend_kwargs={"consolidated": False}
+        )
     with path.open("rb") as file:
         start = file.read(8)
     if start == _HDF5 or start.startswith(_CLASSIC):
-        return xr.open_dataset(path, engine="netcdf4", chunks=chunks)
+        return xr.open_dataset(path, engine=xr.backends.NetCDF4BackendEntrypoint, chunks=chunks)
     if start.startswith(b"GRIB"):
         _require("cfgrib", "GRIB", "grib")
-        return xr.open_dataset(path, engine="cfgrib", chunks=chunks, backend_kwargs={"indexpath": ""})
+        from cfgrib.xarray_plugin import CfGribBackend
+
+        return xr.open_dataset(path, engine=CfGribBackend, chunks=chunks, backend_kwargs={"indexpath": ""})
     if start.startswith(_TIFF):
         return _open_tiff(path, chunks)
     raise InputError(f"{path} is not a NetCDF, Zarr, GRIB or GeoTIFF file")
@@ -244,6 +252,9 @@ def _open_tiff(path: Path, chunks: Any) -> xr.Dataset:
 
     da = rioxarray.open_rasterio(path, chunks=chunks or None, masked=True)
     assert isinstance(da, xr.DataArray)
+    da.attrs = {
+        key: value for key, value in da.attrs.items() if key not in ("scale_factor", "add_offset", "_FillValue")
+    }
     bands = {f"band_{int(band)}": da.sel(band=band, drop=True) for band in da["band"].values}
     return xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands)
 

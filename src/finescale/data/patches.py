@@ -43,6 +43,23 @@ class Criteria:
         return bool(np.isfinite(crop).mean() >= self.min_valid and (crop > self.wet).mean() >= self.min_wet)
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """How a training crop is chosen and varied; the defaults change nothing but orientation.
+
+    Attributes:
+        turn: flip and, where the crop and the factor are square, transpose at random.
+        favour: choose crops with probability ∝ (mean amount)^favour, so that the storms which carry most of a score are
+            seen more often; 0 for all alike.
+        rescale: multiply a crop by exp(rescale · N(0, 1)), so that amounts beyond the training region's are seen; for
+            amounts such as rain only.
+    """
+
+    turn: bool = True
+    favour: float = 0.0
+    rescale: float = 0.0
+
+
 class Patches:
     """Crops of one or several fine fields held in memory.
 
@@ -52,7 +69,7 @@ class Patches:
         crop: (T, H, W) fine cells of a crop.
         criteria: which crops count.
         stride: cells between candidate positions in space; None for a quarter of the crop.
-        augment: flip and, where the crop and the factor are square, transpose at random.
+        augmentation: how `draw` chooses and varies them.
 
     Raises:
         InputError: if a field is smaller than the crop, or no crop fulfils the criteria.
@@ -65,15 +82,16 @@ class Patches:
         crop: tuple[int, int, int],
         criteria: Criteria | None = None,
         stride: int | None = None,
-        augment: bool = True,
+        augmentation: Augmentation | None = None,
     ) -> None:
         if any(n % f for n, f in zip(crop, factor, strict=True)):
             raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {factor}")
-        self.factor, self.crop, self.criteria, self.augment = factor, crop, criteria or Criteria(), augment
+        self.factor, self.crop, self.criteria = factor, crop, criteria or Criteria()
+        self.augmentation = augmentation or Augmentation()
         self.stride = stride or max(1, crop[1] // 4)
         self.arrays: list[Array] = []
         self.areas: list[Array] = []
-        candidates = []
+        candidates, amounts = [], []
         for index, field in enumerate(fields):
             if any(n < c for n, c in zip(field.shape, crop, strict=True)):
                 raise InputError(
@@ -82,22 +100,30 @@ class Patches:
             array = np.asarray(field.astype(np.float32).data)
             self.arrays.append(array)
             self.areas.append(read_grid(field).cell_area.astype(np.float32))
-            candidates += [(index, *position) for position in self._candidates(array)]
+            for *position, amount in self._candidates(array):
+                candidates.append((index, *position))
+                amounts.append(amount)
         if not candidates:
             raise InputError(
-                f"no crop of {crop} cells has {self.criteria.min_valid:.0%} known and {self.criteria.min_wet:.0%} above {self.criteria.wet} "
-                "in the training data; lower data.min_wet or data.crop"
+                f"no crop of {crop} cells has {self.criteria.min_valid:.0%} known and {self.criteria.min_wet:.0%} "
+                f"above {self.criteria.wet} in the training data; lower data.min_wet or data.crop"
             )
         self.positions = np.array(candidates)
+        weight = np.clip(amounts, 1e-6, None) ** self.augmentation.favour
+        self.cumulative = np.cumsum(weight / weight.sum())
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def draw(self, count: int, *key: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A random batch that depends on ``key`` alone: fine (B, 1, T, H, W), coarse (B, 1, t, h, w), areas (B, H, W)."""
+        """A random batch that depends on ``key`` alone.
+
+        Returns:
+            fine (B, 1, T, H, W), its block means (B, 1, t, h, w), and cell areas (B, H, W).
+        """
         rng = np.random.default_rng(key)
-        picks = self.positions[rng.integers(len(self.positions), size=count)]
-        return self._batch([self._jittered(pick, rng) for pick in picks], rng if self.augment else None)
+        picks = self.positions[np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)]
+        return self._batch([self._jittered(pick, rng) for pick in picks], rng)
 
     def spread(self, count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """The same ``count`` crops every time, as far apart as the candidates allow, without augmentation."""
@@ -113,22 +139,25 @@ class Patches:
     def _overlap(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
         return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
 
-    def _candidates(self, array: Array) -> list[tuple[int, int, int]]:
-        frames, height, width = self.crop
-        found = []
+    def _candidates(self, array: Array) -> list[tuple[int, int, int, float]]:
+        """(t, y, x, mean amount) of every crop that counts."""
+        frames = self.crop[0]
+        found: list[tuple[int, int, int, float]] = []
         for t in range(0, array.shape[0] - frames + 1):
             slab = array[t : t + frames]
             valid = self._share(np.isfinite(slab))
             wet = self._share(slab > self.criteria.wet)
+            amount = self._share(np.nan_to_num(slab))
             rows, columns = np.nonzero((valid >= self.criteria.min_valid) & (wet >= self.criteria.min_wet))
-            found += [(t, int(y) * self.stride, int(x) * self.stride) for y, x in zip(rows, columns, strict=True)]
+            for y, x in zip(rows, columns, strict=True):
+                found.append((t, int(y) * self.stride, int(x) * self.stride, float(amount[y, x])))
         return found
 
-    def _share(self, flags: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Share of true cells in every crop of the candidate grid, by a summed-area table."""
+    def _share(self, flags: NDArray[Any]) -> NDArray[np.float64]:
+        """Mean (of flags: share of true cells) in every crop of the candidate grid, by a summed-area table."""
         _, height, width = self.crop
         table = np.zeros((flags.shape[1] + 1, flags.shape[2] + 1))
-        np.cumsum(np.cumsum(flags.mean(0), 0), 1, out=table[1:, 1:])
+        np.cumsum(np.cumsum(flags.mean(0, dtype=np.float64), 0), 1, out=table[1:, 1:])
         top, left = table[: -height or None : self.stride], slice(None, -width or None, self.stride)
         bottom, right = table[height :: self.stride], slice(width, None, self.stride)
         return (bottom[:, right] - top[:, right] - bottom[:, left] + top[:, left]) / (height * width)
@@ -156,7 +185,9 @@ class Patches:
         return fine, coarse, area
 
     def _turned(self, crop: Array, area: Array, rng: np.random.Generator | None) -> tuple[Array, Array]:
-        if rng is not None:
+        if rng is not None and self.augmentation.rescale:
+            crop = crop * np.float32(np.exp(self.augmentation.rescale * rng.standard_normal()))
+        if rng is not None and self.augmentation.turn:
             turns = rng.integers(2, size=3)
             for axis in (-2, -1):
                 if turns[axis]:
@@ -185,9 +216,8 @@ def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> x
         if high is not None:
             keep &= coordinate < (kind(high, "ns") if kind else high)
         if not bool(keep.any()):
-            raise InputError(
-                f"no cell has {name} from {low} to {high}; it goes from {coordinate.values.min()} to {coordinate.values.max()}"
-            )
+            first, last = coordinate.values.min(), coordinate.values.max()
+            raise InputError(f"no cell has {name} from {low} to {high}; it goes from {first} to {last}")
         # Coordinates are monotonic, so what is kept is one slice.
         inside = np.flatnonzero(keep.values)
         field = field.isel({coordinate.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,8 +28,11 @@ Region = tuple[slice, slice, slice, slice]
 class Store(Protocol):
     """A store under construction; ``done`` maps finished tasks to what was noted of them."""
 
-    temporary: Path
     done: dict[int, list[float]]
+
+    @property
+    def resumable(self) -> bool:
+        """Whether something is finished that a resumption can build on."""
 
     def write(self, task: int, region: Region, values: NDArray[np.float32], note: list[float]) -> None:
         """Write one task's region and note it as finished."""
@@ -92,8 +96,9 @@ class ZarrStore:
             )
         if not (resume and self._read_journal(identity)):
             remove(self.temporary)
-            encoding = {name: {"chunks": chunks, "dtype": "float32", "_FillValue": float("nan")}}
-            prepared(template).to_zarr(self.temporary, mode="w", compute=False, consolidated=False, encoding=encoding)
+            empty = prepared(template)
+            empty[name].encoding["chunks"] = chunks
+            empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
             (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
         self.group = zarr.open_group(str(self.temporary), mode="r+")
         array = self.group[str(name)]
@@ -136,6 +141,10 @@ class ZarrStore:
         self.group.attrs.update(dict(attrs))
         (self.temporary / JOURNAL).unlink()
         publish(self.temporary, self.path)
+
+    @property
+    def resumable(self) -> bool:
+        return bool(self.done)
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -185,9 +194,14 @@ class NetcdfStore:
         self.file.close()
         publish(self.temporary, self.path)
 
+    @property
+    def resumable(self) -> bool:
+        return False
+
     def close(self) -> None:
         if self.file.isopen():
-            self.file.close()
+            with suppress(RuntimeError, OSError):  # a failed file is deleted; its own error has been raised
+                self.file.close()
 
 
 def history(attrs: Mapping[Any, Any], what: str) -> str:

@@ -1,8 +1,8 @@
 """Evaluation of a denoiser window by window on one canvas.
 
 At every step each window of the noisy canvas, with its halo, goes through the network, and the predictions are added
-with weights that sum to one everywhere. With a halo of the network's reach the result is that of the whole canvas; with a
-smaller one neighbouring windows are blended at every step, on the same noise, so nothing is averaged that differs
+with weights that sum to one everywhere. With a halo of the network's reach the result is that of the whole canvas; with
+a smaller one neighbouring windows are blended at every step, on the same noise, so nothing is averaged that differs
 by chance (blending finished samples instead would halve the variance in the overlaps).
 """
 

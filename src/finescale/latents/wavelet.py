@@ -30,7 +30,8 @@ class Wavelet(LinearLatentSpace):
 
     Args:
         levels: J, 1 to 3 halvings in space.
-        family: an orthogonal family of PyWavelets (haar, db2, db4, sym4, coif1, ...). Biorthogonal ones colour white noise.
+        family: an orthogonal family of PyWavelets (haar, db2, db4, sym4, coif1, ...). Biorthogonal ones colour white
+            noise.
         channels: C, channels of the field.
     """
 
@@ -44,7 +45,8 @@ class Wavelet(LinearLatentSpace):
             ) from error
         if not wavelet.orthogonal:
             raise InputError(
-                f"wavelet family {family!r} is not orthogonal and would colour white noise: take haar, dbN, symN or coifN"
+                f"wavelet family {family!r} is not orthogonal and would colour white noise: "
+                "take haar, dbN, symN or coifN"
             )
         self.levels = levels
         self.field_channels = channels

@@ -160,9 +160,9 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
     if buffer.tell() <= limit:
         return buffer.getvalue()
     picture = Image.open(buffer).convert("RGB")
-    colours = sorted(picture.getcolors(picture.width * picture.height) or [], reverse=True)[:256]
+    colours, counts = np.unique(np.asarray(picture).reshape(-1, 3), axis=0, return_counts=True)
     palette = Image.new("P", (1, 1))
     # Colour maps have few enough levels to be among the most frequent: only the edges of letters change.
-    palette.putpalette([int(channel) for _, colour in colours for channel in np.atleast_1d(colour)])
+    palette.putpalette(colours[np.argsort(-counts, kind="stable")[:256]].ravel().tolist())
     picture.quantize(palette=palette, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()

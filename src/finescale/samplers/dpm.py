@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor
 
 from finescale.samplers.base import Denoise, Sampler
@@ -19,14 +21,17 @@ class DPM2M(Sampler):
 
     def integrate(self, denoise: Denoise, z: Tensor, sigmas: Tensor) -> Tensor:
         dtype = z.dtype
-        before, h_before = None, None
-        for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        before: tuple[Tensor, Tensor] | None = None
+        for sigma, after in pairwise(sigmas):
             clean = denoise(z, sigma.to(dtype))
             if after == 0:
                 return clean
             h = (sigma / after).log()
-            blend = clean if before is None else clean + (h / (2 * h_before)).to(dtype) * (clean - before)
+            blend = clean
+            if before is not None:
+                clean_before, h_before = before
+                blend = clean + (h / (2 * h_before)).to(dtype) * (clean - clean_before)
             ratio = (after / sigma).to(dtype)
             z = ratio * z + (1 - ratio) * blend
-            before, h_before = clean, h
+            before = clean, h
         return z

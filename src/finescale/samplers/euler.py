@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor
 
 from finescale.samplers.base import Denoise, Sampler
@@ -12,7 +14,7 @@ class Euler(Sampler):
 
     def integrate(self, denoise: Denoise, z: Tensor, sigmas: Tensor) -> Tensor:
         dtype = z.dtype
-        for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, after in pairwise(sigmas):
             clean = denoise(z, sigma.to(dtype))
             z = clean + (after / sigma).to(dtype) * (z - clean)
         return z

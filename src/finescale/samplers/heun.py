@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor
 
 from finescale.samplers.base import Denoise, Sampler
 
 
 class Heun(Sampler):
-    """The trapezoidal rule on dz/dsigma, Euler for the last step to 0 (Karras et al. 2022, algorithm 1). 2N − 1 evaluations."""
+    """The trapezoidal rule on dz/dsigma, Euler for the last step to 0 (Karras et al. 2022, algorithm 1).
+
+    2N − 1 evaluations for N steps.
+    """
 
     order = 2
 
     def integrate(self, denoise: Denoise, z: Tensor, sigmas: Tensor) -> Tensor:
         dtype = z.dtype
-        for sigma, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, after in pairwise(sigmas):
             step = (after - sigma).to(dtype)
             slope = (z - denoise(z, sigma.to(dtype))) / sigma.to(dtype)
             guess = z + step * slope

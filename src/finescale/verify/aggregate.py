@@ -99,13 +99,13 @@ class Sums:
             "values": s.value_terms(x, w[None]),
             "truth_values": s.value_terms(y, w),
             "energy": s.energy_terms(x, y, w),
-            "spectrum": spectrum_terms(x, y, set_.cell),
+            "spectrum": spectrum_terms(x, y, w, set_.cell, centre=not set_.rain),
             "cells": np.array((w > 0).sum(), dtype=np.float64),
         }
         if set_.rain:
             parts["image"] = s.image_terms(x, y, w)
             parts["wet"] = s.wet_terms(x, y, w)
-            parts["log_spectrum"] = spectrum_terms(x, y, set_.cell, rain=True)
+            parts["log_spectrum"] = spectrum_terms(x, y, w, set_.cell, rain=True)
         for name, value in parts.items():
             if name in self.totals:
                 self.totals[name] += value

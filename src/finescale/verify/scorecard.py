@@ -174,7 +174,9 @@ def confidence(results: Mapping[str, Mapping[str, Any]], units: str) -> str:
     mean, low, high = paired_bootstrap(ours["crps_by_time"], results[best]["crps_by_time"])
     sure = "more" if low > 0 or high < 0 else "no more"
     interval = f"mean difference {mean:+.3g} {units}".rstrip() + f", 95 % interval {low:+.3g} to {high:+.3g}"
-    text = f"Over the {ours['times']} times that is {sure} than chance would give ({interval}, times taken as independent)."
+    text = (
+        f"Over the {ours['times']} times that is {sure} than chance would give, if times are independent ({interval})."
+    )
     return text.replace("-", "−")
 
 
@@ -197,7 +199,7 @@ def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             marks = _best(lost, entry.key)
             cells = [{"text": _number(v, entry.key), "best": b} for v, b in zip(values, marks, strict=True)]
             unit = summary["units"] if entry.in_units else ""
-            row = {"name": label, "hint": _hint(target), "arrow": {"low": "↓", "high": "↑"}.get(target, "")}
+            row = {"name": label, "hint": _hint(target), "arrow": {"low": "↓", "high": "↑"}.get(str(target), "")}
             rows.append(row | {"unit": unit, "cells": cells, "main": entry.key == "crps"})
     return rows
 

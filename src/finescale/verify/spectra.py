@@ -50,18 +50,32 @@ def power_spectrum(
     return wavenumbers, rings.reshape(*values.shape[:-2], wavenumbers.size)
 
 
-def spectrum_terms(x: Array, y: Array, cell: tuple[float, float], *, rain: bool = False, taper: bool = False) -> Array:
+def spectrum_terms(
+    x: Array,
+    y: Array,
+    w: Array,
+    cell: tuple[float, float],
+    *,
+    rain: bool = False,
+    centre: bool = False,
+    taper: bool = False,
+) -> Array:
     """Spectra (2, K) summed over times, of the members (mean over members) and of the truth.
 
     Args:
         x: members (M, T, H, W) without NaN.
         y: truth (T, H, W) without NaN.
+        w: weights (T, H, W), 0 in missing cells, which hold 0 in x and y.
         cell: (dy, dx).
         rain: take the spectra of log10(1 + R/0.1), in which weak rain counts too, instead of the field itself.
+        centre: fill missing cells with the truth's mean instead of 0, which for a temperature would be a cliff.
         taper: see `power_spectrum`.
     """
     if rain:
         x, y = log_rain(x), log_rain(y)
+    if centre:
+        mean = (w * y).sum(axis=(1, 2), keepdims=True) / np.maximum(w.sum(axis=(1, 2), keepdims=True), 1e-300)
+        x, y = (x - mean) * (w > 0), (y - mean) * (w > 0)
     ours = power_spectrum(x, cell, taper=taper)[1].mean(axis=0).sum(axis=0)
     return np.stack([ours, power_spectrum(y, cell, taper=taper)[1].sum(axis=0)])
 
@@ -79,11 +93,11 @@ def log_spectral_distance(
     cell: tuple[float, float] = (1.0, 1.0),
     *,
     rain: bool = False,
+    centre: bool = False,
     taper: bool = False,
 ) -> float:
-    """Log-spectral distance in dex of members (M, T, H, W) from truth (T, H, W), NaN cells filled with 0 in both."""
-    x, y, _ = joint(members, truth)
-    return spectral_distance(*spectrum_terms(x, y, cell, rain=rain, taper=taper))
+    """Log-spectral distance in dex of members (M, T, H, W) from truth (T, H, W); arguments as in `spectrum_terms`."""
+    return spectral_distance(*spectrum_terms(*joint(members, truth), cell, rain=rain, centre=centre, taper=taper))
 
 
 @lru_cache(maxsize=8)

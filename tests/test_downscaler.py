@@ -1,0 +1,124 @@
+"""The assembled model: members depend on seed, member and place alone, and conserve whatever the network says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+from finescale import assemble
+from finescale.coarsen import Coarsen
+from finescale.downscaler import Downscaler
+from finescale.errors import InputError
+from tests.test_assemble import TINY
+
+
+def built(**changes: object) -> Downscaler:
+    """An untrained model in which every weight does something."""
+    torch.manual_seed(0)
+    model = assemble.build(TINY | changes).eval()
+    for parameter in model.parameters():
+        if parameter.abs().max() == 0:
+            nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+COARSE = torch.rand(2, 1, 1, 9, 14, generator=torch.Generator().manual_seed(1)) * 4
+
+
+@pytest.mark.parametrize(
+    "latent", ["pixel", {"kind": "wavelet", "levels": 1}, {"kind": "wavelet", "levels": 2, "family": "db2"}]
+)
+@pytest.mark.parametrize("constraint", ["multiplicative", "additive"])
+def test_conservation_at_any_size(latent: object, constraint: str) -> None:
+    """9 × 14 coarse cells are no multiple of any stride."""
+    model = built(latent=latent, constraint=constraint)
+    area = torch.rand(36, 56) + 0.5
+    x = model.sample(COARSE, members=3, area=area)
+    assert x.shape == (2, 3, 1, 1, 36, 56) and model.constraint is not None
+    for item in range(2):
+        wanted = COARSE[item].expand(3, 1, 1, 9, 14)
+        violation = model.constraint.violation(x[item], wanted, Coarsen(model.factor, area)) * wanted.max()
+        # Float32 keeps seven digits of the larger of the two; an untrained network's field is far larger than c.
+        assert violation <= 1e-6 * max(wanted.max(), x[item].abs().max())
+
+
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_same_seed_same_bits_whatever_the_batch_or_the_number_of_members(precision: str) -> None:
+    model = built(precision=precision)
+    members = model.sample(COARSE, members=5, seed=3)
+    assert torch.equal(model.sample(COARSE, members=5, seed=3), members)
+    tolerance = {"rtol": 1e-4, "atol": 1e-5} if precision == "float32" else {"rtol": 0.05, "atol": 0.02}
+    for batch in (1, 3):
+        model.batch = batch
+        torch.testing.assert_close(model.sample(COARSE, members=5, seed=3), members, **tolerance)
+    torch.testing.assert_close(
+        model.sample(COARSE[1:], members=2, first_member=3, seed=3), members[1:, 3:], **tolerance
+    )
+    assert not torch.allclose(model.sample(COARSE, members=5, seed=4), members, atol=0.01)
+
+
+def test_members_do_not_depend_on_windows_when_the_halo_covers_the_reach() -> None:
+    """Tiles of the canvas, evaluated at every step with a halo of the network's reach, equal the whole canvas."""
+    model = built()
+    coarse = torch.rand(1, 1, 1, 40, 52, generator=torch.Generator().manual_seed(2)) * 4
+    whole = model.sample(coarse, members=2)
+    model.tile, model.tile_halo = 32, model.denoiser.backbone.reach  # type: ignore[union-attr]
+    torch.testing.assert_close(model.sample(coarse, members=2), whole, rtol=1e-3, atol=1e-4)
+
+
+def test_a_window_elsewhere_gets_the_noise_of_its_place() -> None:
+    """Independent windows: far from its border a window has the values of the whole domain."""
+    model = built(process={"schedule": {"kind": "edm", "sigma_max": 10}, "sampler": "euler", "steps": 1})
+    coarse = torch.rand(1, 1, 1, 64, 64, generator=torch.Generator().manual_seed(2)) * 4
+    whole = model.sample(coarse, members=1)
+    part = model.sample(coarse[..., 16:, 24:], members=1, origin=(0, 16, 24))
+    inner = 2 * model.denoiser.backbone.reach + 16  # type: ignore[union-attr]
+    torch.testing.assert_close(part[..., inner:, inner:], whole[..., 64 + inner :, 96 + inner :], rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="multiples"):
+        built(latent={"kind": "wavelet", "levels": 2}).sample(coarse, origin=(0, 1, 0))
+
+
+def test_dry_and_unknown_cells() -> None:
+    model = built()
+    assert (model.sample(torch.zeros(1, 1, 1, 4, 4), members=2) == 0).all()
+    coarse = COARSE.clone()
+    coarse[0, 0, 0, 2, 3] = torch.nan
+    x = model.sample(coarse, members=2)
+    lost = x.isnan()
+    assert lost[0, :, 0, 0, 8:12, 12:16].all() and lost.sum() == 2 * 16
+
+
+def test_deterministic_model_without_denoiser() -> None:
+    model = built(denoiser="none")
+    x = model.sample(COARSE, members=3)
+    assert x.shape[1] == 3 and torch.equal(x[:, 0], x[:, 2])
+
+
+def test_dataset_in_dataset_out() -> None:
+    """Descending latitude, attributes, coordinates and bounds; the block means of every member are the input."""
+    lat = np.arange(60.0, 57.0, -0.5)
+    values = np.random.default_rng(0).gamma(0.5, 2.0, (2, 6, 8)).astype(np.float32)
+    ds = xr.Dataset(
+        {"rain": (("time", "lat", "lon"), values, {"units": "mm h-1", "long_name": "rain"})},
+        coords={
+            "time": np.datetime64("2020-01-01") + np.arange(2) * np.timedelta64(1, "h"),
+            "lat": ("lat", lat, {"units": "degrees_north"}),
+            "lon": ("lon", np.arange(8) * 0.5, {"units": "degrees_east"}),
+        },
+        attrs={"title": "test"},
+    )
+    out = built().downscale(ds, members=2, seed=1)
+    assert out["rain"].dims == ("realization", "time", "lat", "lon") and out["rain"].shape == (2, 2, 24, 32)
+    assert (
+        out["rain"].attrs["units"] == "mm h-1"
+        and out.attrs["title"] == "test"
+        and out["lat"].values[0] > out["lat"].values[-1]
+    )
+    weight = np.cos(np.deg2rad(out["lat"].values))[:, None] * np.ones(32)
+    fine = out["rain"].values.astype(np.float64).reshape(2, 2, 6, 4, 8, 4)
+    blocks = weight.reshape(6, 4, 8, 4)
+    means = (fine * blocks).sum((3, 5)) / blocks.sum((1, 3))
+    np.testing.assert_allclose(means, np.broadcast_to(values, means.shape), rtol=1e-4, atol=1e-6)

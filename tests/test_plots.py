@@ -1,0 +1,93 @@
+"""Figures: one shared scale, units on every axis, small files, no pyplot."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from finescale.plots import Frame, diagnostics, maps
+
+FRAME = Frame((0.0, 120.0, 0.0, 80.0), "x (km)", "y (km)")
+
+
+def fields() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    fine = {
+        title: rng.gamma(0.3, 4.0, (80, 120)) for title in ("Member 1", "Truth", "Ensemble mean", "Member 2", "Spread")
+    }
+    fine["Truth"][:5, :5] = np.nan
+    return {"Coarse input": rng.gamma(0.3, 4.0, (8, 12))} | fine
+
+
+def images(figure: object) -> list:  # type: ignore[type-arg]
+    return [ax.images[0] for ax in figure.axes if ax.images]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("rain", [True, False])
+@pytest.mark.parametrize("columns", [2, 3])
+def test_overview_shares_one_scale(rain: bool, columns: int) -> None:
+    figure = maps.overview(fields(), FRAME, units="mm/h", rain=rain, columns=columns, label="rain")
+    shown = images(figure)
+    assert len(shown) == 6
+    assert len({(im.norm.vmin, im.norm.vmax, im.cmap.name) for im in shown}) == 1
+    texts = [ax.get_xlabel() for ax in figure.axes]
+    assert "rain (mm/h)" in texts and "x (km)" in texts
+    assert [ax.get_title(loc="left") for ax in figure.axes if ax.images] == list(fields())
+
+
+def test_rain_is_white_where_dry_and_grey_where_missing() -> None:
+    values = np.array([[0.0, 0.05, 1.0, np.nan]])
+    cmap, norm = maps.scale([values], rain=True)
+    image = images(maps.overview({"a": values}, FRAME, rain=True))[0]
+    colours = cmap(norm(image.get_array()))[0]
+    np.testing.assert_allclose(colours[:2, :3], 1.0)
+    assert colours[2, :3].max() < 1.0
+    np.testing.assert_allclose(colours[3, :3], [0xCF / 255, 0xD3 / 255, 0xD8 / 255], atol=1e-3)
+
+
+def test_a_spread_may_have_its_own_scale() -> None:
+    given = {"Truth": 280 + fields()["Member 1"], "Spread": fields()["Spread"]}
+    first, second = images(maps.overview(given, FRAME, units="K", apart=("Spread",)))
+    assert first.norm.vmin > 200 > second.norm.vmax
+
+
+@pytest.mark.parametrize("values", [np.zeros((4, 6)), np.full((4, 6), np.nan), np.full((4, 6), 3.0)])
+@pytest.mark.parametrize("rain", [True, False])
+def test_dry_missing_and_constant_fields_can_be_drawn(values: np.ndarray, rain: bool) -> None:
+    assert maps.png(maps.overview({"a": values}, FRAME, rain=rain)).startswith(b"\x89PNG")
+
+
+def test_pictures_are_small_and_exact() -> None:
+    big = {title: np.random.default_rng(1).gamma(0.3, 4.0, (300, 450)) for title in fields()}
+    data = maps.png(maps.overview(big, FRAME, units="mm/h", rain=True))
+    assert len(data) < 300_000
+    assert Image.open(io.BytesIO(data)).width > 800
+
+
+def test_spectra_and_rank_histogram_have_all_systems_and_units() -> None:
+    k = np.arange(1, 20) / 100
+    figure = diagnostics.spectra(k, {"Ensemble": k**-2, "Bicubic": k**-4}, k**-2.1, length="km", units="mm/h")
+    ax = figure.axes[0]
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["truth", "Ensemble", "Bicubic"]
+    assert ax.get_xlabel() == "wavelength (km)" and "mm/h" in ax.get_ylabel()
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 3
+    ranks = diagnostics.rank_histogram({"Ensemble": np.full(9, 1 / 9), "RainFARM": np.full(5, 0.2)})
+    assert {t.get_text() for t in ranks.axes[0].get_legend().get_texts()} == {"Ensemble", "RainFARM", "flat (reliable)"}
+    for one in (figure, ranks):
+        assert len(maps.png(one)) < 300_000
+
+
+def test_no_pyplot_is_loaded_by_the_figures() -> None:
+    if "matplotlib.pyplot" in sys.modules:
+        import matplotlib.pyplot as plt
+
+        before = plt.get_fignums()
+        maps.overview(fields(), FRAME)
+        assert plt.get_fignums() == before
+    else:
+        maps.overview(fields(), FRAME)
+        assert "matplotlib.pyplot" not in sys.modules
