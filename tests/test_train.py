@@ -176,7 +176,7 @@ def test_folders_that_are_not_for_training(data: Path, tmp_path: Path) -> None:
     foreign = tmp_path / "letters"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("dear all")
-    with pytest.raises(InputError, match="not a model in training"):
+    with pytest.raises(InputError, match="holds other files"):
         fit(config(data), foreign)
     with pytest.raises(InputError, match="is a file"):
         fit(config(data), data)

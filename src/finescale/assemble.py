@@ -7,6 +7,7 @@ constructor is the schema: unknown keys and wrong types are errors that say what
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, get_type_hints
 
 import torch
 import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -97,7 +98,7 @@ def build(config: Mapping[str, Any]) -> Downscaler:
         network = _backbone(
             denoiser_spec,
             "denoiser",
-            channels=latent.channels + (fields + channels) * latent.channels // channels,
+            channels=latent.channels + (fields + channels) * math.prod(latent.stride),
             out_channels=latent.channels,
             embedding=EMBEDDING,
         )
@@ -112,14 +113,18 @@ def build(config: Mapping[str, Any]) -> Downscaler:
         _mean(config.get("mean", "interpolation"), fields, channels),
         latent,
         denoiser,
-        _process(config.get("process", {})),
+        _process(config.get("process") or {}),
         constraint,
         dict(config),
     )
 
 
-def load(folder: str | Path) -> Downscaler:
+def load(folder: str | Path, device: str | None = None) -> Downscaler:
     """Load a model folder (``config.yaml`` and ``weights.safetensors``); nothing in it is executed.
+
+    Args:
+        folder: what `finescale fit` wrote.
+        device: where the model works; None for CUDA where there is one.
 
     Raises:
         InputError: if the folder is missing, foreign, truncated, or its weights do not fit its configuration.
@@ -140,7 +145,7 @@ def load(folder: str | Path) -> Downscaler:
         raise InputError(
             f"{folder / 'weights.safetensors'} is truncated or not of this model ({reason}); copy or train it again"
         ) from error
-    return model.eval()
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
 def part(folder: ModuleType, spec: Any, where: str, **derived: Any) -> Any:
@@ -176,12 +181,7 @@ def call(cls: type, arguments: Mapping[str, Any], where: str, **derived: Any) ->
         free = [name for name in signature.parameters if name not in derived]
         if key not in free:
             raise InputError(f"unknown configuration key {where}.{key}{nearest(key, free)}")
-        try:
-            checked[key] = _adapter(hints.get(key, Any)).validate_python(value)
-        except ValidationError as error:
-            raise InputError(
-                f"configuration key {where}.{key} is {value!r}: {error.errors()[0]['msg'].lower()}"
-            ) from error
+        checked[key] = validated(hints.get(key, Any), value, f"{where}.{key}")
     try:
         return cls(**checked, **derived)
     except InputError:
@@ -190,11 +190,16 @@ def call(cls: type, arguments: Mapping[str, Any], where: str, **derived: Any) ->
         raise InputError(f"configuration section {where}: {error}") from error
 
 
-def _adapter(hint: Any) -> TypeAdapter[Any]:
+def validated(hint: Any, value: Any, where: str) -> Any:
+    """``value`` as the type ``hint`` says, or an InputError that names the key."""
     try:
-        return TypeAdapter(hint)
+        adapter: TypeAdapter[Any] = TypeAdapter(hint)
     except PydanticSchemaGenerationError:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise InputError(f"configuration key {where} is {value!r}: {error.errors()[0]['msg'].lower()}") from error
 
 
 def _mean(spec: Any, fields: int, channels: int) -> mean.MeanModel:
@@ -202,13 +207,15 @@ def _mean(spec: Any, fields: int, channels: int) -> mean.MeanModel:
     if _kind(spec) != "network":
         return construct(kinds, spec, "mean", channels=channels)
     spec = dict(spec) if isinstance(spec, Mapping) else {"kind": spec}
-    cells = int(spec.get("fold", 4)) ** 2
+    cells = validated(PositiveInt, spec.get("fold", 4), "mean.fold") ** 2
     backbone = _backbone(spec, "mean", channels=fields * cells, out_channels=channels * cells, embedding=0)
     spec.pop("backbone", None)
     return construct(kinds, spec, "mean", channels=channels, backbone=backbone)
 
 
 def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
+    if not isinstance(spec, Mapping):
+        raise InputError(f"configuration key {where} is {spec!r}, but must hold a backbone, such as {{backbone: unet}}")
     for key in spec:
         if key not in ("backbone", "kind", "fold"):
             raise InputError(f"unknown configuration key {where}.{key}{nearest(key, ('backbone',))}")
@@ -225,7 +232,7 @@ def _process(spec: Mapping[str, Any]) -> Process:
         schedule=construct({"edm": EDM}, spec.get("schedule", "edm"), "process.schedule"),
         noise=call(TrainingNoise, spec.get("noise", {}), "process.noise"),
         sampler=part(samplers, spec.get("sampler", "dpm"), "process.sampler"),
-        steps=_adapter(int).validate_python(spec.get("steps", 12)),
+        steps=validated(PositiveInt, spec.get("steps", 12), "process.steps"),
     )
 
 

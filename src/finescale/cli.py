@@ -101,7 +101,7 @@ def fit(
     output
         The model's folder.
     set_
-        A setting to change, such as training.minutes=5; may be given several times.
+        A setting to change, such as train.minutes=5; may be given several times.
     overwrite
         Start afresh where the folder holds a model or checkpoint.
     """
@@ -151,10 +151,10 @@ def downscale(
     overwrite
         Replace an output that exists.
     """
-    from finescale.data.open import check_output, open_field
+    from finescale.data.open import check_output, open_store
 
     check_output(output, overwrite)
-    open_field(coarse, variable, chunks=None)  # before torch: a wrong file is told at once
+    open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
     from finescale.assemble import load
     from finescale.grid import Factor
     from finescale.predict import predict
@@ -255,7 +255,7 @@ def overrides(pairs: Sequence[str]) -> dict[str, object]:
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"--set {pair} is not understood: write it as key=value, such as training.minutes=5")
+            raise InputError(f"--set {pair} is not understood: write it as key=value, such as train.minutes=5")
         try:
             values[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError:

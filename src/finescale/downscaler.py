@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ class Downscaler(nn.Module):
         self.factor, self.process, self.config = factor, process, config
         self.transform, self.mean, self.latent = transform, mean, latent
         self.denoiser, self.constraint = denoiser, constraint
+        # (item, member) pairs that go through the network at once, and latent cells a side of a tile of its canvas.
         self.batch = 8
-        self.tile: int | None = None
+        self.tile: int | None = 128
         self.tile_halo = 16
 
     # --- training
@@ -151,6 +153,11 @@ class Downscaler(nn.Module):
         Returns:
             (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
         """
+        coarse = torch.where(coarse.isfinite(), coarse, torch.nan).to(self.device)
+        area = None if area is None else area.to(self.device)
+        if self.constraint is not None and self.constraint.keeps_zero and not bool(coarse.nan_to_num().any()):
+            # Most windows of a large domain are dry; their result is known without a network.
+            return Coarsen(self.factor).replicate(coarse)[:, None].repeat(1, members, 1, 1, 1, 1)
         y = self.draw(coarse, members=members, seed=seed, first_member=first_member, steps=steps, origin=origin)
         return self.finish(y, coarse, area)
 
@@ -169,7 +176,7 @@ class Downscaler(nn.Module):
 
         Arguments as in `sample`.
         """
-        origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], int) else list(origin)
+        origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], Integral) else list(origin)
         cond = self.condition(_pad(coarse, self.multiple))
         with self.autocast(coarse.device):
             mu = self.mean(cond)
@@ -226,9 +233,12 @@ class Downscaler(nn.Module):
 
     @property
     def window(self) -> Index:
-        """Default window of a prediction in coarse cells: about 256 × 256 fine ones."""
+        """Default window of a prediction in coarse cells: the frames of training, about 256 × 256 fine cells."""
         t, y, x = self.multiple
-        return t, *(n * max(1, round(256 / (n * f))) for n, f in zip((y, x), tuple(self.factor)[1:], strict=True))  # type: ignore[return-value]
+        frames = int((self.config.get("data") or {}).get("frames", 1))
+        return t * -(-frames // t), *(
+            n * max(1, round(256 / (n * f))) for n, f in zip((y, x), tuple(self.factor)[1:], strict=True)
+        )  # type: ignore[return-value]
 
     @property
     def halo(self) -> Index:
@@ -240,6 +250,11 @@ class Downscaler(nn.Module):
     def variable(self) -> dict[str, str]:
         """Name and units of the variable."""
         return dict(self.config.get("variable") or {})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's tensors are."""
+        return self.latent.scale.device
 
     @property
     def parameters_by_part(self) -> dict[str, int]:

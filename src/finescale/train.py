@@ -32,6 +32,7 @@ from finescale.downscaler import Downscaler, has_bfloat16
 from finescale.errors import InputError
 
 STAGES = ("mean", "denoiser")
+OURS = ("config.yaml", "weights.safetensors", "README.md", "log.jsonl")
 CHECKPOINT_SECONDS = 60.0
 STATISTICS = 96
 """Crops from which statistics are taken, and (a third of it) on which validation losses are measured."""
@@ -67,6 +68,10 @@ class Training:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
             raise InputError("the train section needs either steps or minutes")
+        for name in ("steps", "minutes", "batch", "warmup", "lr"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"configuration key train.{name} is {value}, but must be positive")
 
     def share(self, model: Downscaler, stage: str) -> float:
         """Share of the budget that ``stage`` gets."""
@@ -135,7 +140,7 @@ def train(
     model.to(fabric.device)
     fine, coarse, _ = patches.spread(STATISTICS, training.seed)
     if progress["stage"] == "statistics":
-        model.transform.fit([fine])
+        model.transform.fit([fine.to(fabric.device)])
     for stage in STAGES:
         part = getattr(model, stage)
         if training.share(model, stage) == 0:
@@ -159,6 +164,7 @@ class Loop:
     ) -> None:
         self.fabric, self.model, self.part, self.stage = fabric, model, part, stage
         self.training, self.folder = training, folder
+        self.loss = math.nan
         share = training.share(model, stage)
         self.steps = None if training.steps is None else max(1, round(training.steps * share))
         self.seconds = None if training.minutes is None else training.minutes * 60 * share
@@ -213,15 +219,17 @@ class Loop:
                     self._report(bar, step, losses, held, average, elapsed)
                     losses, next_check = [], next_check + 0.05
                 if training.now() - saved > CHECKPOINT_SECONDS:
-                    save_checkpoint(
-                        self.folder, self.model, average, raw, {"stage": self.stage, "step": step, "elapsed": elapsed}
-                    )
+                    save_checkpoint(self.folder, self.model, average, raw, self._progress(step, elapsed))
                     saved = training.now()
                 if on_step is not None:
                     on_step(self.stage, step)
         self._report(bar, step, losses, held, average, before + training.now() - started)
         bar.close()
         self.part.load_state_dict(average.module.state_dict())
+
+    def _progress(self, step: int, elapsed: float) -> dict[str, Any]:
+        """What a resumed run must know, with the configuration, which must not have changed."""
+        return {"stage": self.stage, "step": step, "elapsed": elapsed, "config": self.model.config}
 
     def _draw(self, patches: Patches, step: int) -> tuple[Tensor, Tensor]:
         fine, coarse, _ = patches.draw(self.training.batch, self.training.seed, STAGES.index(self.stage), step)
@@ -253,10 +261,11 @@ class Loop:
         with self.model.autocast(self.fabric.device):
             valid = float(self.model.loss(self.stage, fine, coarse, torch.Generator().manual_seed(0)))
         self.part.load_state_dict(live)
-        train_loss = sum(losses) / max(1, len(losses))
+        if losses:
+            self.loss = sum(losses) / len(losses)
         left = "" if self.seconds is None else f", {max(0.0, self.seconds - elapsed):.0f} s left"
-        bar.set_postfix_str(f"loss {train_loss:.4f}, validation {valid:.4f}{left}")
-        row = {"stage": self.stage, "step": step, "loss": train_loss, "valid": valid, "seconds": round(elapsed, 2)}
+        bar.set_postfix_str(f"loss {self.loss:.4f}, validation {valid:.4f}{left}")
+        row = {"stage": self.stage, "step": step, "loss": self.loss, "valid": valid, "seconds": round(elapsed, 2)}
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 
@@ -269,6 +278,11 @@ def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, st
     units = (config.get("variable") or {}).get("units", "")
     # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
     fields = [increasing(convert_units(open_field(path, section.variable), units)) for path in paths]
+    for path, field in zip(paths, fields, strict=True):
+        if field.ndim != 3:
+            raise InputError(
+                f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"
+            )
     crop = (section.frames * model.time, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
     criteria = Criteria(section.min_valid, section.min_wet, section.wet)
     augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
@@ -315,7 +329,8 @@ class Data:
 
 def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str:
     """The model card."""
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    log = folder / "log.jsonl"
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
     last = {row["stage"]: row for row in rows}
     data = model.config.get("data", {})
     spent = {key: value for key, value in asdict(training).items() if value is not None}
@@ -357,15 +372,23 @@ def _average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tens
 
 
 def _check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
-    if overwrite:
-        for name in (NAME, "log.jsonl"):
-            (folder / name).unlink(missing_ok=True)
-        return
+    """Refuse to train over something else; with ``overwrite`` remove what an earlier training left."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder for the model")
-    if (folder / NAME).is_file() or not folder.exists() or not any(folder.iterdir()):
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    other = {name for name in names - {NAME, *OURS} if not name.endswith(".partial")}
+    if other:
+        raise InputError(f"{folder} holds other files ({min(other)}); name a new folder for the model")
+    if overwrite:
+        for name in names:
+            (folder / name).unlink()
         return
-    if (folder / "weights.safetensors").is_file():
+    if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
-    if not (folder / "log.jsonl").is_file():
-        raise InputError(f"{folder} exists and is not a model in training; name a new folder")
+    before = (read_progress(folder) or {}).get("config", {})
+    for section in before:
+        if section != "train" and before[section] != json.loads(json.dumps(config.get(section))):
+            raise InputError(
+                f"{folder} holds a training begun with another {section}: {before[section]}; "
+                "keep the configuration to resume it, or pass --overwrite"
+            )

@@ -26,6 +26,8 @@ class Constraint(nn.Module):
     """
 
     domain: ClassVar[Literal["field", "logits"]] = "field"
+    keeps_zero: ClassVar[bool] = False
+    """Whether a block with c = 0 is exactly zero, whatever y."""
 
     def __init__(self, factor: Factor, area: Tensor | None = None, mask: Tensor | None = None) -> None:
         super().__init__()

@@ -18,6 +18,8 @@ class Multiplicative(Constraint):
     Source: Harder et al. 2023 (JMLR 24), multiplicative layer; with tau = 0, p = 1 the function f of arXiv 2604.21903.
     """
 
+    keeps_zero = True
+
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         y = y.clamp_min(0)
         if operators.mask is not None:

@@ -126,7 +126,7 @@ class Patches:
         return self._batch([self._jittered(pick, rng) for pick in picks], rng)
 
     def spread(self, count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """The same ``count`` crops every time, as far apart as the candidates allow, without augmentation."""
+        """The same crops every time, at most ``count``, not overlapping within a frame and not augmented."""
         order = np.random.default_rng(seed).permutation(len(self.positions))
         chosen: list[NDArray[np.int64]] = []
         for pick in self.positions[order]:
@@ -203,18 +203,27 @@ def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> x
     Raises:
         InputError: for a dimension the field lacks, or a range that leaves nothing.
     """
-    for name, (low, high) in (ranges or {}).items():
-        if name not in field.coords:
+    for name, pair in (ranges or {}).items():
+        if len(pair) != 2:
+            raise InputError(f"the range of {name} is {list(pair)}, but must be two values, such as [null, -94]")
+        low, high = pair
+        if name not in field.coords or field[name].ndim != 1:
             raise InputError(
                 f"the data have no coordinate {name!r} to select by; they have {', '.join(map(str, field.coords))}"
             )
         coordinate = field[name]
+        dates = np.issubdtype(coordinate.dtype, np.datetime64)
+        try:
+            ends = [None if end is None else np.datetime64(end, "ns") if dates else float(end) for end in pair]
+        except (TypeError, ValueError):
+            raise InputError(
+                f"the range of {name} is {list(pair)}, which are not {'dates' if dates else 'numbers'}"
+            ) from None
         keep = xr.ones_like(coordinate, dtype=bool)
-        kind = coordinate.dtype.type if np.issubdtype(coordinate.dtype, np.datetime64) else None
-        if low is not None:
-            keep &= coordinate >= (kind(low, "ns") if kind else low)
-        if high is not None:
-            keep &= coordinate < (kind(high, "ns") if kind else high)
+        if ends[0] is not None:
+            keep &= coordinate >= ends[0]
+        if ends[1] is not None:
+            keep &= coordinate < ends[1]
         if not bool(keep.any()):
             first, last = coordinate.values.min(), coordinate.values.max()
             raise InputError(f"no cell has {name} from {low} to {high}; it goes from {first} to {last}")

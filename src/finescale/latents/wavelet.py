@@ -8,7 +8,8 @@ borders ("periodization"):
 The next level acts on the low-low band. J levels give LL_J and three detail bands a level, (horizontal, vertical,
 diagonal); finer detail bands are folded by space-to-depth, so that all K = C·4^J channels lie on the grid of
 LL_J. The transform is orthonormal: white noise stays white, and the adjoint is the inverse. For Haar, LL_J is
-2^J times the mean over blocks of 2^J × 2^J cells.
+2^J times the mean over blocks of 2^J × 2^J cells. Filters longer than Haar's wrap around the borders of the window they
+are given, so that cells within a filter's length of a border see the opposite side.
 """
 
 from __future__ import annotations

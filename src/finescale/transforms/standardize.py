@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from finescale.errors import InputError
 from finescale.transforms.base import Transform
 
 
@@ -30,6 +31,8 @@ class Standardize(Transform):
         for channel in range(fields.shape[1]):
             values = fields[:, channel]
             values = values[~values.isnan()]
+            if values.numel() < 2:
+                raise InputError("the training crops have no known cell to take statistics from")
             self.mean[channel] = values.mean()
             self.std[channel] = values.std().clamp_min(1e-6)
 
