@@ -1,0 +1,134 @@
+"""Do windows leave seams? A trained model on a large domain, in windows of several sizes against one piece.
+
+    python benchmarks/seams.py DATA MODEL --seed 0
+
+DATA is a folder with mrms_west.nc, MODEL a trained model folder. For each window and halo: the root mean square difference
+of members from those sampled in one piece, as a share of the ensemble's spread; and the mean absolute step between
+neighbouring cells across window borders, divided by that inside windows at the same distance from coarse-cell borders (1:
+no seam). Nothing is trained: the budget is that of the model. Writes seams.json, seams.md and seams.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finescale import assemble
+from finescale.axes import increasing
+from finescale.data.blocks import coarsen
+from finescale.data.open import open_field
+from finescale.data.patches import region
+
+FRAME = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--size", type=int, default=640, help="fine cells a side of the domain")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+    model = assemble.load(args.model)
+    model.tile = None
+    coarse = wettest(args, model.factor)
+    run = {"members": args.members, "seed": args.seed}
+    shape = tuple(coarse.sizes[dim] for dim in coarse["precipitation_rate"].dims)
+    whole = values(model.downscale(coarse, window=shape, **run))
+    spread = float(whole.std(0, ddof=1).mean())
+    rows = []
+    for cells in (128, 256):
+        for halo in (0, 16, 32, 64, 128):
+            window = (1, *(m * max(1, cells // (m * model.factor.y)) for m in model.multiple[1:]))
+            margin = (0, *(m * -(-halo // (m * model.factor.y)) for m in model.multiple[1:]))
+            tiled = values(model.downscale(coarse, window=window, halo=margin, **run))
+            borders = np.arange(1, shape[1] // window[1]) * window[1] * model.factor.y
+            rows.append(
+                {
+                    "window": window[1] * model.factor.y,
+                    "halo": margin[1] * model.factor.y,
+                    "default": margin == model.halo and window == model.window,
+                    "rms_share_of_spread": float(np.sqrt(np.mean((tiled - whole) ** 2))) / spread,
+                    "step_ratio": step_ratio(tiled, borders, model.factor.y),
+                    "step_ratio_whole": step_ratio(whole, borders, model.factor.y),
+                }
+            )
+            print(rows[-1], flush=True)
+            if rows[-1]["default"] or (cells, halo) == (128, 32):
+                picture(tiled[0, 0], borders, args.results / "seams.png")
+    settings = {"factor": str(model.factor), "size": args.size, "members": args.members, "seed": args.seed}
+    settings |= {"model": str(model.config.get("latent")), "mean spread (mm/h)": round(spread, 4)}
+    write(args.results, settings, rows)
+
+
+def wettest(args: argparse.Namespace, factor: Any) -> xr.Dataset:
+    """The coarse field of the wettest fully known square of the test region, one frame."""
+    field = increasing(region(open_field(args.data / "mrms_west.nc"), {"lon": [-90, None]}).isel(time=[FRAME])).load()
+    size = args.size - args.size % (factor.y * 16)
+    best, place = -1.0, (0, 0)
+    for y in range(0, field.sizes["lat"] - size + 1, 64):
+        for x in range(0, field.sizes["lon"] - size + 1, 64):
+            block = field.values[0, y : y + size, x : x + size]
+            if np.isfinite(block).mean() > 0.99 and np.nanmean(block) > best:
+                best, place = float(np.nanmean(block)), (y, x)
+    (y, x) = place
+    return coarsen(field.isel(lat=slice(y, y + size), lon=slice(x, x + size)), factor)
+
+
+def values(ds: xr.Dataset) -> NDArray[np.float64]:
+    return np.nan_to_num(ds["precipitation_rate"].values.astype(np.float64))
+
+
+def step_ratio(x: NDArray[np.float64], borders: NDArray[np.int64], factor: int) -> float:
+    """Mean |x[i] − x[i−1]| across window borders over that across all other coarse-cell borders."""
+    across_y, across_x = np.abs(np.diff(x, axis=-2)), np.abs(np.diff(x, axis=-1))
+    others = np.setdiff1d(np.arange(factor, x.shape[-1], factor), borders)
+    at = np.concatenate([across_y[..., borders - 1, :].ravel(), across_x[..., borders - 1].ravel()])
+    elsewhere = np.concatenate([across_y[..., others - 1, :].ravel(), across_x[..., others - 1].ravel()])
+    return float(at.mean() / elsewhere.mean())
+
+
+def picture(member: NDArray[np.float64], borders: NDArray[np.int64], path: Path) -> None:
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    ax = figure.subplots()
+    image = ax.imshow(np.ma.masked_less(member, 0.1), norm=LogNorm(0.1, 100), cmap="magma_r", origin="lower")
+    for b in borders:  # marked outside the picture only, so that a seam would show
+        ax.plot([b, b], [-14, -4], color="tab:blue", clip_on=False)
+        ax.plot([-14, -4], [b, b], color="tab:blue", clip_on=False)
+    ax.set(
+        title="One member, sampled in independent windows (borders at the blue marks)", xlabel="cells", ylabel="cells"
+    )
+    figure.colorbar(image, ax=ax, label="rain rate (mm/h)")
+    figure.savefig(path, dpi=80)
+
+
+def write(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "seams.json").write_text(json.dumps({"settings": settings, "rows": rows}, indent=1))
+    lines = ["# Windows and seams", "", *(f"- {key}: {value}" for key, value in settings.items()), ""]
+    lines += [
+        "| window | halo | RMS difference / spread | step ratio at borders | the same places, one piece |",
+        "|---" * 5 + "|",
+    ]
+    for row in rows:
+        mark = " (default)" if row["default"] else ""
+        lines.append(
+            f"| {row['window']}{mark} | {row['halo']} | {row['rms_share_of_spread']:.4f} "
+            f"| {row['step_ratio']:.3f} | {row['step_ratio_whole']:.3f} |"
+        )
+    (folder / "seams.md").write_text("\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
