@@ -30,7 +30,8 @@ from finescale.data.open import open_field
 from finescale.data.patches import Augmentation, Criteria, Patches, region
 from finescale.downscaler import Downscaler
 from finescale.grid import Factor
-from finescale.train import Training, train
+from finescale.loop import Training
+from finescale.train import train
 from finescale.verify import baselines
 from finescale.verify.aggregate import paired_bootstrap, score_arrays
 

@@ -2,10 +2,11 @@
 
     python benchmarks/seams.py DATA MODEL --seed 0
 
-DATA is a folder with mrms_west.nc, MODEL a trained model folder. For each window and halo: the root mean square difference
-of members from those sampled in one piece, as a share of the ensemble's spread; and the mean absolute step between
-neighbouring cells across window borders, divided by that inside windows at the same distance from coarse-cell borders (1:
-no seam). Nothing is trained: the budget is that of the model. Writes seams.json, seams.md and seams.png.
+DATA is a folder with mrms_west.nc, MODEL a trained model folder. For each window and halo: the root mean square
+difference of members from those sampled in one piece, as a share of the ensemble's spread; and the mean absolute step
+between neighbouring cells across window borders, divided by that across all other borders of coarse cells, beside the
+same ratio of the run in one piece (equal: no seam). Nothing is trained: the budget is that of the model. Writes
+seams.json, seams.md and seams.png.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def picture(member: NDArray[np.float64], borders: NDArray[np.int64], path: Path)
         title="One member, sampled in independent windows (borders at the blue marks)", xlabel="cells", ylabel="cells"
     )
     figure.colorbar(image, ax=ax, label="rain rate (mm/h)")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
 
 

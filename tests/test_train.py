@@ -11,12 +11,12 @@ import pytest
 import torch
 import xarray as xr
 
-from finescale import assemble
-from finescale import train as training
+from finescale import assemble, loop
 from finescale.checkpoint import NAME
 from finescale.data.synthetic import gaussian_field
 from finescale.errors import InputError
-from finescale.train import Training, fit, read_data, train
+from finescale.loop import Training
+from finescale.train import fit, read_data, train
 from tests.test_assemble import TINY
 
 
@@ -98,7 +98,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
     settings = config(data)
     whole, steps = run(settings, tmp_path / "whole")
     assert steps == [(stage, n) for stage in ("mean", "denoiser") for n in (1, 2, 3, 4)]
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(settings, tmp_path / "broken", stop_after)
     assert (tmp_path / "broken" / NAME).is_file()
@@ -115,7 +115,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
 
 def test_fit_resumes_from_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit(config(data), tmp_path / "whole")
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(config(data), tmp_path / "broken", 6)
     equal(fit(config(data), tmp_path / "broken"), whole, rtol=1e-6, atol=1e-7)
@@ -186,7 +186,7 @@ def test_folders_that_are_not_for_training(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(config(data), tmp_path / "broken", 6)
     checkpoint = tmp_path / "broken" / NAME

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from finescale.errors import InputError
 from finescale.grid import Factor, Grid
-from finescale.verify import baselines, scores, spectra, verify
+from finescale.verify import baselines, conservation, scores, spectra, verify
 from finescale.verify.aggregate import Settings, Sums, paired_bootstrap, score, score_arrays
 from finescale.verify.align import align
 
@@ -148,7 +148,7 @@ def test_quantile_is_close_to_numpys() -> None:
 def test_perfect_forecast() -> None:
     y = rain((2, 48, 48), 1)
     y[:, :9, :11] = np.nan
-    result = score_arrays(np.repeat(y[None], 4, axis=0), y, scores.block_mean(y, Factor(1, 8)), Factor(1, 8))
+    result = score_arrays(np.repeat(y[None], 4, axis=0), y, conservation.block_mean(y, Factor(1, 8)), Factor(1, 8))
     for name in ("crps", "mae", "rmse", "energy_score", "p999_bias"):
         assert result[name] == pytest.approx(0.0, abs=1e-12), name
     assert result["csi"] == [1.0] * 4
@@ -217,7 +217,7 @@ def test_missing_cells_of_a_warm_field_do_not_drown_its_spectrum() -> None:
 @pytest.mark.parametrize("parts", [(1, 1, 1), (2, 1)])
 def test_parts_add_up_to_the_whole(case: Any, parts: tuple[int, ...]) -> None:
     x, y, area = case
-    coarse = scores.block_mean(y, FACTOR, area)
+    coarse = conservation.block_mean(y, FACTOR, area)
     settings = Settings(area=area, factor=FACTOR, scales=(1, 5))
     whole, sums = Sums(settings), Sums(settings)
     whole.add(x, y, coarse)
@@ -282,13 +282,13 @@ def test_rainfarm_conserves_without_threshold_and_leaves_numpys_state() -> None:
     before = np.random.get_state()[1].copy()  # type: ignore[union-attr]
     fine = baselines.rainfarm(coarse, FACTOR, members=3, seed=1)
     assert np.array_equal(before, np.random.get_state()[1])
-    assert scores.conservation_residual(fine, coarse, FACTOR) < 1e-12
+    assert conservation.conservation_residual(fine, coarse, FACTOR) < 1e-12
     assert not fine[:, 1].any()
     assert not np.allclose(fine[0], fine[1])
     np.testing.assert_array_equal(fine, baselines.rainfarm(coarse, FACTOR, members=3, seed=1))
     np.testing.assert_array_equal(fine[:, 2:], baselines.rainfarm(coarse[2:], FACTOR, members=3, seed=1, first=2))
     cut = baselines.rainfarm(coarse, FACTOR, members=3, seed=1, threshold=0.1)
-    assert scores.conservation_residual(cut, coarse, FACTOR) > 1e-6
+    assert conservation.conservation_residual(cut, coarse, FACTOR) > 1e-6
 
 
 def test_rainfarm_refuses_negative_values_and_unknown_baselines_are_named() -> None:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from finescale.errors import InputError
 from finescale.grid import Factor
+from finescale.verify import conservation
 from finescale.verify import scores as s
 from finescale.verify.align import Case, align, cell_size, is_rain
 from finescale.verify.baselines import baseline
@@ -82,7 +83,7 @@ class Sums:
         for t in range(truth.shape[0]):
             self._add_time(*s.joint(members[:, t : t + 1], truth[t : t + 1], self.settings.area))
         if coarse is not None and self.settings.factor is not None:
-            worst = s.residual_terms(members, coarse, self.settings.factor, self.settings.area)
+            worst = conservation.residual_terms(members, coarse, self.settings.factor, self.settings.area)
             self.largest["residual"] = np.maximum(self.largest.get("residual", 0.0), worst)
 
     def _add_time(self, x: Array, y: Array, w: Array) -> None:
@@ -138,7 +139,7 @@ class Sums:
             result |= {"wet_fraction": float(wet[0]), "wet_fraction_truth": float(wet[1])}
             result["log_spectral_distance_log_rain"] = spectral_distance(*sums["log_spectrum"])
         if "residual" in self.largest:
-            result["conservation_residual"] = s.residual_formula(self.largest["residual"])
+            result["conservation_residual"] = conservation.residual_formula(self.largest["residual"])
         times = len(self.crps_by_time)
         result |= {
             "spectrum": (sums["spectrum"][0] / times).tolist(),

@@ -18,7 +18,7 @@ from finescale import axes
 from finescale.data import open as stores
 from finescale.errors import InputError
 from finescale.grid import Factor, Grid, check_divisible
-from finescale.verify.scores import block_mean
+from finescale.verify.conservation import block_mean
 
 Array = NDArray[np.float64]
 Field = xr.Dataset | xr.DataArray

@@ -25,7 +25,7 @@ from scipy import ndimage
 from finescale.errors import InputError
 from finescale.errors import nearest as nearest_name
 from finescale.grid import Factor
-from finescale.verify.scores import block_mean
+from finescale.verify.conservation import block_mean
 
 Array = NDArray[np.float64]
 

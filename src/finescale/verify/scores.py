@@ -30,7 +30,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from finescale.errors import InputError
-from finescale.grid import Factor, check_divisible
 
 Array = NDArray[np.float64]
 
@@ -302,38 +301,6 @@ def energy_score(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None
     """Fair energy score, mean over times, in units of the field."""
     total, times = energy_terms(*joint(members, truth, weights))
     return float(ratio(total, times))
-
-
-def block_mean(x: ArrayLike, factor: Factor, area: ArrayLike | None = None) -> Array:
-    """A: area-weighted means (…, T, H, W) -> (…, t, h, w) over the valid cells of each block; NaN without one."""
-    field = np.asarray(x, dtype=np.float64)
-    shape = field.shape[-3:]
-    check_divisible((shape[0], shape[1], shape[2]), factor)
-    split = [side for n, f in zip(shape, factor, strict=True) for side in (n // f, f)]
-    blocks = field.reshape(*field.shape[:-3], *split)
-    valid = np.isfinite(blocks)
-    weight = np.broadcast_to(1.0 if area is None else np.asarray(area, dtype=np.float64), shape).reshape(split) * valid
-    total = weight.sum(axis=(-5, -3, -1))
-    return ratio((weight * np.where(valid, blocks, 0.0)).sum(axis=(-5, -3, -1)), total)
-
-
-def residual_terms(members: ArrayLike, coarse: ArrayLike, factor: Factor, area: ArrayLike | None = None) -> Array:
-    """max |A x − c| and max |c| over coarse cells valid in both: merged by taking the greater."""
-    c = np.asarray(coarse, dtype=np.float64)
-    difference = np.abs(block_mean(members, factor, area) - c)
-    return np.array([np.fmax.reduce(f, axis=None, initial=0.0) for f in (difference, np.abs(c))])
-
-
-def conservation_residual(
-    members: ArrayLike, coarse: ArrayLike, factor: Factor, area: ArrayLike | None = None
-) -> float:
-    """max |A x − c| / max |c|; 0 where nothing is lost (for an all-zero coarse field: max |A x|)."""
-    return residual_formula(residual_terms(members, coarse, factor, area))
-
-
-def residual_formula(terms: Array) -> float:
-    """The residual from merged `residual_terms`."""
-    return float(terms[0] / (terms[1] or 1.0))
 
 
 def _mean_over_members(values: Array) -> list[float]:
