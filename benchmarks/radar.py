@@ -52,6 +52,17 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         },
         "train": {"batch": 16},
     },
+    "edm-pixel": {
+        "mean": "none",
+        "latent": "pixel",
+        "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 7.5]}},
+        "process": {
+            "schedule": {"kind": "edm", "sigma_max": 80, "sigma_min": 0.02},
+            "noise": {"mean": -0.4, "std": 1.4},
+            "steps": 18,
+        },
+        "train": {"batch": 8},
+    },
     "mean+wavelet-1": {
         "latent": {"kind": "wavelet", "levels": 1},
         "denoiser": {"backbone": {"kind": "unet", "width": 48, "multipliers": [1, 2, 4]}},
@@ -69,17 +80,6 @@ SYSTEMS: dict[str, dict[str, Any]] = {
             "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
             "noise": {"mean": -0.4, "std": 1.4},
             "steps": 12,
-        },
-        "train": {"batch": 8},
-    },
-    "edm-pixel": {
-        "mean": "none",
-        "latent": "pixel",
-        "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 7.5]}},
-        "process": {
-            "schedule": {"kind": "edm", "sigma_max": 80, "sigma_min": 0.02},
-            "noise": {"mean": -0.4, "std": 1.4},
-            "steps": 18,
         },
         "train": {"batch": 8},
     },

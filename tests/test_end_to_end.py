@@ -111,6 +111,7 @@ def test_wrong_configurations(folder: Path, tmp_path: Path, capsys: pytest.Captu
     fit = ["fit", "wavelet", "-o", str(model), "--set", data]
     assert "did you mean 'levels'" in refused([*fit, "--set", "latent.level=1", "--set", "data.crop=16"], capsys)
     assert "did you mean 'wavelet'" in refused(["fit", "wavelt", "-o", str(model)], capsys)
+    assert "data.path is missing" in refused(["fit", "wavelet", "-o", str(model)], capsys)
     assert "does not exist" in refused([*fit[:-1], "data.path=nowhere.nc"], capsys)
     assert "not divisible" in refused([*fit, "--set", "data.crop=17"], capsys)
     assert "smaller than the training crop" in refused([*fit, "--set", "data.crop=128"], capsys)

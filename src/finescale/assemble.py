@@ -182,6 +182,11 @@ def call(cls: type, arguments: Mapping[str, Any], where: str, **derived: Any) ->
         if key not in free:
             raise InputError(f"unknown configuration key {where}.{key}{nearest(key, free)}")
         checked[key] = validated(hints.get(key, Any), value, f"{where}.{key}")
+    for key, parameter in signature.parameters.items():
+        if parameter.default is parameter.empty and key not in checked and key not in derived:
+            raise InputError(
+                f"configuration key {where}.{key} is missing (on the command line: --set {where}.{key}=...)"
+            )
     try:
         return cls(**checked, **derived)
     except InputError:

@@ -95,7 +95,7 @@ class Downscaler(nn.Module):
         cond = self.condition(coarse)
         y = self.target(fine, cond)
         if stage == "mean":
-            return self.mean.loss(cond, y)  # type: ignore[operator]
+            return self.mean.loss(cond, y)
         assert self.denoiser is not None
         with torch.no_grad():
             mu = self.mean(cond)

@@ -129,7 +129,9 @@ class Loop:
                     )
                 fine, coarse = (x.to(self.fabric.device) for x in batch.result())
                 batch = pool.submit(self._draw, patches, step + 1)
-                loss = wrapped.loss(self.stage, fine, coarse, self._generator(step))
+                # On one device Fabric calls marked methods as they are, without its own autocast.
+                with self.fabric.autocast():
+                    loss = wrapped.loss(self.stage, fine, coarse, self._generator(step))
                 self.fabric.backward(loss)
                 self.fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=False)
                 optimizer.step()

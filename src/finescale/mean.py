@@ -30,6 +30,11 @@ class MeanModel(nn.Module):
     def forward(self, cond: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def loss(self, cond: Tensor, fine: Tensor) -> Tensor:
+        """Mean squared error in the transform's space, whose minimiser is the conditional mean."""
+        error: Tensor = self(cond) - fine
+        return error.square().mean()
+
 
 class Zero(MeanModel):
     """C = 0: the diffusion model makes the whole field (plain conditional EDM)."""
@@ -66,7 +71,3 @@ class Network(MeanModel):
         folded = pixel_unshuffle(cond.transpose(1, 2), self.fold).transpose(1, 2)
         correction = self.backbone(folded).float()
         return cond[:, : self.channels] + pixel_shuffle(correction.transpose(1, 2), self.fold).transpose(1, 2)
-
-    def loss(self, cond: Tensor, fine: Tensor) -> Tensor:
-        """Mean squared error in the transform's space."""
-        return (self(cond) - fine).square().mean()

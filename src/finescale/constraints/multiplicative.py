@@ -24,7 +24,7 @@ class Multiplicative(Constraint):
         y = y.clamp_min(0)
         if operators.mask is not None:
             y = torch.where(operators.mask.expand_as(y), y, 0.0)
-        largest = operators.blocks(y).amax(dim=(-5, -3, -1))
+        largest = operators.maxima(y)
         empty = largest <= 0
         shape = torch.where(
             operators.replicate(empty), torch.ones_like(y), y / operators.replicate(torch.where(empty, 1.0, largest))
