@@ -13,6 +13,7 @@ import xarray as xr
 
 from finescale import assemble, loop
 from finescale.checkpoint import NAME
+from finescale.data.open import open_store, write
 from finescale.data.synthetic import gaussian_field
 from finescale.errors import InputError
 from finescale.loop import Training
@@ -30,7 +31,7 @@ def data(tmp_path: Path) -> Path:
         "lon": ("lon", np.arange(64) * 0.01, {"units": "degrees_east"}),
     }
     da = xr.DataArray(values, dims=("time", "lat", "lon"), coords=coords, name="rain", attrs={"units": "mm h-1"})
-    da.to_netcdf(tmp_path / "rain.nc")
+    write(da.to_dataset(), tmp_path / "rain.nc")
     return tmp_path / "rain.nc"
 
 
@@ -153,10 +154,10 @@ def test_a_budget_in_minutes(data: Path, tmp_path: Path) -> None:
 
 
 def test_training_data_may_have_gaps(data: Path, tmp_path: Path) -> None:
-    with xr.open_dataset(data) as ds:
-        holes = ds["rain"].where(np.random.default_rng(0).random(ds["rain"].shape) > 0.03).load()
+    holes = open_store(data)["rain"].load()
+    holes = holes.where(np.random.default_rng(0).random(holes.shape) > 0.03)
     holes[:, 8:16, 8:16] = np.nan
-    holes.to_netcdf(tmp_path / "holes.nc")
+    write(holes.to_dataset(), tmp_path / "holes.nc")
     model = fit(
         config(tmp_path / "holes.nc") | {"data": {"path": str(tmp_path / "holes.nc"), "crop": 16, "min_valid": 0.5}},
         tmp_path / "model",

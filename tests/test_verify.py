@@ -387,16 +387,16 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
     """Ensemble (5 times), truth (upside down) and coarse files."""
     ensemble, truth = dataset(times=5, descending=True)
     paths = tuple(tmp_path / f"{name}.nc" for name in ("ensemble", "truth", "coarse"))
-    ensemble.to_dataset().assign_attrs(finescale_factor="1x4").to_netcdf(paths[0])
-    truth.to_dataset().to_netcdf(paths[1])
-    truth.coarsen(lat=4, lon=4).mean().to_dataset(name="rain_rate").to_netcdf(paths[2])
+    ensemble.to_dataset().assign_attrs(finescale_factor="1x4").to_netcdf(paths[0], engine="netcdf4")
+    truth.to_dataset().to_netcdf(paths[1], engine="netcdf4")
+    truth.coarsen(lat=4, lon=4).mean().to_dataset(name="rain_rate").to_netcdf(paths[2], engine="netcdf4")
     return paths  # type: ignore[return-value]
 
 
 def rewrite(path: Path, change: Any) -> None:
     with xr.open_dataset(path, engine="netcdf4") as ds:
         ds = change(ds.load())
-    ds.to_netcdf(path)
+    ds.to_netcdf(path, engine="netcdf4")
 
 
 def test_report_from_files(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
