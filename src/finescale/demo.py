@@ -26,7 +26,7 @@ CONFIG: dict[str, Any] = {
     "mean": {"backbone": {"width": 32}},
     "denoiser": {"backbone": {"width": 48}},
     "data": {"crop": 64},
-    "train": {"minutes": 2.5, "batch": 24},
+    "train": {"minutes": 2, "batch": 24},
 }
 
 
