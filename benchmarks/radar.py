@@ -31,6 +31,7 @@ from finescale.data.patches import Augmentation, Criteria, Patches, region
 from finescale.downscaler import Downscaler
 from finescale.grid import Factor
 from finescale.loop import Training
+from finescale.plots.maps import png
 from finescale.train import train
 from finescale.verify import baselines
 from finescale.verify.aggregate import paired_bootstrap, score_arrays
@@ -146,7 +147,8 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> dict[st
                 continue
             out["tests"][place].setdefault("systems", {}).update(judged(system, model, fine, coarse, area, args))
             write(results, args)
-        picture(model, tests["mrms"], factor, args, system, name)
+        if system == args.systems[0] and name == args.factors[0]:
+            picture(model, tests["mrms"], factor, args, system, name)
     return out
 
 
@@ -345,7 +347,7 @@ def picture(
     figure.colorbar(image, ax=axes, label="rain rate (mm/h)", shrink=0.7)
     figure.suptitle(f"{system}, factor {name}, test region")
     args.results.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.results / f"radar-{name}-{system}.png", dpi=70)
+    (args.results / "radar.png").write_bytes(png(figure, limit=280_000))
 
 
 def write(results: dict[str, Any], args: argparse.Namespace) -> None:
