@@ -25,6 +25,7 @@ from finescale.axes import increasing
 from finescale.data.blocks import coarsen
 from finescale.data.open import open_field
 from finescale.data.patches import region
+from finescale.plots.maps import png
 
 FRAME = 10
 
@@ -47,11 +48,11 @@ def main() -> None:
     spread = float(whole.std(0, ddof=1).mean())
     rows = []
     for cells in (128, 256):
-        for halo in (0, 16, 32, 64, 128):
+        for halo in (0, 16, 32, 64):
             window = (1, *(m * max(1, cells // (m * model.factor.y)) for m in model.multiple[1:]))
             margin = (0, *(m * -(-halo // (m * model.factor.y)) for m in model.multiple[1:]))
             tiled = values(model.downscale(coarse, window=window, halo=margin, **run))
-            borders = np.arange(1, shape[1] // window[1]) * window[1] * model.factor.y
+            borders = np.arange(window[1], shape[1], window[1]) * model.factor.y
             rows.append(
                 {
                     "window": window[1] * model.factor.y,
@@ -111,8 +112,9 @@ def picture(member: NDArray[np.float64], borders: NDArray[np.int64], path: Path)
         title="One member, sampled in independent windows (borders at the blue marks)", xlabel="cells", ylabel="cells"
     )
     figure.colorbar(image, ax=ax, label="rain rate (mm/h)")
+    ax.set(xlim=(0, member.shape[1]), ylim=(0, member.shape[0]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    path.write_bytes(png(figure, limit=200_000))
 
 
 def write(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
