@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
-from tests.test_open import rain
 
 from finescale import cli
 from finescale.data.open import open_store, write
+from tests.test_open import rain
 
 
 @pytest.fixture
