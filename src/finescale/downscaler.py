@@ -177,6 +177,7 @@ class Downscaler(nn.Module):
         Arguments as in `sample`.
         """
         origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], Integral) else list(origin)
+        coarse = coarse.to(self.device)
         cond = self.condition(_pad(coarse, self.multiple))
         with self.autocast(coarse.device):
             mu = self.mean(cond)
