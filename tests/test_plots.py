@@ -91,3 +91,19 @@ def test_no_pyplot_is_loaded_by_the_figures() -> None:
     else:
         maps.overview(fields(), FRAME)
         assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_small_file_keeps_the_rare_colours_of_the_extremes() -> None:
+    """A few cells at the top of the scale, among many others, are drawn in the colours of the full file."""
+    from matplotlib.figure import Figure
+
+    values = np.random.default_rng(0).random((200, 200)) * 0.7
+    values[100:104, 100:104] = 1.0
+    figure = Figure(figsize=(5, 5))
+    figure.subplots().imshow(values, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+    full, small = maps.png(figure, limit=10**9), maps.png(figure, limit=0)
+    assert len(small) < len(full)
+    pictures = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int) for data in (full, small)]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 24
+    yellow = (pictures[0] == [253, 231, 36]).all(-1)
+    assert yellow.any() and np.abs(pictures[1][yellow] - [253, 231, 36]).max() <= 15

@@ -150,7 +150,11 @@ def overview(
 
 
 def png(figure: Figure, limit: int = 150_000) -> bytes:
-    """The figure as a PNG file; above ``limit`` bytes in its 256 most frequent colours, at a third of the size."""
+    """The figure as a PNG file; above ``limit`` bytes in 256 of its colours, at a third of the size.
+
+    The rarest colours of a map are its extremes, so the palette first takes one colour of every occupied cell of a
+    16 × 16 × 16 colour cube (the most frequent one there), and only then the most frequent of the rest.
+    """
     import io
 
     from PIL import Image
@@ -161,8 +165,10 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
         return buffer.getvalue()
     picture = Image.open(buffer).convert("RGB")
     colours, counts = np.unique(np.asarray(picture).reshape(-1, 3), axis=0, return_counts=True)
+    colours = colours[np.argsort(-counts, kind="stable")]
+    _, first = np.unique(colours // 16, axis=0, return_index=True)
+    order = np.concatenate([np.sort(first), np.setdiff1d(np.arange(len(colours)), first)])
     palette = Image.new("P", (1, 1))
-    # Colour maps have few enough levels to be among the most frequent: only the edges of letters change.
-    palette.putpalette(colours[np.argsort(-counts, kind="stable")[:256]].ravel().tolist())
+    palette.putpalette(colours[order[:256]].ravel().tolist())
     picture.quantize(palette=palette, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()
