@@ -118,10 +118,18 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/radar"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
-    results: dict[str, Any] = {"settings": settings(args), "factors": {}}
+    results: dict[str, Any] = {"settings": settings(args), "factors": earlier(args)}
     for name in args.factors:
         results["factors"][name] = run(name, args, results)
     write(results, args)
+
+
+def earlier(args: argparse.Namespace) -> dict[str, Any]:
+    """Results of other factors from an earlier run with the same settings."""
+    file = args.results / "radar.json"
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    same = found.get("settings") == rounded(settings(args))
+    return {name: found["factors"][name] for name in CROP if same and name in found["factors"]}
 
 
 def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> dict[str, Any]:
@@ -147,7 +155,7 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> dict[st
                 continue
             out["tests"][place].setdefault("systems", {}).update(judged(system, model, fine, coarse, area, args))
             write(results, args)
-        if system == args.systems[0] and name == args.factors[0]:
+        if system == args.systems[0] and name == next(iter(CROP)):
             picture(model, tests["mrms"], factor, args, system, name)
     return out
 

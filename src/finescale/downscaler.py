@@ -93,21 +93,25 @@ class Downscaler(nn.Module):
             generator: source of noise levels and noise, on the CPU.
         """
         cond = self.condition(coarse)
-        y = self.target(fine, cond)
+        y = pad(self.target(fine, cond), self.stride)
+        known = pad(fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), self.stride, value=0.0)
+        cond = pad(cond, self.stride)
         if stage == "mean":
-            return self.mean.loss(cond, y)
+            return self.mean.loss(cond, y, known)
         assert self.denoiser is not None
         with torch.no_grad():
             mu = self.mean(cond)
             clean = self.latent.encode(y - mu)
         sigma = self.process.noise.sample(len(y), generator).to(y.device)
         noise = torch.randn(clean.shape, generator=generator).to(y.device)
-        return self.denoiser.loss(clean, sigma, noise, self.latent.fold(torch.cat([cond, mu], 1)))
+        folded = self.latent.fold(torch.cat([cond, mu], 1))
+        return self.denoiser.loss(clean, sigma, noise, folded, self.latent.coverage(known))
 
     def residual(self, fine: Tensor, coarse: Tensor) -> Tensor:
-        """transform(fine) − mean, what the latent space represents; (B, C, T, H, W)."""
+        """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to `stride`."""
         cond = self.condition(coarse)
-        return self.target(fine, cond) - self.mean(cond)
+        y, cond = pad(self.target(fine, cond), self.stride), pad(cond, self.stride)
+        return y - self.mean(cond)
 
     def condition(self, coarse: Tensor) -> Tensor:
         """Conditioning fields (B, 2C + 1, T, H, W): interpolated and replicated coarse field, and where it is known."""
@@ -172,13 +176,13 @@ class Downscaler(nn.Module):
         steps: int | None = None,
         origin: Index | Sequence[Index] = (0, 0, 0),
     ) -> Tensor:
-        """Members in the transform's space, (B, M, C, T, H, W) padded to `multiple`; `finish` makes fields of them.
+        """Members in the transform's space, (B, M, C, T, H, W) padded to `stride`; `finish` makes fields of them.
 
         Arguments as in `sample`.
         """
         origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], Integral) else list(origin)
         coarse = coarse.to(self.device)
-        cond = self.condition(_pad(coarse, self.multiple))
+        cond = pad(self.condition(coarse), self.stride)
         with self.autocast(coarse.device):
             mu = self.mean(cond)
         if self.denoiser is None:
@@ -225,11 +229,17 @@ class Downscaler(nn.Module):
         return torch.where(operators.replicate(wanted.isnan()), torch.nan, x)
 
     @property
+    def stride(self) -> Index:
+        """Fine cells (t, y, x) that what the networks see must be multiples of."""
+        network = 1 if self.denoiser is None else int(getattr(self.denoiser.backbone, "stride", 1))
+        t, *space = self.latent.stride
+        y, x = (math.lcm(s * network, self.mean.stride) for s in space)
+        return t, y, x
+
+    @property
     def multiple(self) -> Index:
         """Coarse cells (t, y, x) at whose multiples windows must start, so that networks see the same alignment."""
-        network = 1 if self.denoiser is None else int(getattr(self.denoiser.backbone, "stride", 1))
-        strides = [self.latent.stride[0], *(math.lcm(s * network, self.mean.stride) for s in self.latent.stride[1:])]
-        t, y, x = (math.lcm(s, f) // f for s, f in zip(strides, self.factor, strict=True))
+        t, y, x = (math.lcm(s, f) // f for s, f in zip(self.stride, self.factor, strict=True))
         return t, y, x
 
     @property
@@ -316,11 +326,11 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
 
 
-def _pad(coarse: Tensor, multiple: Index) -> Tensor:
-    """Extend at the far ends to multiples, by the last cell."""
+def pad(x: Tensor, multiple: Index, value: float | None = None) -> Tensor:
+    """Extend (..., T, H, W) at the far ends to multiples, by its last cells or by a constant."""
     for axis, m in zip((-3, -2, -1), multiple, strict=True):
-        n = coarse.shape[axis]
-        if n % m:
-            index = torch.arange(-(-n // m) * m, device=coarse.device).clamp_max(n - 1)
-            coarse = coarse.index_select(axis, index)
-    return coarse
+        n = x.shape[axis]
+        if missing := -n % m:
+            end = x.narrow(axis, n - 1, 1) if value is None else torch.full_like(x.narrow(axis, n - 1, 1), value)
+            x = torch.cat([x, end.expand(*(missing if i == axis % x.ndim else -1 for i in range(x.ndim)))], axis)
+    return x

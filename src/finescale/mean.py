@@ -30,10 +30,16 @@ class MeanModel(nn.Module):
     def forward(self, cond: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def loss(self, cond: Tensor, fine: Tensor) -> Tensor:
-        """Mean squared error in the transform's space, whose minimiser is the conditional mean."""
-        error: Tensor = self(cond) - fine
-        return error.square().mean()
+    def loss(self, cond: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
+        """Mean squared error in the transform's space, whose minimiser is the conditional mean.
+
+        Args:
+            cond: (B, Kc, T, H, W).
+            fine: (B, C, T, H, W), wanted.
+            weight: (B, 1, T, H, W), 0 where it is unknown.
+        """
+        error: Tensor = (self(cond) - fine).square() * weight
+        return error.sum() / (weight.sum() * self.channels).clamp_min(1)
 
 
 class Zero(MeanModel):

@@ -61,9 +61,18 @@ class Denoiser(nn.Module):
         wide = sigma.reshape(-1, 1, 1, 1, 1)
         return self.c_skip(wide) * z + self.c_out(wide) * self.network(z, sigma, cond)
 
-    def loss(self, clean: Tensor, sigma: Tensor, noise: Tensor, cond: Tensor) -> Tensor:
-        """Mean over everything of λ(sigma) (D(clean + sigma·noise) − clean)²; noise is white and of unit variance."""
+    def loss(self, clean: Tensor, sigma: Tensor, noise: Tensor, cond: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Weighted mean of λ(sigma) (D(clean + sigma·noise) − clean)².
+
+        Args:
+            clean: (B, K, T', H', W') latent.
+            sigma: (B,) noise levels.
+            noise: white noise of unit variance, the shape of clean.
+            cond: (B, Kc, T', H', W') conditioning fields.
+            weight: (B, 1, T', H', W'), 0 where the latent is unknown; None for equal weights.
+        """
         wide = sigma.reshape(-1, 1, 1, 1, 1)
         z = clean + wide * noise
         target = (clean - self.c_skip(wide) * z) / self.c_out(wide)
-        return (self.network(z, sigma, cond) - target).square().mean()
+        error = (self.network(z, sigma, cond) - target).square().mean(1, keepdim=True)
+        return error.mean() if weight is None else (error * weight).sum() / weight.sum().clamp_min(1)
