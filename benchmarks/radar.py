@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,23 +20,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from protocol import VARIED, WET, processor, rounded, timed_training
 from torch import Tensor
 
 from finescale import assemble
 from finescale.axes import increasing
 from finescale.coarsen import Coarsen
 from finescale.data.open import open_field
-from finescale.data.patches import Augmentation, Criteria, Patches, region
+from finescale.data.patches import Patches, region
 from finescale.downscaler import Downscaler
 from finescale.grid import Factor
-from finescale.loop import Training
 from finescale.plots.maps import png
-from finescale.train import train
 from finescale.verify import baselines
 from finescale.verify.aggregate import paired_bootstrap, score_arrays
 
-WET = Criteria(min_valid=0.95, min_wet=0.05, wet=0.1)
-VARIED = Augmentation(favour=0.5, rescale=0.4)
 CROP = {"1x8": 128, "1x10": 120}
 MEAN_SHARE = 0.15
 TRANSFORM = [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"]
@@ -210,7 +206,7 @@ def trained(system: str, name: str, folder: Path, patches: tuple[Patches, Patche
     has_mean = config["mean"] != "none"
     if has_mean and not (shared / "weights.safetensors").is_file():
         mean_only = assemble.build(seeded(config | {"denoiser": "none"}, args.seed))
-        timed_training(mean_only, crops, valid, args.minutes * MEAN_SHARE, shared, args)
+        timed_training(mean_only, crops, valid, args.minutes * MEAN_SHARE, shared, args.seed, mean_share=1.0)
     model = assemble.build(seeded(config, args.seed))
     if has_mean:
         model.mean.load_state_dict(assemble.load(shared).mean.state_dict())
@@ -220,7 +216,7 @@ def trained(system: str, name: str, folder: Path, patches: tuple[Patches, Patche
         valid,
         args.minutes * (1 - MEAN_SHARE if has_mean else 1),
         folder / system,
-        args,
+        args.seed,
         mean_share=0.0,
         batch=config["train"]["batch"],
     )
@@ -229,34 +225,6 @@ def trained(system: str, name: str, folder: Path, patches: tuple[Patches, Patche
 def seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     return config
-
-
-def timed_training(
-    model: Downscaler,
-    crops: Patches,
-    valid: Patches,
-    minutes: float,
-    folder: Path,
-    args: argparse.Namespace,
-    mean_share: float = 1.0,
-    batch: int = 16,
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    started, processor = time.time(), time.process_time()
-    train(
-        model,
-        crops,
-        valid,
-        Training(minutes=minutes, mean_share=mean_share, batch=batch, seed=args.seed, clock="cpu"),
-        folder,
-    )
-    spent = {
-        "wall_seconds": time.time() - started,
-        "processor_seconds": time.process_time() - processor,
-        "candidate_crops": len(crops),
-    }
-    (folder / "time.json").write_text(json.dumps(spent))
-    model.save(folder)
 
 
 def last_rows(folder: Path, system: str) -> dict[str, Any]:
@@ -293,7 +261,7 @@ def judged(
 
 def scored(members: Tensor, fine: Tensor, coarse: Tensor, area: Tensor, factor: Factor) -> dict[str, Any]:
     """Scores of members (B, M, 1, 1, H, W); crops are cases."""
-    found = score_arrays(members[:, :, 0, 0].transpose(0, 1).numpy(), fine[:, 0, 0].numpy())
+    found = score_arrays(members[:, :, 0, 0].transpose(0, 1).numpy(), fine[:, 0, 0].numpy(), sequence=1)
     kept = {key: found[key] for key in KEEP if key in found}
     means = Coarsen(factor, area.double()[:, None, None, None])(members.double())
     kept["conservation_residual"] = float(
@@ -310,11 +278,6 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
         "training crops": f"drawn ∝ (mean rain)^{VARIED.favour}, multiplied by exp({VARIED.rescale} N(0, 1)), turned",
         "crops": "at least 95 % known, at least 5 % of cells above 0.1 mm/h, not overlapping within a frame",
     }  # fmt: skip
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def picture(
@@ -362,14 +325,6 @@ def write(results: dict[str, Any], args: argparse.Namespace) -> None:
     args.results.mkdir(parents=True, exist_ok=True)
     (args.results / "radar.json").write_text(json.dumps(rounded(results), indent=1))
     (args.results / "radar.md").write_text(report(results))
-
-
-def rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: rounded(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(v) for v in value]
-    return float(f"{value:.5g}") if isinstance(value, float | np.floating) else value
 
 
 COLUMNS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from finescale import backbones
@@ -64,3 +65,24 @@ def test_attention_knows_relative_time_only() -> None:
     one = layer(x, 4)
     assert not torch.allclose(layer(x.flip(0), 4).flip(0), one, atol=1e-4)
     torch.testing.assert_close(layer(x[:1], 1), x[:1])
+
+
+def test_turned_projections_are_rotary_attention() -> None:
+    """Against the usual form: project, turn queries and keys pair by pair, attend with torch's own kernel."""
+    torch.manual_seed(1)
+    frames, heads, size = 5, 2, 8
+    layer = TemporalAttention(16, heads)
+    nn.init.normal_(layer.out.weight)
+    x = torch.randn(2 * frames, 16, 3, 4)
+    tokens = layer.norm(x).permute(0, 2, 3, 1).reshape(2, frames, 12, 16).transpose(1, 2)
+    q, k, v = layer.qkv(tokens).reshape(2, 12, frames, 3, heads, size).permute(3, 0, 1, 4, 2, 5)
+    angle = torch.arange(frames)[:, None] * 10000.0 ** -(torch.arange(4) / 4)
+
+    def turned(part: torch.Tensor) -> torch.Tensor:
+        a, b = part.chunk(2, dim=-1)
+        return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+    mixed = F.scaled_dot_product_attention(turned(q), turned(k), v)
+    out = layer.out(mixed.permute(0, 1, 3, 2, 4).reshape(2, 12, frames, 16))
+    expected = x + out.transpose(1, 2).reshape(2 * frames, 3, 4, 16).permute(0, 3, 1, 2)
+    torch.testing.assert_close(layer(x, frames), expected, atol=1e-5, rtol=1e-4)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.backbones import UNet
-from finescale.diffusion import EDM, Denoiser, TiledDenoiser, TrainingNoise, noise_field
+from finescale.diffusion import EDM, VP, Denoiser, ScheduleNoise, TiledDenoiser, Tiling, TrainingNoise, noise_field
 
 
 class Linear(nn.Module):
@@ -29,6 +29,71 @@ def test_edm_schedule_is_the_papers() -> None:
 def test_training_noise_is_log_normal() -> None:
     log_sigma = TrainingNoise(-0.4, 1.1).sample(20000, torch.Generator().manual_seed(0)).log()
     assert abs(log_sigma.mean() + 0.4) < 0.01 and abs(log_sigma.std() - 1.1) < 0.01
+
+
+@pytest.mark.parametrize(("beta_max", "last"), [(0.01, 6e-3), (0.015, 5e-4), (0.02, 4e-5)])
+def test_vp_schedule_is_ddpms(beta_max: float, last: float) -> None:
+    import diffusers
+
+    schedule = VP(beta_max)
+    reference = diffusers.DDIMScheduler(1000, beta_start=1e-4, beta_end=beta_max, timestep_spacing="trailing")
+    alphas = reference.alphas_cumprod.double()
+    torch.testing.assert_close(schedule.alphas, alphas, rtol=1e-4, atol=0)
+    assert float(f"{schedule.alphas[-1]:.0e}") == last
+    assert schedule.sigma_max == pytest.approx(float((1 / alphas[-1] - 1).sqrt()), rel=1e-4)
+    for steps in (1, 12, 50, 999, 1000):
+        reference.set_timesteps(steps)
+        picked = alphas[reference.timesteps]
+        sigmas = schedule.sigmas(steps)
+        assert sigmas[-1] == 0 and sigmas[0] == schedule.sigma_max
+        torch.testing.assert_close(sigmas[:-1], ((1 - picked) / picked).sqrt(), rtol=1e-3, atol=0)
+
+
+def test_vp_schedules_that_make_no_sense() -> None:
+    for steps in (0, 1001):
+        with pytest.raises(ValueError, match="steps must be 1 to 1000"):
+            VP().sigmas(steps)
+    for arguments in ({"beta_max": 1.0}, {"beta_max": 1e-5}, {"beta_min": 0.0}, {"T": 0}):
+        with pytest.raises(ValueError, match="beta_min <= beta_max < 1"):
+            VP(**arguments)
+
+
+def test_schedule_noise_visits_every_level_equally_often() -> None:
+    schedule = VP(0.015, T=50)
+    noise = ScheduleNoise(schedule)
+    batch = noise.sample(200, torch.Generator().manual_seed(0))
+    assert batch.dtype == torch.float32 and not torch.equal(batch, batch.sort().values)
+    values, counts = batch.unique(return_counts=True)
+    assert torch.equal(values, schedule.levels.float()) and ((counts - 4).abs() <= 1).all()
+    generator = torch.Generator().manual_seed(1)
+    singles = torch.cat([noise.sample(1, generator) for _ in range(5000)])
+    assert abs((singles <= schedule.levels[9]).float().mean() - 0.2) < 0.02
+
+
+def test_preconditioning_with_unit_data_is_v_prediction() -> None:
+    """x = sqrt(ᾱ) z_vp − sqrt(1 − ᾱ) v with v = −F, and the loss of F is the mean squared error of v."""
+
+    class Random(nn.Module):
+        def forward(self, z: Tensor, embedding: Tensor, cond: Tensor, *unused: Tensor) -> Tensor:
+            seen.append(z)
+            return (weight @ z.flatten(1).T).T.reshape(z.shape)
+
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(32, 32, generator=generator) / 32**0.5
+    seen: list[Tensor] = []
+    schedule = VP(0.015)
+    clean, noise, cond = (torch.randn(5, 2, 1, 4, 4, generator=generator) for _ in range(3))
+    steps = torch.tensor([0, 99, 399, 699, 999])
+    alpha = schedule.alphas[steps].float().reshape(-1, 1, 1, 1, 1)
+    sigma = schedule.levels[steps].float()
+    z_vp = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+    v = -Random()(z_vp, cond, cond)
+    denoiser = Denoiser(Random(), 8)
+    got = denoiser(clean + sigma.reshape(-1, 1, 1, 1, 1) * noise, sigma, cond)
+    torch.testing.assert_close(seen[-1], z_vp, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, alpha.sqrt() * z_vp - (1 - alpha).sqrt() * v, rtol=1e-4, atol=1e-4)
+    target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+    torch.testing.assert_close(denoiser.loss(clean, sigma, noise, cond), (v - target).square().mean())
 
 
 def test_loss_is_the_weighted_error_of_the_clean_estimate() -> None:
@@ -97,8 +162,10 @@ class TestTiledDenoiser:
         with torch.no_grad():
             whole = TiledDenoiser(denoiser, cond)(z, sigma)
             for window in (16, 34, 48):
-                tiled = TiledDenoiser(denoiser, cond, window, halo=denoiser.backbone.reach, blend=4)
-                assert len(tiled.windows) > 1
+                tiled = TiledDenoiser(
+                    denoiser, cond, Tiling(window, denoiser.backbone.reach, 4, denoiser.backbone.stride)
+                )
+                assert len(tiled.tiling.cut((1, 96, 112))) > 1
                 torch.testing.assert_close(tiled(z, sigma), whole, rtol=1e-4, atol=1e-5)
 
     def test_reach_bounds_the_receptive_field(self) -> None:
@@ -115,7 +182,7 @@ class TestTiledDenoiser:
         z, cond = torch.randn(4, 2, 1, 96, 96), torch.randn(4, 1, 1, 96, 96)
         with torch.no_grad():
             whole = TiledDenoiser(denoiser, cond)(z, torch.tensor(0.7))
-            tiled = TiledDenoiser(denoiser, cond, 32, halo=4, blend=4)(z, torch.tensor(0.7))
+            tiled = TiledDenoiser(denoiser, cond, Tiling(32, 4, 4, denoiser.backbone.stride))(z, torch.tensor(0.7))
         border = torch.zeros(96, dtype=torch.bool)
         border[[30, 31, 32, 33, 62, 63, 64, 65]] = True
         assert abs(tiled[..., border].var() / whole[..., border].var() - 1) < 0.02

@@ -80,7 +80,7 @@ class Gaussian(nn.Module):
         self.backbone = nn.Identity()
         self.mean, self.variance = mean[:, None, None, None], variance[:, None, None, None]
 
-    def forward(self, z: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+    def forward(self, z: Tensor, sigma: Tensor, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         noise = sigma.reshape(-1, 1, 1, 1, 1).square()
         return self.mean + self.variance / (self.variance + noise) * (z - self.mean)
 

@@ -30,6 +30,7 @@ class Fake:
     variable: ClassVar[dict[str, str]] = {"name": "rain", "units": "mm h-1"}
     multiple = (1, 2, 1)
     halo = (0, 2, 1)
+    context = 1
     window = (1, 4, 3)
     batch = 2
     calls = 0

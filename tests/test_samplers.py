@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from finescale import samplers
-from finescale.diffusion import EDM
-from finescale.samplers import DPM2M, Denoise, Euler, Heun, Sampler
+from finescale.diffusion import EDM, VP
+from finescale.samplers import DPM2M, Ancestral, Denoise, Euler, Fresh, Heun, Sampler
 
-KINDS: list[type[Sampler]] = [Euler, Heun, DPM2M]
+KINDS: list[type[Sampler]] = [Euler, Heun, DPM2M, Ancestral]
 MEAN = torch.linspace(-1.5, 2.0, 12, dtype=torch.float64)
 VARIANCE = torch.logspace(-1.5, 0.5, 12, dtype=torch.float64)
 
@@ -34,21 +34,30 @@ def white(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
 
 
+def stream(*shape: int) -> Fresh:
+    """Fresh noise whose numbers are asked for in order."""
+    generator = torch.Generator().manual_seed(8)
+    return lambda i: torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
 def test_every_exported_sampler_is_in_the_contract_test() -> None:
-    assert {getattr(samplers, n) for n in samplers.__all__ if n not in ("Denoise", "Sampler")} == set(KINDS)
+    others = ("Denoise", "Fresh", "Sampler")
+    assert {getattr(samplers, n) for n in samplers.__all__ if n not in others} == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.stochastic])
+def test_error_falls_at_the_solvers_order(kind: type[Sampler]) -> None:
+    noise, errors = white(50, 12), []
+    for steps in (64, 128, 256):
+        sigmas = EDM(40.0, 1e-3).sigmas(steps)
+        errors.append((kind()(denoise, noise, sigmas) - exact(noise, 40.0)).abs().mean())
+    for coarse, fine in pairwise(errors):
+        # Halving the step divides the error by 2^order; the last step to 0 adds a little at each.
+        assert coarse / fine > 0.85 * 2 ** kind().order
 
 
 @pytest.mark.parametrize("kind", KINDS)
 class TestContract:
-    def test_error_falls_at_the_solvers_order(self, kind: type[Sampler]) -> None:
-        noise, errors = white(50, 12), []
-        for steps in (64, 128, 256):
-            sigmas = EDM(40.0, 1e-3).sigmas(steps)
-            errors.append((kind()(denoise, noise, sigmas) - exact(noise, 40.0)).abs().mean())
-        for coarse, fine in pairwise(errors):
-            # Halving the step divides the error by 2^order; the last step to 0 adds a little at each.
-            assert coarse / fine > 0.85 * 2 ** kind().order
-
     def test_mean_and_variance_of_the_data(self, kind: type[Sampler]) -> None:
         """Starting from sigma_max·noise without the mean leaves a known bias of MEAN·sqrt(s/(s + sigma_max²))."""
         mean, covariance = moments(kind(), denoise, 12)
@@ -64,13 +73,15 @@ class TestContract:
             calls.append(float(sigma))
             return denoise(z, sigma)
 
-        kind()(counting, white(2, 12), EDM().sigmas(9))
+        kind()(counting, white(2, 12), EDM().sigmas(9), stream(2, 12))
         assert len(calls) == kind().nfe(9) and 0.0 not in calls
 
     def test_number_type_and_one_step(self, kind: type[Sampler]) -> None:
         noise = white(3, 12).float()
-        z = kind()(lambda z, s: z * 0, noise, EDM().sigmas(1))
+        z = kind()(lambda z, s: z * 0, noise, EDM().sigmas(1), stream(3, 12))
         assert z.dtype == torch.float32 and z.abs().max() == 0
+        z = kind()(lambda z, s: z * 0.5, noise, EDM().sigmas(4), stream(3, 12))
+        assert z.dtype == torch.float32 and z.shape == noise.shape
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,10 +107,22 @@ def test_posterior_of_a_linear_gaussian_problem(kind: type[Sampler]) -> None:
 
 
 def moments(sampler: Sampler, function: Denoise, n: int) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the samples: with an affine denoiser z = b + A noise, so they are b and A Aᵀ."""
-    sigmas = EDM(5000.0, 1e-3).sigmas(400)
-    mean = sampler(function, torch.zeros(1, n, dtype=torch.float64), sigmas)[0]
-    columns = sampler(function, torch.eye(n, dtype=torch.float64), sigmas) - mean
+    """Mean and covariance of the samples: with an affine denoiser z = b + Σ A_i noise_i, so they are b and Σ A_i A_iᵀ.
+
+    Row i·n + j is the answer to component j of noise i (the first one, and the fresh ones of stochastic samplers).
+    """
+    # An ancestral step takes D for the clean latent and so loses its variance, of the order of the step.
+    steps = 800 if sampler.stochastic else 400
+    sigmas, draws = EDM(5000.0, 1e-3).sigmas(steps), steps if sampler.stochastic else 1
+
+    def impulse(i: int) -> Tensor:
+        noise = torch.zeros(draws, n, n, dtype=torch.float64)
+        noise[i] = torch.eye(n, dtype=torch.float64)
+        return noise.reshape(-1, n)
+
+    none = torch.zeros(1, n, dtype=torch.float64)
+    mean = sampler(function, none, sigmas, lambda i: none)[0]
+    columns = sampler(function, impulse(0), sigmas, impulse) - mean
     return mean, columns.T @ columns
 
 
@@ -119,3 +142,44 @@ def test_agreement_with_diffusers(name: str, steps: int) -> None:
         z = scheduler.step((clean - c_skip * z) / c_out, time, z).prev_sample
     ours = (Euler() if "Euler" in name else DPM2M())(denoise, noise.double(), EDM(80.0, 0.002).sigmas(steps))
     torch.testing.assert_close(z, ours.float(), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("steps", [20, 1000])
+@pytest.mark.parametrize("prediction", ["sample", "v_prediction"])
+def test_ancestral_is_ddpm(prediction: str, steps: int) -> None:
+    """The same trajectory, with the same noises, as DDPM's in z_vp = z / sqrt(1 + sigma²)."""
+    import diffusers
+
+    scheduler = diffusers.DDPMScheduler(
+        1000,
+        beta_start=1e-4,
+        beta_end=0.015,
+        prediction_type=prediction,
+        variance_type="fixed_small",
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+    scheduler.set_timesteps(steps)
+    schedule, noise = VP(0.015), white(4, 12)
+    generator = torch.Generator().manual_seed(8)  # that of `stream`
+    z_vp = noise * (1 - schedule.alphas[-1]).sqrt()
+    for time in scheduler.timesteps:
+        alpha = schedule.alphas[time]
+        clean = denoise(z_vp / alpha.sqrt(), schedule.levels[time])
+        v = (alpha.sqrt() * z_vp - clean) / (1 - alpha).sqrt()
+        z_vp = scheduler.step(clean if prediction == "sample" else v, time, z_vp, generator=generator).prev_sample
+    ours = Ancestral()(denoise, noise, schedule.sigmas(steps), stream(4, 12))
+    torch.testing.assert_close(ours, z_vp, rtol=0, atol=1e-3)
+
+
+def test_stochastic_samplers_ask_for_their_noise_by_number() -> None:
+    asked: list[int] = []
+
+    def fresh(i: int) -> Tensor:
+        asked.append(i)
+        return white(2, 12)
+
+    Ancestral()(denoise, white(2, 12), EDM().sigmas(5), fresh)
+    assert asked == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match="Ancestral sampler needs noise between steps: pass fresh"):
+        Ancestral()(denoise, white(2, 12), EDM().sigmas(5))

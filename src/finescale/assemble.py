@@ -23,10 +23,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from finescale import backbones, constraints, latents, mean, samplers, transforms
-from finescale.diffusion import EDM, Denoiser, TrainingNoise
-from finescale.downscaler import Downscaler, Process
+from finescale.diffusion import EDM, VP, Denoiser, Schedule, ScheduleNoise, TrainingNoise
+from finescale.downscaler import SCALARS, Downscaler, Process
 from finescale.errors import InputError, nearest
-from finescale.grid import Factor
+from finescale.grid import Factor, Factors
 
 PRESETS = Path(__file__).parent / "presets"
 EMBEDDING = 64
@@ -82,7 +82,8 @@ def build(config: Mapping[str, Any]) -> Downscaler:
     Raises:
         InputError: naming the key, the value and what is allowed.
     """
-    factor = Factor.parse(config.get("factor", "1x8"))
+    factors = Factors.parse(config.get("factor", "1x8"))
+    scalars = 0 if factors.single is not None else SCALARS
     channels = 1
     transform = transforms.Chain(
         *(
@@ -100,17 +101,19 @@ def build(config: Mapping[str, Any]) -> Downscaler:
             "denoiser",
             channels=latent.channels + (fields + channels) * math.prod(latent.stride),
             out_channels=latent.channels,
-            embedding=EMBEDDING,
+            embedding=EMBEDDING + scalars,
         )
         denoiser = Denoiser(network, EMBEDDING)
     constraint_spec = config.get("constraint", "none")
     constraint = (
-        None if _kind(constraint_spec) == "none" else part(constraints, constraint_spec, "constraint", factor=factor)
+        None
+        if _kind(constraint_spec) == "none"
+        else part(constraints, constraint_spec, "constraint", factor=factors.single or Factor())
     )
     return Downscaler(
-        factor,
+        factors,
         transform,
-        _mean(config.get("mean", "interpolation"), fields, channels),
+        _mean(config.get("mean", "interpolation"), fields, channels, scalars),
         latent,
         denoiser,
         _process(config.get("process") or {}),
@@ -207,13 +210,13 @@ def validated(hint: Any, value: Any, where: str) -> Any:
         raise InputError(f"configuration key {where} is {value!r}: {error.errors()[0]['msg'].lower()}") from error
 
 
-def _mean(spec: Any, fields: int, channels: int) -> mean.MeanModel:
+def _mean(spec: Any, fields: int, channels: int, scalars: int) -> mean.MeanModel:
     kinds = {"none": mean.Zero, "interpolation": mean.Interpolation, "network": mean.Network}
     if _kind(spec) != "network":
         return construct(kinds, spec, "mean", channels=channels)
     spec = dict(spec) if isinstance(spec, Mapping) else {"kind": spec}
     cells = validated(PositiveInt, spec.get("fold", 4), "mean.fold") ** 2
-    backbone = _backbone(spec, "mean", channels=fields * cells, out_channels=channels * cells, embedding=0)
+    backbone = _backbone(spec, "mean", channels=fields * cells, out_channels=channels * cells, embedding=scalars)
     spec.pop("backbone", None)
     return construct(kinds, spec, "mean", channels=channels, backbone=backbone)
 
@@ -233,12 +236,22 @@ def _process(spec: Mapping[str, Any]) -> Process:
     for key in spec:
         if key not in allowed:
             raise InputError(f"unknown configuration key process.{key}{nearest(key, allowed)}")
+    schedule = construct({"edm": EDM, "vp": VP}, spec.get("schedule", "edm"), "process.schedule")
     return Process(
-        schedule=construct({"edm": EDM}, spec.get("schedule", "edm"), "process.schedule"),
-        noise=call(TrainingNoise, spec.get("noise", {}), "process.noise"),
+        schedule=schedule,
+        noise=_noise(spec.get("noise", {}), schedule),
         sampler=part(samplers, spec.get("sampler", "dpm"), "process.sampler"),
         steps=validated(PositiveInt, spec.get("steps", 12), "process.steps"),
     )
+
+
+def _noise(spec: Any, schedule: Schedule) -> TrainingNoise | ScheduleNoise:
+    """Noise levels of training: log-normal (its mean and std), or ``schedule``, those of the sampling schedule."""
+    if spec != "schedule":
+        return call(TrainingNoise, spec, "process.noise")
+    if not isinstance(schedule, VP):
+        raise InputError("process.noise: schedule needs process.schedule.kind: vp, which has discrete levels")
+    return ScheduleNoise(schedule)
 
 
 def _kind(spec: Any) -> Any:

@@ -88,6 +88,29 @@ def even(edges: NDArray[np.float64]) -> bool:
     return bool(np.ptp(steps) <= TOLERANCE * np.median(steps))
 
 
+def breaks(da: xr.DataArray) -> tuple[int, ...]:
+    """The frames that begin a new sequence, after a gap in time: a step of at least 1.5 times the usual one.
+
+    Raises:
+        InputError: if times are uneven otherwise, so that frames do not follow one another at one cadence.
+    """
+    da = canonical(da)
+    time = da.dims[-3]
+    if time not in da.coords or da.sizes[time] < 3:
+        return ()
+    steps = np.diff(_numbers(da[time]))
+    usual = float(np.median(steps))
+    gaps = steps >= 1.5 * usual
+    odd = np.abs(steps - usual) > TOLERANCE * usual
+    if np.any(odd & ~gaps):
+        at = int(np.argmax(odd & ~gaps))
+        raise InputError(
+            f"{label(da)} has uneven times (the usual step is {usual:g} s, but {steps[at]:g} s between frames {at} and "
+            f"{at + 1}), which cannot be used as a sequence: select an evenly spaced part"
+        )
+    return tuple(int(n) + 1 for n in np.flatnonzero(gaps))
+
+
 def increasing(da: xr.DataArray) -> xr.DataArray:
     """``da`` as ([realization,] time, y, x) with y and x increasing: the orientation that models see."""
     da = canonical(da)
@@ -116,11 +139,11 @@ def coarsened_coords(da: xr.DataArray, factor: Factor) -> dict[Hashable, xr.Vari
 def _new_coords(da: xr.DataArray, factor: Factor, refine: bool) -> dict[Hashable, xr.Variable]:
     da = canonical(da)
     grid = read_grid(da)
-    if factor.time > 1 and not even(grid.time):
-        steps = np.diff(grid.time)
+    gaps = breaks(da) if factor.time > 1 else ()
+    if gaps and not refine:
         raise InputError(
-            f"{label(da)} has uneven times (steps from {steps.min():g} to {steps.max():g} s), which the factor "
-            f"{factor} in time cannot use: select an evenly spaced part"
+            f"{label(da)} has a gap in time before frame {gaps[0]}, over which the factor {factor} would average: "
+            "select a part without gaps"
         )
     time = da.dims[-3]
     if factor.time > 1 and da.sizes[time] == 1 and time in da.coords and f"{time}__lower" not in da.coords:
@@ -139,6 +162,9 @@ def _new_coords(da: xr.DataArray, factor: Factor, refine: bool) -> dict[Hashable
     for axis, dim in zip(AXES, da.dims[-3:], strict=True):
         if dim in da.coords:
             old_edges, edges, n = getattr(grid, axis), getattr(new, axis), getattr(factor, axis)
+            if axis == "time" and gaps:
+                coords |= _time_between_gaps(da, n)
+                continue
             coords |= _axis_coords(da, dim, axis, old_edges, edges, n if refine else -n)
     if "realization" in da.dims:
         values = da["realization"].values if "realization" in da.coords else np.arange(da.sizes["realization"])
@@ -174,6 +200,20 @@ def _axis_coords(
         variable = xr.Variable(dim, coord.values, encoding=variable.encoding)
     variable.attrs = attrs
     return {dim: variable, name: bounds} if known else {dim: variable}
+
+
+def _time_between_gaps(da: xr.DataArray, factor: int) -> dict[Hashable, xr.Variable]:
+    """Refined times where frames do not adjoin: every frame's own interval, one usual step long, is split."""
+    dim = da.dims[-3]
+    coord, name = da[dim], related(da[dim], "bounds") or f"{dim}_bnds"
+    centres = _numbers(coord)
+    step = float(np.median(np.diff(centres)))
+    lower = _numbers(coord, da[f"{dim}__lower"].values) if f"{dim}__lower" in da.coords else centres - step / 2
+    starts = (lower[:, None] + step * np.arange(factor) / factor).ravel()
+    labels = starts + np.repeat(centres - lower, factor) / factor
+    variable, bounds = _time_variables(coord, labels, np.stack([starts, starts + step / factor], axis=1))
+    variable.attrs = {"axis": "T"} | coord.attrs | {"bounds": name}
+    return {dim: variable, name: bounds}
 
 
 def _time_variables(

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from finescale.errors import InputError
+from finescale.errors import InputError, Notice
 
 
 def _version() -> str:
@@ -122,6 +122,9 @@ def downscale(
     seed: int = 0,
     steps: int | None = None,
     variable: str | None = None,
+    factor: str | None = None,
+    to: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    force: Flag = False,
     window: str | None = None,
     resume: Flag = False,
     overwrite: Flag = False,
@@ -144,6 +147,13 @@ def downscale(
         Sampler steps; more are finer and slower.
     variable
         The variable, where the file has several.
+    factor
+        For a model that serves several factors: TIMExSPACE such as 3x10.
+    to
+        Instead of a factor, the resolution to reach: a spacing in the grid's units (0.01), a length (1km), a duration
+        (10min), or both (10min,0.01).
+    force
+        Take a factor outside the trained range.
     window
         Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
     resume
@@ -161,6 +171,7 @@ def downscale(
 
     size = tuple(Factor.parse(window)) if window else None
     settings: dict[str, Any] = {"members": members, "seed": seed, "steps": steps, "variable": variable, "window": size}
+    settings |= {"factor": factor, "to": to, "force": force}
     predict(load(model), coarse, output, **settings, resume=resume, overwrite=overwrite)
     print(output)
 
@@ -213,6 +224,24 @@ def verify(
             progress=lambda share: bar.update(round(100 * share) - bar.n),
         )
     print(output / "report.html")
+
+
+@app.command
+def recipe(factor: str, /, *, cadence: str = "1h", horizon: str | None = None) -> None:
+    """Say which noise, context and taper a factor needs, and why.
+
+    Parameters
+    ----------
+    factor
+        TIMExSPACE such as 3x10.
+    cadence
+        Time between fine frames, such as 1h or 5min.
+    horizon
+        Physical time that the context covers; 12 fine frames unless given.
+    """
+    from finescale.recipe import recipe as advise
+
+    print(advise(factor, cadence, horizon=horizon))
 
 
 @app.command
@@ -307,8 +336,7 @@ def _say(text: str, code: int, debug: bool) -> int:
 def _quiet() -> None:
     """Show finescale's own warnings, each as one line; those of the libraries beneath are for --debug."""
     warnings.simplefilter("ignore")
-    warnings.filterwarnings("default", module=r"finescale(\.|$)")
-    warnings.filterwarnings("default", category=UserWarning, message=".*no units; they are taken")
+    warnings.filterwarnings("default", category=Notice)
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         print("finescale: warning:", " ".join(str(message).split()), file=sys.stderr)

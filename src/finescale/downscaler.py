@@ -8,8 +8,9 @@ x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral
@@ -24,9 +25,10 @@ from torch import Tensor, nn
 
 from finescale.coarsen import Coarsen
 from finescale.constraints.base import Constraint
-from finescale.diffusion import Denoiser, Schedule, TiledDenoiser, TrainingNoise, noise_field
+from finescale.diffusion import Denoiser, NoiseLevels, Schedule, TiledDenoiser, Tiling, noise_field
 from finescale.errors import InputError
-from finescale.grid import Factor
+from finescale.gain import Gain
+from finescale.grid import Factor, Factors
 from finescale.interpolate import upsample
 from finescale.latents.base import LatentSpace
 from finescale.mean import MeanModel
@@ -35,6 +37,8 @@ from finescale.samplers.base import Sampler
 from finescale.transforms.base import Transform
 
 Index = tuple[int, int, int]
+SCALARS = 24
+"""Features of the factor that the networks of a many-factor model take."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Process:
     """How noise is drawn in training and removed in sampling."""
 
     schedule: Schedule
-    noise: TrainingNoise
+    noise: NoiseLevels
     sampler: Sampler
     steps: int
 
@@ -51,7 +55,7 @@ class Downscaler(nn.Module):
     """Coarse (B, C, t, h, w) in, an ensemble (B, M, C, T, H, W) out, in the variable's units.
 
     Args:
-        factor: the whole factor between coarse and fine.
+        factors: the factor, or the range of factors, between coarse and fine.
         transform: physical units <-> the networks' space.
         mean: conditional mean.
         latent: where the denoiser works, on the residual fine − mean.
@@ -63,7 +67,7 @@ class Downscaler(nn.Module):
 
     def __init__(
         self,
-        factor: Factor,
+        factors: Factors,
         transform: Transform,
         mean: MeanModel,
         latent: LatentSpace,
@@ -73,7 +77,11 @@ class Downscaler(nn.Module):
         config: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.factor, self.process, self.config = factor, process, config
+        self.factors, self.process, self.config = factors, process, config
+        self.chosen = factors.single
+        self.gain = Gain(latent.channels) if factors.single is None else None
+        # Mean networks that have not seen a fold of the data; in training only.
+        self.held_out: nn.ModuleList | None = None
         self.transform, self.mean, self.latent = transform, mean, latent
         self.denoiser, self.constraint = denoiser, constraint
         # (item, member) pairs that go through the network at once, and latent cells a side of a tile of its canvas.
@@ -81,47 +89,113 @@ class Downscaler(nn.Module):
         self.tile: int | None = 128
         self.tile_halo = 16
 
+    @property
+    def factor(self) -> Factor:
+        """The factor in use.
+
+        Raises:
+            InputError: if the model serves several and none was chosen with `at`.
+        """
+        if self.chosen is None:
+            raise InputError(
+                f"this model serves factors {self.factors}: say which (--factor 3x10, or model.at('3x10'))"
+            )
+        return self.chosen
+
+    def at(self, factor: Factor | str, force: bool = False) -> Downscaler:
+        """This model at one of the factors it serves; weights are shared.
+
+        Args:
+            factor: the factor wanted.
+            force: take a factor outside the trained range.
+
+        Raises:
+            InputError: if the model was not trained for the factor.
+        """
+        factor = Factor.parse(factor)
+        if factor not in self.factors and not (force and self.factors.single is None):
+            mend = "train one for it" if self.factors.single else "train one for it, or pass --force"
+            raise InputError(f"this model was trained for factors {self.factors}, not {factor}: {mend}")
+        model = copy.copy(self)  # modules share their parameters; only the choice is its own
+        model.chosen = factor
+        return model
+
     # --- training
 
-    def loss(self, stage: str, fine: Tensor, coarse: Tensor, generator: torch.Generator) -> Tensor:
-        """Loss of one stage on a batch: ``mean`` (squared error) or ``denoiser`` (EDM).
+    def loss(
+        self,
+        stage: str,
+        fine: Tensor,
+        coarse: Tensor,
+        generator: torch.Generator,
+        mean: MeanModel | None = None,
+    ) -> Tensor:
+        """Loss of one stage on a batch: ``mean`` (squared error), ``denoiser`` (EDM), or ``joint``, their sum.
 
         Args:
             stage: which part is trained.
             fine: (B, C, T, H, W); NaN where unknown.
             coarse: (B, C, t, h, w), its block means.
             generator: source of noise levels and noise, on the CPU.
+            mean: mean model that is trained, or whose residual the denoiser learns, where it is not the model's own
+                (held-out folds).
         """
-        cond = self.condition(coarse)
-        y = pad(self.target(fine, cond), self.stride)
-        known = pad(fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), self.stride, value=0.0)
-        cond = pad(cond, self.stride)
+        factor = Factor.between(coarse.shape, fine.shape)
+        cond, y, known = self._pair(fine, coarse, factor)
+        scalars = self.scalars(factor, len(y))
         if stage == "mean":
-            return self.mean.loss(cond, y, known)
+            return (mean or self.mean).loss(cond, y, known, scalars)
         assert self.denoiser is not None
         with torch.no_grad():
-            mu = self.mean(cond)
-            clean = self.latent.encode(y - mu)
+            mu = (mean or self.mean)(cond, scalars)
+            clean = self.encode(y - mu, factor)
         sigma = self.process.noise.sample(len(y), generator).to(y.device)
         noise = torch.randn(clean.shape, generator=generator).to(y.device)
         folded = self.latent.fold(torch.cat([cond, mu], 1))
-        return self.denoiser.loss(clean, sigma, noise, folded, self.latent.coverage(known))
+        loss = self.denoiser.loss(clean, sigma, noise, folded, self.latent.coverage(known), scalars)
+        return loss + self.mean.loss(cond, y, known, scalars) if stage == "joint" else loss
 
-    def residual(self, fine: Tensor, coarse: Tensor) -> Tensor:
+    def residual(self, fine: Tensor, coarse: Tensor, mean: MeanModel | None = None) -> Tensor:
         """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to `stride`."""
-        cond = self.condition(coarse)
-        y, cond = pad(self.target(fine, cond), self.stride), pad(cond, self.stride)
-        return y - self.mean(cond)
+        factor = Factor.between(coarse.shape, fine.shape)
+        cond, y, _ = self._pair(fine, coarse, factor)
+        return y - (mean or self.mean)(cond, self.scalars(factor, len(y)))
 
-    def condition(self, coarse: Tensor) -> Tensor:
+    def _pair(self, fine: Tensor, coarse: Tensor, factor: Factor) -> tuple[Tensor, Tensor, Tensor]:
+        """Conditioning fields, target and where it is known (B, 1, T, H, W), padded to `stride`."""
+        cond = self.condition(coarse, factor)
+        y = pad(self.target(fine, cond), self.stride)
+        known = pad(fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), self.stride, value=0.0)
+        return pad(cond, self.stride), y, known
+
+    def encode(self, residual: Tensor, factor: Factor) -> Tensor:
+        """Residual (B, C, T, H, W) -> latent of unit variance (B, K, T', H', W')."""
+        z = self.latent.encode(residual)
+        return z if self.gain is None else z / self.gain(factor)
+
+    def decode(self, z: Tensor, factor: Factor) -> Tensor:
+        """The inverse of `encode`."""
+        return self.latent.decode(z if self.gain is None else z * self.gain(factor))
+
+    def scalars(self, factor: Factor, batch: int) -> Tensor | None:
+        """Features (batch, SCALARS) of a factor for the networks of a model that serves several; None for one alone.
+
+        cos(πku) and sin(πku) of u = ln f/ln 25 along time, y and x, k = ½, 1, 2, 4.
+        """
+        if self.factors.single is not None:
+            return None
+        u = torch.tensor([math.log(f) / math.log(25) for f in factor], device=self.device)
+        angle = (u[:, None] * torch.tensor([0.5, 1.0, 2.0, 4.0], device=self.device) * math.pi).flatten()
+        return torch.cat([angle.cos(), angle.sin()]).expand(batch, -1)
+
+    def condition(self, coarse: Tensor, factor: Factor | None = None) -> Tensor:
         """Conditioning fields (B, 2C + 1, T, H, W): interpolated and replicated coarse field, and where it is known."""
+        factor = factor or self.factor
         y = self.transform(coarse)
         known = ~y.isnan()
         y = torch.where(known, y, 0.0)
         mask = known.all(dim=1, keepdim=True).to(y.dtype)
-        return torch.cat(
-            [upsample(y, self.factor, "cubic"), upsample(torch.cat([y, mask], 1), self.factor, "nearest")], 1
-        )
+        return torch.cat([upsample(y, factor, "cubic"), upsample(torch.cat([y, mask], 1), factor, "nearest")], 1)
 
     def target(self, fine: Tensor, cond: Tensor) -> Tensor:
         """transform(fine); unknown cells take the interpolated coarse value, so that they carry no residual."""
@@ -158,6 +232,8 @@ class Downscaler(nn.Module):
             (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
         """
         coarse = torch.where(coarse.isfinite(), coarse, torch.nan).to(self.device)
+        if self.factor.cells == 1:
+            return coarse[:, None].repeat(1, members, 1, 1, 1, 1)
         area = None if area is None else area.to(self.device)
         if self.constraint is not None and self.constraint.keeps_zero and not bool(coarse.nan_to_num().any()):
             # Most windows of a large domain are dry; their result is known without a network.
@@ -183,8 +259,9 @@ class Downscaler(nn.Module):
         origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], Integral) else list(origin)
         coarse = coarse.to(self.device)
         cond = pad(self.condition(coarse), self.stride)
+        scalars = self.scalars(self.factor, len(cond))
         with self.autocast(coarse.device):
-            mu = self.mean(cond)
+            mu = self._tiling((1, 1, 1), None).evaluate(lambda cond: self.mean(cond, scalars), cond)
         if self.denoiser is None:
             return mu[:, None].expand(-1, members, -1, -1, -1, -1)
         folded = self.latent.fold(torch.cat([cond, mu], 1))
@@ -195,20 +272,28 @@ class Downscaler(nn.Module):
             pick = torch.tensor(items, device=mu.device)
             shape = (int(folded.shape[-3]), int(folded.shape[-2]), int(folded.shape[-1]))
             corners = [self._latent_index(origins[item]) for item in items]
-            noise = torch.stack(
-                [
-                    noise_field(self.latent.channels, shape, seed=seed, member=m, origin=o)
-                    for m, o in zip(numbers, corners, strict=True)
-                ]
-            ).to(mu.device)
+            white = self._white(list(zip(numbers, corners, strict=True)), shape, seed)
             # One tiling for every step: windows' predictions are blended on one canvas.
-            denoise = TiledDenoiser(self.denoiser, folded[pick], self.tile, self.autocast(mu.device), self.tile_halo)
-            z = self.process.sampler(
-                denoise, noise, self.process.schedule.sigmas(steps or self.process.steps).to(mu.device)
-            )
-            fields.append(mu[pick] + self.latent.decode(z))
+            tiling = self._tiling(self.latent.stride, self.tile)
+            features = None if scalars is None else scalars[:1]
+            denoise = TiledDenoiser(self.denoiser, folded[pick], tiling, self.autocast(mu.device), features)
+            sigmas = self.process.schedule.sigmas(steps or self.process.steps).to(mu.device)
+            z = self.process.sampler(denoise, white(0), sigmas, white)
+            fields.append(mu[pick] + self.decode(z, self.factor))
         y = torch.cat(fields)
         return y.reshape(len(coarse), members, *y.shape[1:])
+
+    def _white(self, places: Sequence[tuple[int, Index]], shape: Index, seed: int) -> Callable[[int], Tensor]:
+        """White noise number ``draw`` of (member, origin) pairs, (N, K, T', H', W'); number 0 starts the sampling."""
+
+        def white(draw: int) -> Tensor:
+            fields = [
+                noise_field(self.latent.channels, shape, seed=seed, member=member, origin=origin, draw=draw)
+                for member, origin in places
+            ]
+            return torch.stack(fields).to(self.device)
+
+        return white
 
     def finish(self, y: Tensor, coarse: Tensor, area: Tensor | None = None) -> Tensor:
         """Transform's space -> units, cut to the coarse field's size, constrained, NaN where it is unknown.
@@ -242,20 +327,38 @@ class Downscaler(nn.Module):
         t, y, x = (math.lcm(s, f) // f for s, f in zip(self.stride, self.factor, strict=True))
         return t, y, x
 
+    def _tiling(self, stride: Index, window: int | None) -> Tiling:
+        """How a canvas whose cells are ``stride`` fine cells is cut; ``window`` of its cells in space."""
+        # Both networks fold time into their batch, so only cells of the denoiser's stride align its windows.
+        backbone = 1 if self.denoiser is None else int(getattr(self.denoiser.backbone, "stride", 1))
+        interval = math.lcm(self.factor.time, self.latent.stride[0])
+        frames = -(-self.context * self.factor.time // interval) * interval
+        return Tiling(
+            window, self.tile_halo, multiple=backbone, frames=frames // stride[0], interval=interval // stride[0]
+        )
+
+    @property
+    def context(self) -> int:
+        """L, the coarse frames that the networks see at once, those of training."""
+        data = self.config.get("data") or {}
+        return coarse_frames(self.factor, data.get("frames"), data.get("horizon"))
+
     @property
     def window(self) -> Index:
-        """Default window of a prediction in coarse cells: the frames of training, about 256 × 256 fine cells."""
+        """Default window of a prediction in coarse cells: about 256 × 256 fine cells, and of a sequence 48 frames."""
         t, y, x = self.multiple
-        frames = int((self.config.get("data") or {}).get("frames", 1))
+        frames = self.context if self.context == 1 else max(2 * self.context, 48 // self.factor.time)
         return t * -(-frames // t), *(
             n * max(1, round(256 / (n * f))) for n, f in zip((y, x), tuple(self.factor)[1:], strict=True)
         )  # type: ignore[return-value]
 
     @property
     def halo(self) -> Index:
-        """Default halo of a window in coarse cells: at least 32 fine cells and 2 coarse ones."""
-        _, y, x = self.multiple
-        return 0, *(n * -(-max(2, -(-32 // f)) // n) for n, f in zip((y, x), tuple(self.factor)[1:], strict=True))  # type: ignore[return-value]
+        """Default halo of a window in coarse cells: at least 32 fine cells and 2 coarse ones; in time the context."""
+        t, y, x = self.multiple
+        return t * -(-self.context // t) if self.context > 1 else 0, *(
+            n * -(-max(2, -(-32 // f)) // n) for n, f in zip((y, x), tuple(self.factor)[1:], strict=True)
+        )  # type: ignore[return-value]
 
     @property
     def variable(self) -> dict[str, str]:
@@ -291,7 +394,8 @@ class Downscaler(nn.Module):
             coarse: the variable on the coarse grid, any domain size; NaN where unknown.
             members: how many.
             seed: members of one seed are the same in every run.
-            settings: variable, steps, window, halo and batch, as `finescale.predict.downscale_dataset` takes them.
+            settings: variable, factor or to, force, steps, window, halo and batch, as
+                `finescale.predict.downscale_dataset` takes them.
 
         Raises:
             InputError: for input or settings that cannot be used.
@@ -324,6 +428,13 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
+
+
+def coarse_frames(factor: Factor, frames: int | None, horizon: int | None) -> int:
+    """Coarse frames of a window: as given, or as many (at least 2) as cover a horizon of fine frames."""
+    if horizon is None:
+        return frames or 1
+    return max(2, math.floor(horizon / factor.time + 0.5))
 
 
 def pad(x: Tensor, multiple: Index, value: float | None = None) -> Tensor:

@@ -10,6 +10,10 @@ class InputError(ValueError):
     """Wrong input, described for the person who gave it: what is wrong, where, and how to mend it, in one line."""
 
 
+class Notice(UserWarning):
+    """Something the user should know; the command line shows it as one line."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of ``allowed``, or ``"; allowed: a, b"`` where none is close."""
     choices = sorted(allowed)

@@ -8,14 +8,15 @@ Time is an axis like the others. This module knows numpy only: no files, no tens
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finescale.errors import InputError
+from finescale.errors import InputError, nearest
 
 Edges = NDArray[np.float64]
 
@@ -68,6 +69,86 @@ class Factor:
     def cells(self) -> int:
         """Fine cells in one coarse cell."""
         return self.time * self.y * self.x
+
+    @classmethod
+    def between(cls, coarse: Sequence[int], fine: Sequence[int]) -> Factor:
+        """The factor between coarse cells (..., t, h, w) and fine cells (..., T, H, W).
+
+        Raises:
+            InputError: if it is not whole.
+        """
+        sides = list(zip(coarse[-3:], fine[-3:], strict=True))
+        if any(n < 1 or m % n for n, m in sides):
+            raise InputError(
+                f"{tuple(fine[-3:])} fine cells are not a whole multiple of {tuple(coarse[-3:])} coarse ones"
+            )
+        t, y, x = (m // n for n, m in sides)
+        return cls(time=t, y=y, x=x)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The factors that one model serves: a single one, or all in a range of time and one of space.
+
+    Attributes:
+        time: least and largest factor in time.
+        space: least and largest factor in y and x.
+        without: factors of the range that training leaves out (for experiments); they are served all the same.
+        single: the factor of a model that serves one alone.
+    """
+
+    time: tuple[int, int]
+    space: tuple[int, int]
+    without: frozenset[Factor] = field(default_factory=frozenset)
+    single: Factor | None = None
+
+    def __post_init__(self) -> None:
+        for axis, (low, high) in (("time", self.time), ("space", self.space)):
+            if not 1 <= low <= high:
+                raise InputError(f"the factors in {axis} are {low} to {high}, but must rise from at least 1")
+
+    @classmethod
+    def parse(cls, spec: str | Factor | Mapping[str, Any]) -> Factors:
+        """Read ``1x8`` or ``{time: [1, 6], space: [1, 25]}``."""
+        if not isinstance(spec, Mapping):
+            one = Factor.parse(spec)
+            return cls((one.time, one.time), (min(one.y, one.x), max(one.y, one.x)), single=one)
+        for key in spec:
+            if key not in ("time", "space", "without"):
+                raise InputError(
+                    f"unknown configuration key factor.{key}{nearest(str(key), ('time', 'space', 'without'))}"
+                )
+        time, space = (_ends(spec.get(axis, 1), axis) for axis in ("time", "space"))
+        return cls(time, space, frozenset(Factor.parse(text) for text in spec.get("without", ())))
+
+    def __contains__(self, factor: Factor) -> bool:
+        if self.single is not None:
+            return factor == self.single
+        low, high = self.space
+        return self.time[0] <= factor.time <= self.time[1] and all(low <= n <= high for n in (factor.y, factor.x))
+
+    def __str__(self) -> str:
+        if self.single is not None:
+            return str(self.single)
+        return f"{self.time[0]}-{self.time[1]} in time x {self.space[0]}-{self.space[1]} in space"
+
+    def draw(self, rng: np.random.Generator) -> Factor:
+        """One factor of training: time uniform, space uniform in its logarithm; never 1x1, which teaches nothing."""
+        if self.single is not None:
+            return self.single
+        while True:
+            time = int(rng.integers(self.time[0], self.time[1] + 1))
+            space = int(np.exp(rng.uniform(np.log(self.space[0]), np.log(self.space[1] + 1))))
+            factor = Factor(time, min(space, self.space[1]))
+            if factor.cells > 1 and factor not in self.without:
+                return factor
+
+
+def _ends(value: Any, axis: str) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, list | tuple) else ()
+    if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in pair):
+        raise InputError(f"configuration key factor.{axis} is {value!r}, but must be two whole numbers, such as [1, 6]")
+    return pair[0], pair[1]
 
 
 @dataclass(frozen=True, eq=False)

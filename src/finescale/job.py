@@ -9,9 +9,11 @@ input's order.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,9 +26,9 @@ from finescale import axes
 from finescale.data.blocks import block_means
 from finescale.data.store import Region, history
 from finescale.data.units import conversion, convert_units
-from finescale.errors import InputError
+from finescale.errors import InputError, Notice
 from finescale.grid import Factor, Grid
-from finescale.windows import Triple, Window, cut
+from finescale.windows import Triple, Window, cut, shifted
 
 Note = list[float]
 """Of a finished task: max |A x - c| and max |c|, in the input's units."""
@@ -35,8 +37,8 @@ Note = list[float]
 class Model(Protocol):
     """What prediction needs of a model, such as `finescale.downscaler.Downscaler`; lengths in coarse cells."""
 
-    factor: Factor
-
+    @property
+    def factor(self) -> Factor: ...
     @property
     def variable(self) -> Mapping[str, str]: ...
     @property
@@ -45,6 +47,10 @@ class Model(Protocol):
     def window(self) -> Triple: ...
     @property
     def halo(self) -> Triple: ...
+    @property
+    def context(self) -> int: ...
+
+    def at(self, factor: Factor, force: bool = False) -> Model: ...
 
     def sample(
         self,
@@ -112,7 +118,30 @@ class Job:
     @cached_property
     def windows(self) -> list[Window]:
         size, halo = self.settings.window or self.model.window, self.settings.halo
-        return cut(self.grid.shape, size, self.model.halo if halo is None else halo, multiple=self.model.multiple)
+        halo = self.model.halo if halo is None else halo
+        _, y, x = self.grid.shape
+        return [
+            shifted(window, start)
+            for start, stop in self.sequences
+            for window in cut((stop - start, y, x), size, halo, multiple=self.model.multiple)
+        ]
+
+    @cached_property
+    def sequences(self) -> list[tuple[int, int]]:
+        """First and last frame of every stretch without a gap in time, over which nothing is refined together."""
+        frames = self.grid.shape[0]
+        sequential = self.model.context > 1 or self.model.factor.time > 1
+        gaps = axes.breaks(self.coarse) if sequential else ()
+        found = list(pairwise((0, *gaps, frames)))
+        shortest = min(stop - start for start, stop in found)
+        if shortest < self.model.context:
+            warnings.warn(
+                f"a sequence of {shortest} coarse frames is shorter than the {self.model.context} that the model saw "
+                "in training: its context is shortened",
+                Notice,
+                stacklevel=2,
+            )
+        return found
 
     @cached_property
     def batches(self) -> list[range]:

@@ -26,8 +26,8 @@ from finescale.checkpoint import load_checkpoint, save_checkpoint
 from finescale.data.patches import Patches
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
+from finescale.mean import MeanModel
 
-STAGES = ("mean", "denoiser")
 CHECKPOINT_SECONDS = 60.0
 STATISTICS = 96
 """Crops from which statistics are taken, and (a third of it) on which validation losses are measured."""
@@ -40,7 +40,11 @@ class Training:
     Attributes:
         steps: optimizer steps of all stages together; or
         minutes: minutes of all stages together (one of the two).
-        mean_share: share of them that the mean network gets, where there is one.
+        mean_share: share of them that the mean network gets, where there is one; with folds all mean networks together.
+        joint: train mean and denoiser together in the rest of the budget, on the sum of their losses (arXiv
+            2604.21903), instead of one after the other.
+        folds: mean networks trained besides, each without its fold of the data, whose residuals the denoiser learns:
+            those of a network on data that it has not seen. 0 for the residuals of the mean network itself.
         batch: crops a step.
         lr: peak learning rate of Adam.
         warmup: steps of linear warm-up.
@@ -53,6 +57,8 @@ class Training:
     steps: int | None = None
     minutes: float | None = None
     mean_share: float = 0.25
+    joint: bool = False
+    folds: int = 0
     batch: int = 16
     lr: float = 1e-3
     warmup: int = 100
@@ -67,44 +73,57 @@ class Training:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"configuration key train.{name} is {value}, but must be positive")
-
-    def share(self, model: Downscaler, stage: str) -> float:
-        """Share of the budget that ``stage`` gets."""
-        if not model.mean.trainable:
-            return float(stage == "denoiser")
-        if model.denoiser is None:
-            return float(stage == "mean")
-        return self.mean_share if stage == "mean" else 1 - self.mean_share
+        if self.folds < 0 or self.folds == 1 or (self.folds and self.joint):
+            raise InputError(
+                f"configuration key train.folds is {self.folds}, but must be 0 or at least 2, without train.joint"
+            )
 
     def now(self) -> float:
         """Seconds of the chosen clock."""
         return time.process_time() / torch.get_num_threads() if self.clock == "cpu" else time.monotonic()
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a training.
+
+    Attributes:
+        name: what logs call it.
+        kind: the loss: mean, denoiser or joint.
+        part: the networks that are trained.
+        sources: crops and, where it is not the model's own, the mean model; steps take them in turn.
+        share: share of the budget.
+        key: keeps the random numbers of stages apart.
+    """
+
+    name: str
+    kind: str
+    part: nn.Module
+    sources: Sequence[tuple[Patches, MeanModel | None]]
+    share: float
+    key: int
+
+
 class Loop:
     """One stage's training loop."""
 
-    def __init__(
-        self, fabric: Fabric, model: Downscaler, part: nn.Module, stage: str, training: Training, folder: Path
-    ) -> None:
-        self.fabric, self.model, self.part, self.stage = fabric, model, part, stage
+    def __init__(self, fabric: Fabric, model: Downscaler, stage: Stage, training: Training, folder: Path) -> None:
+        self.fabric, self.model, self.stage, self.part = fabric, model, stage, stage.part
         self.training, self.folder = training, folder
         self.loss = math.nan
-        share = training.share(model, stage)
-        self.steps = None if training.steps is None else max(1, round(training.steps * share))
-        self.seconds = None if training.minutes is None else training.minutes * 60 * share
+        self.steps = None if training.steps is None else max(1, round(training.steps * stage.share))
+        self.seconds = None if training.minutes is None else training.minutes * 60 * stage.share
 
     def run(
         self,
-        patches: Patches,
-        valid: Patches,
+        held: Sequence[tuple[Tensor, Tensor]],
         resume: Mapping[str, Any] | None,
         on_step: Callable[[str, int], None] | None,
     ) -> None:
-        """Train the part, then give it its averaged weights."""
-        training = self.training
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name.startswith(self.stage))
+        """Train the part, then give it its averaged weights; ``held`` are fine and coarse validation crops."""
+        training, stage = self.training, self.stage
+        self.model.requires_grad_(False)
+        self.part.requires_grad_(True)
         raw = torch.optim.Adam(self.part.parameters(), lr=training.lr, betas=(0.9, 0.99), fused=True)
         wrapped, optimizer = self.fabric.setup(self.model, raw)
         wrapped.mark_forward_method("loss")
@@ -114,12 +133,11 @@ class Loop:
             load_checkpoint(self.folder, self.model, average, raw)
             step, before = int(resume["step"]), float(resume["elapsed"])
         started = saved = training.now()
-        held = valid.spread(STATISTICS // 3, training.seed)
         next_check = self._fraction(step, before)
-        bar = tqdm(total=self.steps, initial=step, desc=f"training {self.stage}", unit="step", mininterval=1.0)
+        bar = tqdm(total=self.steps, initial=step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
         losses: list[float] = []
         with ThreadPoolExecutor(1) as pool:
-            batch = pool.submit(self._draw, patches, step)
+            batch = pool.submit(self._draw, step)
             while (fraction := self._fraction(step, elapsed := before + training.now() - started)) < 1:
                 for group in raw.param_groups:
                     group["lr"] = (
@@ -128,10 +146,11 @@ class Loop:
                         * (0.5 + 0.5 * math.cos(math.pi * fraction))
                     )
                 fine, coarse = (x.to(self.fabric.device) for x in batch.result())
-                batch = pool.submit(self._draw, patches, step + 1)
+                batch = pool.submit(self._draw, step + 1)
+                _, mean = stage.sources[step % len(stage.sources)]
                 # On one device Fabric calls marked methods as they are, without its own autocast.
                 with self.fabric.autocast():
-                    loss = wrapped.loss(self.stage, fine, coarse, self._generator(step))
+                    loss = wrapped.loss(stage.kind, fine, coarse, self._generator(step), mean)
                 self.fabric.backward(loss)
                 self.fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=False)
                 optimizer.step()
@@ -140,7 +159,7 @@ class Loop:
                 step += 1
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
-                    raise RuntimeError(f"the loss of {self.stage} is {losses[-1]} at step {step}; lower train.lr")
+                    raise RuntimeError(f"the loss of {stage.name} is {losses[-1]} at step {step}; lower train.lr")
                 bar.update()
                 if fraction >= next_check:
                     self._report(bar, step, losses, held, average, elapsed)
@@ -149,23 +168,24 @@ class Loop:
                     save_checkpoint(self.folder, self.model, average, raw, self._progress(step, elapsed))
                     saved = training.now()
                 if on_step is not None:
-                    on_step(self.stage, step)
+                    on_step(stage.name, step)
         self._report(bar, step, losses, held, average, before + training.now() - started)
         bar.close()
         self.part.load_state_dict(average.module.state_dict())
 
     def _progress(self, step: int, elapsed: float) -> dict[str, Any]:
         """What a resumed run must know, with the configuration, which must not have changed."""
-        return {"stage": self.stage, "step": step, "elapsed": elapsed, "config": self.model.config}
+        return {"stage": self.stage.name, "step": step, "elapsed": elapsed, "config": self.model.config}
 
-    def _draw(self, patches: Patches, step: int) -> tuple[Tensor, Tensor]:
-        fine, coarse, _ = patches.draw(self.training.batch, self.training.seed, STAGES.index(self.stage), step)
+    def _draw(self, step: int) -> tuple[Tensor, Tensor]:
+        patches, _ = self.stage.sources[step % len(self.stage.sources)]
+        fine, coarse, _ = patches.draw(self.training.batch, self.training.seed, self.stage.key, step)
         return fine, coarse
 
     def _generator(self, step: int) -> torch.Generator:
         # Odd constants keep the keys of stages, steps and seeds apart.
         return torch.Generator().manual_seed(
-            (self.training.seed * 2_654_435_761 + STAGES.index(self.stage) * 40_503 + step * 2) % 2**63
+            (self.training.seed * 2_654_435_761 + self.stage.key * 40_503 + step * 2) % 2**63
         )
 
     def _fraction(self, step: int, elapsed: float) -> float:
@@ -177,22 +197,26 @@ class Loop:
         bar: Any,
         step: int,
         losses: Sequence[float],
-        held: tuple[Tensor, Tensor, Tensor],
+        held: Sequence[tuple[Tensor, Tensor]],
         average: AveragedModel,
         elapsed: float,
     ) -> None:
         """Validation loss of the averaged weights, one line in log.jsonl, and the progress bar."""
         live = {name: value.clone() for name, value in self.part.state_dict().items()}
         self.part.load_state_dict(average.module.state_dict())
-        fine, coarse = held[0].to(self.fabric.device), held[1].to(self.fabric.device)
+        generator, found = torch.Generator().manual_seed(0), []
+        mean = self.part if self.stage.kind == "mean" and isinstance(self.part, MeanModel) else None
         with self.model.autocast(self.fabric.device):
-            valid = float(self.model.loss(self.stage, fine, coarse, torch.Generator().manual_seed(0)))
+            for fine, coarse in held:
+                pair = fine.to(self.fabric.device), coarse.to(self.fabric.device)
+                found.append(float(self.model.loss(self.stage.kind, *pair, generator, mean)))
+        valid = sum(found) / len(found)
         self.part.load_state_dict(live)
         if losses:
             self.loss = sum(losses) / len(losses)
         left = "" if self.seconds is None else f", {max(0.0, self.seconds - elapsed):.0f} s left"
         bar.set_postfix_str(f"loss {self.loss:.4f}, validation {valid:.4f}{left}")
-        row = {"stage": self.stage, "step": step, "loss": self.loss, "valid": valid, "seconds": round(elapsed, 2)}
+        row = {"stage": self.stage.name, "step": step, "loss": self.loss, "valid": valid, "seconds": round(elapsed, 2)}
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 

@@ -27,32 +27,33 @@ class MeanModel(nn.Module):
         super().__init__()
         self.channels = channels
 
-    def forward(self, cond: Tensor) -> Tensor:
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         raise NotImplementedError
 
-    def loss(self, cond: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
+    def loss(self, cond: Tensor, fine: Tensor, weight: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Mean squared error in the transform's space, whose minimiser is the conditional mean.
 
         Args:
             cond: (B, Kc, T, H, W).
             fine: (B, C, T, H, W), wanted.
             weight: (B, 1, T, H, W), 0 where it is unknown.
+            scalars: (B, S) features of the factor, where the model serves several.
         """
-        error: Tensor = (self(cond) - fine).square() * weight
+        error: Tensor = (self(cond, scalars) - fine).square() * weight
         return error.sum() / (weight.sum() * self.channels).clamp_min(1)
 
 
 class Zero(MeanModel):
     """C = 0: the diffusion model makes the whole field (plain conditional EDM)."""
 
-    def forward(self, cond: Tensor) -> Tensor:
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         return torch.zeros_like(cond[:, : self.channels])
 
 
 class Interpolation(MeanModel):
     """C = the interpolated coarse field."""
 
-    def forward(self, cond: Tensor) -> Tensor:
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         return cond[:, : self.channels]
 
 
@@ -73,7 +74,7 @@ class Network(MeanModel):
         self.fold = fold
         self.stride = fold * int(getattr(backbone, "stride", 1))
 
-    def forward(self, cond: Tensor) -> Tensor:
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         folded = pixel_unshuffle(cond.transpose(1, 2), self.fold).transpose(1, 2)
-        correction = self.backbone(folded).float()
+        correction = self.backbone(folded, scalars).float()
         return cond[:, : self.channels] + pixel_shuffle(correction.transpose(1, 2), self.fold).transpose(1, 2)

@@ -15,7 +15,9 @@ import xarray as xr
 from finescale.data.open import open_store, partial_path, remove, select, writing
 from finescale.data.store import open_output
 from finescale.errors import InputError
+from finescale.grid import Factor
 from finescale.job import Job, Model, Settings
+from finescale.target import factor_to
 from finescale.windows import Triple
 
 
@@ -31,6 +33,9 @@ def predict(
     halo: Triple | None = None,
     batch: int | None = None,
     variable: str | None = None,
+    factor: Factor | str | None = None,
+    to: str | None = None,
+    force: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -48,6 +53,9 @@ def predict(
         halo: coarse cells read around the core.
         batch: members sampled at once.
         variable: the variable, where the input has several.
+        factor: the factor, for a model that serves several.
+        to: instead, the resolution to reach, as `finescale.target.factor_to` reads it.
+        force: take a factor outside the trained range.
         resume: continue an interrupted run to Zarr.
         overwrite: replace an output that exists.
         progress: show a progress bar on stderr.
@@ -55,7 +63,8 @@ def predict(
     Raises:
         InputError: for input, settings or an output that cannot be used.
     """
-    job = Job(model, *_input(model, coarse, variable), Settings(members, seed, steps, window, halo, batch))
+    da, attrs = _input(model, coarse, variable)
+    job = Job(_at(model, da, factor, to, force), da, attrs, Settings(members, seed, steps, window, halo, batch))
     path = Path(out)
     temporary = partial_path(path)
     with writing(path, temporary, keep=path.suffix == ".zarr"):
@@ -79,14 +88,18 @@ def downscale_dataset(
     seed: int = 0,
     *,
     variable: str | None = None,
+    factor: Factor | str | None = None,
+    to: str | None = None,
+    force: bool = False,
     **settings: Any,
 ) -> xr.Dataset:
-    """The ensemble of a dataset, in memory; ``settings`` are steps, window, halo and batch as in `predict`.
+    """The ensemble of a dataset, in memory; settings as in `predict`.
 
     Raises:
         InputError: for input or settings that cannot be used.
     """
-    job = Job(model, *_input(model, coarse, variable), Settings(members, seed, **settings))
+    da, attrs = _input(model, coarse, variable)
+    job = Job(_at(model, da, factor, to, force), da, attrs, Settings(members, seed, **settings))
     values = np.full(job.shape, np.nan, dtype=np.float32)
     notes = []
     for _, region, part, note in job.results({}):
@@ -94,6 +107,14 @@ def downscale_dataset(
         notes.append(note)
     out = job.template(values)
     return out.assign_attrs(job.attrs(notes))
+
+
+def _at(model: Model, coarse: xr.DataArray, factor: Factor | str | None, to: str | None, force: bool) -> Model:
+    """The model at the factor that is asked for, where one is."""
+    if factor is not None and to is not None:
+        raise InputError("give either a factor or a resolution to reach, not both")
+    wanted = factor_to(coarse, to) if to is not None else factor
+    return model if wanted is None else model.at(Factor.parse(wanted), force)
 
 
 def _input(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from finescale import assemble
 from finescale.axes import increasing
@@ -18,10 +21,11 @@ from finescale.card import card
 from finescale.checkpoint import NAME, read_progress
 from finescale.data.open import convert_units, open_field
 from finescale.data.patches import Augmentation, Criteria, Patches, region
-from finescale.downscaler import Downscaler, has_bfloat16
+from finescale.downscaler import Downscaler, coarse_frames, has_bfloat16
 from finescale.errors import InputError
-from finescale.grid import Factor
-from finescale.loop import STAGES, STATISTICS, Loop, Training
+from finescale.grid import Factor, Factors
+from finescale.loop import STATISTICS, Loop, Stage, Training
+from finescale.mean import MeanModel
 
 OURS = ("config.yaml", "weights.safetensors", "README.md", "log.jsonl")
 """Files of a model folder, beside the checkpoint."""
@@ -35,7 +39,9 @@ class Data:
         path: a file or store of fine fields, or several.
         variable: which variable; None where there is one alone.
         crop: fine cells of a training crop, one number or (y, x).
-        frames: coarse frames of a crop.
+        frames: coarse frames of a crop, the context that the networks see at once; 1 unless a horizon is given.
+        horizon: instead, the fine frames that a crop covers, at least two coarse ones: the same stretch of time
+            whatever the factor.
         min_valid: least share of known cells in a crop.
         min_wet: least share of wet cells in a crop.
         wet: amount above which a cell is wet.
@@ -48,7 +54,8 @@ class Data:
     path: str | list[str]
     variable: str | None = None
     crop: int | tuple[int, int] = 128
-    frames: int = 1
+    frames: int | None = None
+    horizon: int | None = None
     min_valid: float = 0.95
     min_wet: float = 0.0
     wet: float = 0.1
@@ -111,29 +118,91 @@ def train(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
     progress = read_progress(folder) or {"stage": "statistics", "step": 0, "elapsed": 0.0}
+    if training.folds and model.mean.trainable and model.denoiser is not None:
+        torch.manual_seed(training.seed)
+        model.held_out = nn.ModuleList(fresh(model.mean) for _ in range(training.folds))
     model.to(fabric.device)
-    fine, coarse, _ = patches.spread(STATISTICS, training.seed)
+    # Neighbouring frames say little more than one: sequences need fewer crops.
+    frames = patches.crop[0]
+    crops = _samples(patches, max(16, STATISTICS // frames), training.seed)
     if progress["stage"] == "statistics":
-        model.transform.fit([fine.to(fabric.device)])
-    for stage in STAGES:
-        part = getattr(model, stage)
-        if training.share(model, stage) == 0:
+        model.transform.fit([fine.to(fabric.device) for fine, _ in crops])
+    held = [
+        pair
+        for fine, coarse in _samples(valid, max(4, STATISTICS // 3 // frames), training.seed)
+        for pair in zip(fine.split(training.batch), coarse.split(training.batch), strict=True)
+    ]
+    for stage in stages(model, patches, training):
+        if progress["stage"] not in ("statistics", stage.name):
             continue
-        if progress["stage"] not in ("statistics", stage):
-            continue
-        if stage == "denoiser" and progress["stage"] != stage:
-            with torch.no_grad():
-                model.latent.fit([model.residual(fine.to(fabric.device), coarse.to(fabric.device))])
-        started = progress["stage"] == stage
-        Loop(fabric, model, part, stage, training, folder).run(patches, valid, progress if started else None, on_step)
-        progress = {"stage": "statistics"} if stage == "mean" else progress
+        started = progress["stage"] == stage.name
+        if stage.kind != "mean" and not started:
+            _fit_latent(model, crops, stage.sources[0][1], fabric.device)
+        Loop(fabric, model, stage, training, folder).run(held, progress if started else None, on_step)
+        progress = {"stage": "statistics"}
+    model.held_out = None
     model.to("cpu").eval()
+
+
+def stages(model: Downscaler, patches: Patches, training: Training) -> list[Stage]:
+    """What is trained, one after the other, and the share of the budget that each stage gets."""
+    if model.denoiser is None:
+        return [Stage("mean", "mean", model.mean, [(patches, None)], 1.0, 0)] if model.mean.trainable else []
+    if not model.mean.trainable:
+        return [Stage("denoiser", "denoiser", model.denoiser, [(patches, None)], 1.0, 1)]
+    means = [mean for mean in model.held_out or () if isinstance(mean, MeanModel)]
+    share, folds = training.mean_share / (1 + len(means)), len(means)
+    found = [Stage("mean", "mean", model.mean, [(patches, None)], share, 0)]
+    for k, mean in enumerate(means):
+        found.append(
+            Stage(f"mean of fold {k}", "mean", mean, [(patches.fold(k, folds, inside=False), mean)], share, 2 + k)
+        )
+    if training.joint:
+        both = nn.ModuleList([model.mean, model.denoiser])
+        return [*found, Stage("joint", "joint", both, [(patches, None)], 1 - training.mean_share, 1)]
+    sources: list[tuple[Patches, MeanModel | None]] = [(patches.fold(k, folds), mean) for k, mean in enumerate(means)]
+    return [
+        *found,
+        Stage("denoiser", "denoiser", model.denoiser, sources or [(patches, None)], 1 - training.mean_share, 1),
+    ]
+
+
+def fresh(network: nn.Module) -> nn.Module:
+    """The same network with new weights, where its layers know how to draw them; layers that start at zero do again."""
+    copied = copy.deepcopy(network)
+    for module in copied.modules():
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None and any(bool(p.any()) for p in module.parameters(recurse=False)):
+            reset()
+    return copied
+
+
+def _samples(patches: Patches, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Fine and coarse crops of the factor, or of many factors."""
+    if patches.factors.single is not None:
+        return [patches.spread(count, seed)[:2]]
+    rng = np.random.default_rng([seed, 7])
+    factors = [patches.factors.draw(rng) for _ in range(count)]
+    return [patches.spread(2, seed + n, factor)[:2] for n, factor in enumerate(factors)]
+
+
+@torch.no_grad()
+def _fit_latent(
+    model: Downscaler, crops: Sequence[tuple[Tensor, Tensor]], mean: MeanModel | None, device: torch.device
+) -> None:
+    """Whiten the latent of residuals, at all factors together and then at each."""
+    pairs = [(fine.to(device), coarse.to(device)) for fine, coarse in crops]
+    residuals = [model.residual(fine, coarse, mean) for fine, coarse in pairs]
+    model.latent.fit(residuals)
+    if model.gain is not None:
+        stds = [model.latent.encode(r).transpose(0, 1).flatten(1).square().mean(1).sqrt() for r in residuals]
+        model.gain.fit([Factor.between(coarse.shape, fine.shape) for fine, coarse in pairs], torch.stack(stds))
 
 
 def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, str]]:
     """Training and validation crops as the ``data`` section says, and the variable's name and units."""
     section = assemble.call(Data, config.get("data", {}), "data")
-    factor = Factor.parse(config.get("factor", "1x8"))
+    factors = Factors.parse(config.get("factor", "1x8"))
     paths = [section.path] if isinstance(section.path, str) else list(section.path)
     units = (config.get("variable") or {}).get("units", "")
     # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
@@ -143,14 +212,24 @@ def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, st
             raise InputError(
                 f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"
             )
-    crop = (section.frames * factor.time, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
+
+    def frames(factor: Factor) -> int:
+        return coarse_frames(factor, section.frames, section.horizon)
+
+    longest = max(frames(Factor(time)) * time for time in range(factors.time[0], factors.time[1] + 1))
+    crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
     criteria = Criteria(section.min_valid, section.min_wet, section.wet)
     augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
     patches = Patches(
-        [region(f, section.train).load() for f in fields], factor, crop, criteria, augmentation=augmentation
+        [region(f, section.train).load() for f in fields],
+        factors,
+        crop,
+        criteria,
+        augmentation=augmentation,
+        frames=frames,
     )
     held = [region(f, section.valid).load() for f in fields] if section.valid else None
-    valid = Patches(held, factor, crop, criteria) if held else patches
+    valid = Patches(held, factors, crop, criteria, frames=frames) if held else patches
     first = fields[0]
     variable = {"name": str(first.name), "units": str(first.attrs.get("units", ""))}
     return patches, valid, variable

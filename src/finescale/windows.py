@@ -86,6 +86,13 @@ def cut(
     return [Window((t[0], y[0], x[0]), (t[1], y[1], x[1]), (t[2], y[2], x[2])) for t, y, x in product(*axes)]
 
 
+def shifted(window: Window, frames: int) -> Window:
+    """The window of a sequence that begins at frame ``frames`` of the domain."""
+    (core, *core_space), (read, *read_space) = window.core, window.read
+    moved = slice(core.start + frames, core.stop + frames), slice(read.start + frames, read.stop + frames)
+    return Window((moved[0], *core_space), (moved[1], *read_space), window.weights)  # type: ignore[arg-type]
+
+
 def pad_to(n: int, multiple: int) -> int:
     """The smallest multiple of ``multiple`` that is at least ``n``."""
     return -(-n // multiple) * multiple

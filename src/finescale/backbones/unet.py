@@ -24,8 +24,8 @@ class UNet(nn.Module):
         width: channels of the finest level.
         multipliers: channels of each level as multiples of width; one entry a level, each level halves the resolution.
         blocks: residual blocks a level on the way down; one more on the way up.
-        attention: attend along time after every level's blocks.
-        heads: heads of that attention.
+        attention: attend along time after every level's blocks on the way down.
+        heads: heads of that attention; 0 for one in 32 channels.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class UNet(nn.Module):
         multipliers: tuple[float, ...] = (1, 2, 2),
         blocks: int = 2,
         attention: bool = True,
-        heads: int = 4,
+        heads: int = 0,
     ) -> None:
         super().__init__()
-        step = 2 * heads
+        step = 2 * max(heads, 4)
         widths = [max(step, round(width * m / step) * step) for m in multipliers]
         features = 4 * width if embedding else 0
         self.embed = (
@@ -52,12 +52,10 @@ class UNet(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, wide in enumerate(widths):
             before = widths[max(level - 1, 0)]
-            self.down.append(Stage([before, *[wide] * (blocks - 1)], wide, features, heads if attention else 0))
+            self.down.append(Stage([before, *[wide] * (blocks - 1)], wide, features, heads if attention else None))
         for level in reversed(range(len(widths) - 1)):
             wide = widths[level]
-            self.up.append(
-                Stage([widths[level + 1] + wide, *[wide] * blocks], wide, features, heads if attention else 0)
-            )
+            self.up.append(Stage([widths[level + 1] + wide, *[wide] * blocks], wide, features))
         self.norm = ChannelNorm(widths[0])
         self.head = zero(nn.Conv2d(widths[0], out_channels, 3, padding=1))
         self.levels, self.blocks = len(widths), blocks
@@ -97,12 +95,12 @@ class UNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual blocks, then attention along time."""
+    """Residual blocks, then, unless heads is None, attention along time."""
 
-    def __init__(self, channels_in: list[int], channels: int, embedding: int, heads: int) -> None:
+    def __init__(self, channels_in: list[int], channels: int, embedding: int, heads: int | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(ResidualBlock(c, channels, embedding) for c in channels_in)
-        self.attention = TemporalAttention(channels, heads) if heads else None
+        self.attention = TemporalAttention(channels, heads) if heads is not None else None
 
     def forward(self, x: Tensor, embedding: Tensor | None, frames: int) -> Tensor:
         for block in self.blocks:

@@ -3,5 +3,6 @@
 from finescale.constraints.additive import Additive
 from finescale.constraints.base import Constraint
 from finescale.constraints.multiplicative import Multiplicative
+from finescale.constraints.tapered import Tapered
 
-__all__ = ["Additive", "Constraint", "Multiplicative"]
+__all__ = ["Additive", "Constraint", "Multiplicative", "Tapered"]

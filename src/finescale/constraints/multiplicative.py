@@ -24,10 +24,21 @@ class Multiplicative(Constraint):
         y = y.clamp_min(0)
         if operators.mask is not None:
             y = torch.where(operators.mask.expand_as(y), y, 0.0)
-        largest = operators.maxima(y)
+        # x does not depend on what y is divided by, so no gradient goes through it.
+        largest = operators.maxima(y).detach()
         empty = largest <= 0
-        shape = torch.where(
-            operators.replicate(empty), torch.ones_like(y), y / operators.replicate(torch.where(empty, 1.0, largest))
-        )
+        largest = torch.where(empty, 1.0, largest)
+        share = torch.where(operators.replicate(empty), torch.ones_like(y), y / operators.replicate(largest))
+        shape = self.pattern(share, largest, operators)
         x = shape * operators.replicate(coarse / operators(shape))
         return torch.where(operators.replicate(coarse == 0), torch.zeros_like(x), x)
+
+    def pattern(self, share: Tensor, largest: Tensor, operators: Coarsen) -> Tensor:
+        """What is rescaled to the block mean; its scale within a block does not matter.
+
+        Args:
+            share: y / U(largest), (..., T, H, W) in [0, 1]; all 1 in a block whose y is all zero.
+            largest: block maxima (..., t, h, w) in the units of y; 1 where y is all zero.
+            operators: block means and replication.
+        """
+        return share

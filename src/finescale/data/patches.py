@@ -6,7 +6,8 @@ seed and the step, so an interrupted training goes on with the batches it would 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,10 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finescale.axes import read_grid
+from finescale.axes import breaks, read_grid
 from finescale.coarsen import Coarsen
 from finescale.errors import InputError
-from finescale.grid import Factor
+from finescale.grid import Factor, Factors
 
 Array = NDArray[np.float32]
 
@@ -63,13 +64,16 @@ class Augmentation:
 class Patches:
     """Crops of one or several fine fields held in memory.
 
+    With a range of factors every batch draws one, and its crops are cut to whole blocks of it.
+
     Args:
         fields: fine fields (time, y, x), in the model's units.
-        factor: the whole factor; crops must be divisible by it.
-        crop: (T, H, W) fine cells of a crop.
+        factor: the whole factor, by which crops must be divisible, or the factors to draw from.
+        crop: (T, H, W) fine cells of a crop, for a range of factors the largest.
         criteria: which crops count.
         stride: cells between candidate positions in space; None for a quarter of the crop.
         augmentation: how `draw` chooses and varies them.
+        frames: coarse frames of a crop at each factor; None for as many as T holds.
 
     Raises:
         InputError: if a field is smaller than the crop, or no crop fulfils the criteria.
@@ -78,15 +82,20 @@ class Patches:
     def __init__(
         self,
         fields: Sequence[xr.DataArray],
-        factor: Factor,
+        factor: Factor | Factors,
         crop: tuple[int, int, int],
         criteria: Criteria | None = None,
         stride: int | None = None,
         augmentation: Augmentation | None = None,
+        frames: Callable[[Factor], int] | None = None,
     ) -> None:
-        if any(n % f for n, f in zip(crop, factor, strict=True)):
-            raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {factor}")
-        self.factor, self.crop, self.criteria = factor, crop, criteria or Criteria()
+        self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
+        single = self.factors.single
+        if single is not None and any(n % f for n, f in zip(crop, single, strict=True)):
+            raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {single}")
+        if single is None and min(crop[1:]) < self.factors.space[1]:
+            raise InputError(f"a crop of {crop} cells (time, y, x) is smaller than a block of the largest factor")
+        self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
         self.augmentation = augmentation or Augmentation()
         self.stride = stride or max(1, crop[1] // 4)
         self.arrays: list[Array] = []
@@ -100,7 +109,7 @@ class Patches:
             array = np.asarray(field.astype(np.float32).data)
             self.arrays.append(array)
             self.areas.append(read_grid(field).cell_area.astype(np.float32))
-            for *position, amount in self._candidates(array):
+            for *position, amount in self._candidates(array, breaks(field) if crop[0] > 1 else ()):
                 candidates.append((index, *position))
                 amounts.append(amount)
         if not candidates:
@@ -115,18 +124,43 @@ class Patches:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def fold(self, number: int, of: int, inside: bool = True) -> Patches:
+        """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
+
+        Crops of other folds that overlap the stripe's border are of neither, so that nothing held out has been seen.
+        """
+        other = copy.copy(self)
+        width = np.array([array.shape[2] for array in self.arrays])[self.positions[:, 0]]
+        left = self.positions[:, 3] - self.stride // 2
+        right = self.positions[:, 3] + self.crop[2] + self.stride // 2
+        low, high = number * width / of, (number + 1) * width / of
+        keep = (left >= low) & (right <= high) if inside else (right <= low) | (left >= high)
+        if not keep.any():
+            raise InputError(f"no training crop lies whole in fold {number} of {of}: take fewer folds")
+        weight = np.diff(self.cumulative, prepend=0.0)[keep]
+        other.positions, other.cumulative = self.positions[keep], np.cumsum(weight / weight.sum())
+        return other
+
     def draw(self, count: int, *key: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A random batch that depends on ``key`` alone.
+        """A random batch of one factor, which depends on ``key`` alone.
 
         Returns:
             fine (B, 1, T, H, W), its block means (B, 1, t, h, w), and cell areas (B, H, W).
         """
         rng = np.random.default_rng(key)
+        factor = self.factors.draw(rng)
         picks = self.positions[np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)]
-        return self._batch([self._jittered(pick, rng) for pick in picks], rng)
+        return self._batch([self._jittered(pick, rng) for pick in picks], rng, factor)
 
-    def spread(self, count: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """The same crops every time, at most ``count``, not overlapping within a frame and not augmented."""
+    def spread(self, count: int, seed: int = 0, factor: Factor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The same crops every time, at most ``count``, not overlapping within a frame and not augmented.
+
+        Args:
+            count: how many at most.
+            seed: which.
+            factor: the factor, where there are several; None draws one.
+        """
+        factor = factor or self.factors.draw(np.random.default_rng(seed))
         order = np.random.default_rng(seed).permutation(len(self.positions))
         chosen: list[NDArray[np.int64]] = []
         for pick in self.positions[order]:
@@ -134,16 +168,18 @@ class Patches:
                 chosen.append(pick)
             if len(chosen) == count:
                 break
-        return self._batch(chosen, None)
+        return self._batch(chosen, None, factor)
 
     def _overlap(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
         return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
 
-    def _candidates(self, array: Array) -> list[tuple[int, int, int, float]]:
-        """(t, y, x, mean amount) of every crop that counts."""
+    def _candidates(self, array: Array, gaps: Sequence[int]) -> list[tuple[int, int, int, float]]:
+        """(t, y, x, mean amount) of every crop that counts and does not reach over a gap in time."""
         frames = self.crop[0]
         found: list[tuple[int, int, int, float]] = []
         for t in range(0, array.shape[0] - frames + 1):
+            if any(t < gap < t + frames for gap in gaps):
+                continue
             slab = array[t : t + frames]
             valid = self._share(np.isfinite(slab))
             wet = self._share(slab > self.criteria.wet)
@@ -175,16 +211,19 @@ class Patches:
         return self.arrays[index][t : t + frames, rows, columns], self.areas[index][rows, columns]
 
     def _batch(
-        self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None
+        self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None, factor: Factor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        crops, areas = zip(*(self._turned(*self._cut(pick), rng) for pick in picks), strict=True)
+        t, y, x = (n // f * f for n, f in zip(self.crop, factor, strict=True))
+        t = t if self.frames is None else min(t, self.frames(factor) * factor.time)
+        cuts = ((crop[:t, :y, :x], area[:y, :x]) for crop, area in map(self._cut, picks))
+        crops, areas = zip(*(self._turned(*cut, rng, factor) for cut in cuts), strict=True)
         fine = torch.from_numpy(np.stack(crops)[:, None])
         area = torch.from_numpy(np.stack(areas))
         known = ~fine.isnan()
-        coarse = Coarsen(self.factor, area[:, None, None], known)(fine)
+        coarse = Coarsen(factor, area[:, None, None], known)(fine)
         return fine, coarse, area
 
-    def _turned(self, crop: Array, area: Array, rng: np.random.Generator | None) -> tuple[Array, Array]:
+    def _turned(self, crop: Array, area: Array, rng: np.random.Generator | None, factor: Factor) -> tuple[Array, Array]:
         if rng is not None and self.augmentation.rescale:
             crop = crop * np.float32(np.exp(self.augmentation.rescale * rng.standard_normal()))
         if rng is not None and self.augmentation.turn:
@@ -192,7 +231,7 @@ class Patches:
             for axis in (-2, -1):
                 if turns[axis]:
                     crop, area = np.flip(crop, axis), np.flip(area, axis)
-            if turns[0] and self.crop[1] == self.crop[2] and self.factor.y == self.factor.x:
+            if turns[0] and crop.shape[1] == crop.shape[2] and factor.y == factor.x:
                 crop, area = np.swapaxes(crop, -1, -2), np.swapaxes(area, -1, -2)
         return np.ascontiguousarray(crop), np.ascontiguousarray(area)
 

@@ -7,7 +7,7 @@ import warnings
 
 import xarray as xr
 
-from finescale.errors import InputError
+from finescale.errors import InputError, Notice
 
 _SPELLINGS = {
     "hr": "h",
@@ -36,7 +36,7 @@ _UNITS = {
 }  # fmt: skip
 
 
-class UnitsWarning(UserWarning):
+class UnitsWarning(Notice):
     """A field without units is taken to have those wanted."""
 
 

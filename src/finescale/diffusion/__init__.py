@@ -2,7 +2,18 @@
 
 from finescale.diffusion.denoiser import Denoiser
 from finescale.diffusion.noise_field import noise_field
-from finescale.diffusion.schedule import EDM, Schedule, TrainingNoise
-from finescale.diffusion.tiling import TiledDenoiser
+from finescale.diffusion.schedule import EDM, VP, NoiseLevels, Schedule, ScheduleNoise, TrainingNoise
+from finescale.diffusion.tiling import TiledDenoiser, Tiling
 
-__all__ = ["EDM", "Denoiser", "Schedule", "TiledDenoiser", "TrainingNoise", "noise_field"]
+__all__ = [
+    "EDM",
+    "VP",
+    "Denoiser",
+    "NoiseLevels",
+    "Schedule",
+    "ScheduleNoise",
+    "TiledDenoiser",
+    "Tiling",
+    "TrainingNoise",
+    "noise_field",
+]

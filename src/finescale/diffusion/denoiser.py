@@ -20,7 +20,7 @@ class Denoiser(nn.Module):
 
     Args:
         backbone: F(z, embedding, cond); see `finescale.backbones`.
-        embedding: number of sinusoidal features of c_noise that the backbone takes.
+        embedding: number of sinusoidal features of c_noise; features of the factor come after them.
     """
 
     frequencies: Tensor
@@ -45,23 +45,33 @@ class Denoiser(nn.Module):
         angle = sigma.log()[:, None] / 4 * self.frequencies * math.pi
         return torch.cat([angle.cos(), angle.sin()], dim=1) * 2**0.5
 
-    def network(self, z: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+    def network(self, z: Tensor, sigma: Tensor, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         """F(c_in z; c_noise) in float32."""
-        wide = sigma.reshape(-1, 1, 1, 1, 1)
-        return self.backbone(self.c_in(wide) * z, self.embed(sigma), cond).float()
+        wide, embedding = sigma.reshape(-1, 1, 1, 1, 1), self.embed(sigma)
+        embedding = embedding if scalars is None else torch.cat([embedding, scalars], dim=1)
+        return self.backbone(self.c_in(wide) * z, embedding, cond).float()
 
-    def forward(self, z: Tensor, sigma: Tensor, cond: Tensor) -> Tensor:
+    def forward(self, z: Tensor, sigma: Tensor, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Clean estimate.
 
         Args:
             z: (B, K, T', H', W') noisy latent.
             sigma: (B,) noise levels.
             cond: (B, Kc, T', H', W') conditioning fields at latent resolution.
+            scalars: (B, S) features of the factor, where the model serves several.
         """
         wide = sigma.reshape(-1, 1, 1, 1, 1)
-        return self.c_skip(wide) * z + self.c_out(wide) * self.network(z, sigma, cond)
+        return self.c_skip(wide) * z + self.c_out(wide) * self.network(z, sigma, cond, scalars)
 
-    def loss(self, clean: Tensor, sigma: Tensor, noise: Tensor, cond: Tensor, weight: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        clean: Tensor,
+        sigma: Tensor,
+        noise: Tensor,
+        cond: Tensor,
+        weight: Tensor | None = None,
+        scalars: Tensor | None = None,
+    ) -> Tensor:
         """Weighted mean of λ(sigma) (D(clean + sigma·noise) − clean)².
 
         Args:
@@ -70,9 +80,10 @@ class Denoiser(nn.Module):
             noise: white noise of unit variance, the shape of clean.
             cond: (B, Kc, T', H', W') conditioning fields.
             weight: (B, 1, T', H', W'), 0 where the latent is unknown; None for equal weights.
+            scalars: (B, S) features of the factor, where the model serves several.
         """
         wide = sigma.reshape(-1, 1, 1, 1, 1)
         z = clean + wide * noise
         target = (clean - self.c_skip(wide) * z) / self.c_out(wide)
-        error = (self.network(z, sigma, cond) - target).square().mean(1, keepdim=True)
+        error = (self.network(z, sigma, cond, scalars) - target).square().mean(1, keepdim=True)
         return error.mean() if weight is None else (error * weight).sum() / weight.sum().clamp_min(1)

@@ -33,11 +33,16 @@ class Wavelet(LinearLatentSpace):
         levels: J, 1 to 3 halvings in space.
         family: an orthogonal family of PyWavelets (haar, db2, db4, sym4, coif1, ...). Biorthogonal ones colour white
             noise.
+        time_levels: 1 for one Haar level along time besides, before those in space: sums and differences of frames two
+            by two, each transformed in space, so that K = 2·C·4^J and a latent has half as many frames.
         channels: C, channels of the field.
     """
 
-    def __init__(self, levels: Literal[1, 2, 3] = 2, family: str = "haar", channels: int = 1) -> None:
-        super().__init__(channels * 4**levels, (1, 2**levels, 2**levels))
+    def __init__(
+        self, levels: Literal[1, 2, 3] = 2, family: str = "haar", time_levels: Literal[0, 1] = 0, channels: int = 1
+    ) -> None:
+        frames = 2**time_levels
+        super().__init__(frames * channels * 4**levels, (frames, 2**levels, 2**levels))
         try:
             wavelet = pywt.Wavelet(family)
         except ValueError as error:
@@ -50,12 +55,16 @@ class Wavelet(LinearLatentSpace):
                 "take haar, dbN, symN or coifN"
             )
         self.levels = levels
-        self.field_channels = channels
+        self.time_levels = time_levels
+        self.field_channels = frames * channels
         self.filters = (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
         self.haar = wavelet.dec_len == 2
 
     def analysis(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C·4^J, T, H/2^J, W/2^J), LL first, then detail from coarse to fine."""
+        if self.time_levels:
+            even, odd = x[:, :, ::2], x[:, :, 1::2]
+            x = torch.cat([even + odd, even - odd], 1) * 0.5**0.5
         details: list[Tensor] = []
         for level in range(1, self.levels + 1):
             low, high = self._split(x, Y)
@@ -75,6 +84,9 @@ class Wavelet(LinearLatentSpace):
             used += count
             horizontal, vertical, diagonal = bands.chunk(3, dim=1)
             x = self._merge(self._merge(x, vertical, X), self._merge(horizontal, diagonal, X), Y)
+        if self.time_levels:
+            low, high = x.chunk(2, dim=1)
+            x = torch.stack([low + high, low - high], dim=3).flatten(2, 3) * 0.5**0.5
         return x
 
     def synthesis_squared(self, variance: Tensor) -> Tensor:
@@ -94,6 +106,10 @@ class Wavelet(LinearLatentSpace):
                 bands, (("high", "low"), ("low", "high"), ("high", "high")), strict=True
             ):
                 total = total + self._band_variance(band, height, width, level, along_y, along_x)
+        if self.time_levels:
+            # Both frames of a pair have half the variance of their sum's and of their difference's coefficients.
+            low, high = total.chunk(2, dim=1)
+            total = ((low + high) / 2).repeat_interleave(2, dim=2)
         return total
 
     def _band_variance(self, v: Tensor, height: int, width: int, level: int, along_y: str, along_x: str) -> Tensor:

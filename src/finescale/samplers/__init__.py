@@ -1,8 +1,9 @@
 """Samplers; a configuration names them by file."""
 
-from finescale.samplers.base import Denoise, Sampler
+from finescale.samplers.ancestral import Ancestral
+from finescale.samplers.base import Denoise, Fresh, Sampler
 from finescale.samplers.dpm import DPM2M
 from finescale.samplers.euler import Euler
 from finescale.samplers.heun import Heun
 
-__all__ = ["DPM2M", "Denoise", "Euler", "Heun", "Sampler"]
+__all__ = ["DPM2M", "Ancestral", "Denoise", "Euler", "Fresh", "Heun", "Sampler"]

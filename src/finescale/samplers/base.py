@@ -1,8 +1,9 @@
-"""Samplers integrate the probability-flow equation of a denoiser from noise to a clean latent.
+"""Samplers lead a denoiser from noise to a clean latent, along the probability-flow equation
 
     dz/dsigma = (z − D(z; sigma)) / sigma,      z(sigma_max) = sigma_max · noise        (Karras et al. 2022, eq. 1)
 
-They see only the function denoise(z, sigma) and the noise levels.
+or along a stochastic one with the same distribution at every sigma. They see only the function denoise(z, sigma), the
+noise levels and, where they are stochastic, a source of fresh noise.
 """
 
 from __future__ import annotations
@@ -13,29 +14,48 @@ import torch
 from torch import Tensor
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
+Fresh = Callable[[int], Tensor]
 
 
 class Sampler:
     """Base of all samplers."""
 
     order = 1
+    stochastic = False
+    """Whether it needs fresh noise between steps; `diffuse` is then its method, else `integrate`."""
 
-    def __call__(self, denoise: Denoise, noise: Tensor, sigmas: Tensor) -> Tensor:
+    def __call__(self, denoise: Denoise, noise: Tensor, sigmas: Tensor, fresh: Fresh | None = None) -> Tensor:
         """Sample.
 
         Args:
             denoise: clean estimate D(z, sigma) for z of any shape and a scalar sigma tensor.
             noise: white noise of unit variance, the shape of z.
             sigmas: (N + 1,) falling noise levels that end with 0.
+            fresh: fresh(i) is white noise number i = 1 ... N − 1, the shape of z, independent of ``noise`` (number 0)
+                and of each other; deterministic samplers ignore it.
 
         Returns:
             The clean latent, the shape and number type of noise.
+
+        Raises:
+            ValueError: if the sampler is stochastic and there is no fresh noise.
         """
         levels = sigmas.to(noise.device, torch.float64)
-        return self.integrate(denoise, noise * levels[0].to(noise.dtype), levels)
+        z = noise * levels[0].to(noise.dtype)
+        if not self.stochastic:
+            return self.integrate(denoise, z, levels)
+        if fresh is None:
+            raise ValueError(
+                f"the {type(self).__name__} sampler needs noise between steps: pass fresh, fresh(i) -> noise"
+            )
+        return self.diffuse(denoise, z, levels, fresh)
 
     def integrate(self, denoise: Denoise, z: Tensor, sigmas: Tensor) -> Tensor:
         """From z at sigmas[0] to z at sigmas[-1]; sigmas are float64."""
+        raise NotImplementedError
+
+    def diffuse(self, denoise: Denoise, z: Tensor, sigmas: Tensor, fresh: Fresh) -> Tensor:
+        """As `integrate`, with fresh(i) the noise added by step i."""
         raise NotImplementedError
 
     def nfe(self, steps: int) -> int:

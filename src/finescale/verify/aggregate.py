@@ -21,6 +21,7 @@ from finescale.verify import scores as s
 from finescale.verify.align import Case, align, cell_size, is_rain
 from finescale.verify.baselines import baseline
 from finescale.verify.spectra import power_spectrum, spectral_distance, spectrum_terms
+from finescale.verify.temporal import border_formula, correlation_formula, member_mean, pair_terms
 
 Array = NDArray[np.float64]
 
@@ -40,7 +41,7 @@ class Settings:
         seed: of the rank histogram's random ties.
         area: cell areas (H, W), up to a constant; None for equal ones.
         cell: (dy, dx), cell size for spectra, in metres or any unit.
-        factor: from coarse to fine, for the conservation residual.
+        factor: from coarse to fine, for the conservation residual and the border ratio.
     """
 
     thresholds: tuple[float, ...] = s.THRESHOLDS
@@ -61,7 +62,8 @@ class Sums:
     """Statistics of one system summed over the times added so far.
 
     ``Sums(settings)``, then ``add`` once per part in the order of time, then ``scores``. State: ``totals`` (name ->
-    array to be added), ``largest`` (name -> array of which the greater counts), ``crps_by_time``, ``members``.
+    array to be added), ``largest`` (name -> array of which the greater counts), ``crps_by_time``, ``members``, and
+    ``previous``: the last time's members, truth and weights, which make a pair with the first of the next part.
     """
 
     settings: Settings = Settings()
@@ -69,9 +71,15 @@ class Sums:
     largest: dict[str, Array] = field(default_factory=dict)
     crps_by_time: list[float] = field(default_factory=list)
     members: int = 0
+    previous: tuple[Array, Array, Array] | None = None
 
-    def add(self, members: ArrayLike, truth: ArrayLike, coarse: ArrayLike | None = None) -> None:
+    def add(
+        self, members: ArrayLike, truth: ArrayLike, coarse: ArrayLike | None = None, follows: ArrayLike = True
+    ) -> None:
         """Add times: members (M, T, H, W), truth (T, H, W), coarse (t, h, w) or None.
+
+        ``follows`` (T,), or one value for all, says which times follow the one before them. Where one does not (a gap,
+        another crop) no change is taken; what lies between must be whole coarse intervals.
 
         Raises:
             InputError: for shapes that do not fit, or another number of members than before.
@@ -80,7 +88,10 @@ class Sums:
         if self.members not in (0, members.shape[0]):
             raise InputError(f"a part has {members.shape[0]} members, but the parts before had {self.members}")
         self.members = members.shape[0]
+        after = np.broadcast_to(np.asarray(follows, dtype=bool), truth.shape[:1])
         for t in range(truth.shape[0]):
+            if not after[t]:
+                self.previous = None
             self._add_time(*s.joint(members[:, t : t + 1], truth[t : t + 1], self.settings.area))
         if coarse is not None and self.settings.factor is not None:
             worst = conservation.residual_terms(members, coarse, self.settings.factor, self.settings.area)
@@ -103,6 +114,9 @@ class Sums:
             "spectrum": spectrum_terms(x, y, w, set_.cell, centre=not set_.rain),
             "cells": np.array((w > 0).sum(), dtype=np.float64),
         }
+        if self.previous is not None:
+            parts["pairs"] = self._pair(x, y, w)
+        self.previous = x, y, w
         if set_.rain:
             parts["image"] = s.image_terms(x, y, w)
             parts["wet"] = s.wet_terms(x, y, w)
@@ -112,6 +126,30 @@ class Sums:
                 self.totals[name] += value
             else:
                 self.totals[name] = value
+
+    def _pair(self, x: Array, y: Array, w: Array) -> Array:
+        """`pair_terms` (2, M + 1, 7) of a step in time, of the members and the truth; [1] if it crosses a border."""
+        assert self.previous is not None
+        old_x, old_y, old_w = self.previous
+        both = np.where(old_w > 0, w, 0.0)
+        terms = np.concatenate([pair_terms(old_x, x, both)[:, 0], pair_terms(old_y, y, both)])
+        # The time's index: crps_by_time already counts it.
+        factor, index = self.settings.factor, len(self.crps_by_time) - 1
+        crosses = factor is not None and index % factor.time == 0
+        return np.stack([np.zeros_like(terms), terms] if crosses else [terms, np.zeros_like(terms)])
+
+    def _temporal(self) -> dict[str, float]:
+        """autocorrelation and, where time is refined, border_ratio, each with the truth's own; none without pairs."""
+        if "pairs" not in self.totals:
+            return {}
+        inside, across = self.totals["pairs"]
+        found = {"autocorrelation": correlation_formula(inside + across)}
+        if self.settings.factor is not None and self.settings.factor.time > 1:
+            found["border_ratio"] = border_formula(across, inside)
+        result: dict[str, float] = {}
+        for name, values in found.items():
+            result |= {name: member_mean(values[:-1]), f"{name}_truth": float(values[-1])}
+        return result
 
     def scores(self) -> dict[str, Any]:
         """All scores so far: floats, and lists for those by threshold, scale, wavenumber, rank or time; NaN where
@@ -138,6 +176,7 @@ class Sums:
             wet = s.ratio(sums["wet"][:2], sums["wet"][2])
             result |= {"wet_fraction": float(wet[0]), "wet_fraction_truth": float(wet[1])}
             result["log_spectral_distance_log_rain"] = spectral_distance(*sums["log_spectrum"])
+        result |= self._temporal()
         if "residual" in self.largest:
             result["conservation_residual"] = conservation.residual_formula(self.largest["residual"])
         times = len(self.crps_by_time)
@@ -160,11 +199,13 @@ def score_arrays(
     *,
     cell: tuple[float, float] = (1.0, 1.0),
     scales: Sequence[int] = s.SCALES,
+    sequence: int | None = None,
 ) -> dict[str, Any]:
     """Scores of members (M, T, H, W) against truth (T, H, W).
 
-    Each time may be a case of its own (a crop): nothing is compared across times. ``crps_by_time`` has the fair CRPS of
-    each, so that two systems can be compared in pairs (`paired_bootstrap`).
+    Times are frames of one sequence, or of several one after another (``sequence``); each may be a case of its own,
+    such as a crop, with ``sequence=1``. ``crps_by_time`` has the fair CRPS of each, so that two systems can be compared
+    in pairs (`paired_bootstrap`).
 
     Args:
         members: one system's ensemble; NaN cells are ignored.
@@ -177,19 +218,27 @@ def score_arrays(
         seed: of random ties.
         cell: cell size (dy, dx) for the wavenumbers.
         scales: FSS windows in cells.
+        sequence: frames in each sequence; by default all times are one.
 
     Returns:
         crps, crps_by_time, mae, rmse, bias, spread_skill, energy_score, rank_histogram, rank_departure, csi, fss, p999,
         p999_truth, p999_bias, log_spectral_distance, spectrum, spectrum_truth, wavenumber, members, times, cells,
         thresholds, scales; for rain psnr, ssim, wet_fraction, wet_fraction_truth, log_spectral_distance_log_rain; with
-        coarse and factor conservation_residual. NaN where a score is undefined (spread_skill of one member).
+        coarse and factor conservation_residual; where a time follows another autocorrelation and
+        autocorrelation_truth, and with a factor in time border_ratio and border_ratio_truth
+        (`finescale.verify.temporal`). NaN where a score is undefined (spread_skill of one member).
 
     Raises:
-        InputError: for shapes that do not fit, or no valid cell.
+        InputError: for shapes that do not fit, times that are no whole sequences, or no valid cell.
     """
+    times = np.shape(truth)[0]
+    length = sequence or max(times, 1)
+    if times % length:
+        raise InputError(f"{times} times are no whole number of sequences of {length} frames")
+    follows = np.arange(times) % length != 0
     weights = None if area is None else np.asarray(area, dtype=np.float64)
     sums = Sums(Settings(tuple(thresholds), tuple(scales), dry, seed, weights, cell, factor))
-    sums.add(members, truth, coarse)
+    sums.add(members, truth, coarse, follows)
     return sums.scores() | {"wavenumber": wavenumbers(np.shape(truth), cell)}
 
 
@@ -234,14 +283,15 @@ def evaluate(
     count, step = case.truth.sizes[case.time], case.factor.time if case.factor else 1
     largest = max(da[:, :1].size * 8 for da in case.systems.values())
     step *= max(1, CHUNK_BYTES // (largest * step))
+    follows = case.follows
     for start in range(0, count, step):
         cut = slice(start, min(start + step, count))
         truth = case.truth[cut].values
         coarse = case.coarse_values(cut)
         for name, da in case.systems.items():
-            sums[name].add(da[:, cut].values, truth, coarse)
+            sums[name].add(da[:, cut].values, truth, coarse, follows[cut])
         for name in baselines:
-            sums[name].add(refine(case, name, cut, settings.seed), truth, coarse)
+            sums[name].add(refine(case, name, cut, settings.seed), truth, coarse, follows[cut])
         if progress is not None:
             progress(cut.stop / count)
     return sums

@@ -52,6 +52,19 @@ class Case:
     def grid(self) -> Grid:
         return axes.read_grid(self.truth)
 
+    @property
+    def follows(self) -> NDArray[np.bool_]:
+        """(T,) whether a time follows the one before it: its step is within half of the median one."""
+        count = self.truth.sizes[self.time]
+        if self.time not in self.truth.coords or count < 3:
+            return np.arange(count) > 0
+        steps = np.diff(self.truth[self.time].values)
+        if steps.dtype.kind == "O":  # dates of other calendars
+            steps = np.array([step.total_seconds() for step in steps])
+        seconds = steps.astype(np.float64)
+        usual = np.median(seconds)
+        return np.concatenate([[False], np.abs(seconds - usual) <= 0.5 * usual])
+
     def coarse_values(self, cut: slice) -> Array | None:
         """The coarse field (t, h, w) for fine times, given or the truth's block means; None without a factor."""
         if self.factor is None:

@@ -140,13 +140,14 @@ def figures(
 ) -> dict[str, bytes]:
     """PNG files maps (wide), maps_narrow (two columns), spectra, and ranks of several members; the text "when"."""
     from finescale.plots import diagnostics, maps
+    from finescale.plots.frame import frame_of, tame
 
     fields, when = _map_fields(case, settings, used)
     units, rain = str(case.truth.attrs.get("units", "")), settings.rain
-    frame, length = _frame(case)
+    frame, length = frame_of(case.truth)
     apart = () if rain else ("Spread",)
     what = str(case.truth.attrs.get("long_name") or case.truth.name or "")
-    options: dict[str, Any] = {"units": units, "rain": rain, "apart": apart, "label": _tame(what)}
+    options: dict[str, Any] = {"units": units, "rain": rain, "apart": apart, "label": tame(what)}
     pictures = {
         f"maps{end}": maps.png(maps.overview(fields, frame, columns=n, **options))
         for end, n in (("", 3), ("_narrow", 2))
@@ -156,7 +157,7 @@ def figures(
     if k.size > 1:
         power = {title(name): np.asarray(r["spectrum"]) / scale**2 for name, r in results.items()}
         truth = np.asarray(results["ensemble"]["spectrum_truth"]) / scale**2
-        pictures["spectra"] = maps.png(diagnostics.spectra(k, power, truth, length=length, units=_tame(units)))
+        pictures["spectra"] = maps.png(diagnostics.spectra(k, power, truth, length=length, units=tame(units)))
     ranks = {title(name): r["rank_histogram"] for name, r in results.items() if r["members"] > 1}
     if results["ensemble"]["members"] > 1:
         pictures["ranks"] = maps.png(diagnostics.rank_histogram(ranks))
@@ -222,24 +223,6 @@ def _map_fields(case: Case, settings: Settings, used: Sequence[str]) -> tuple[di
     )[:16]
 
 
-def _frame(case: Case) -> tuple[Any, str]:
-    """The maps' frame, and the unit of length of spectra."""
-    from finescale.plots.maps import Frame
-
-    grid = case.grid
-    left, right = sorted((float(grid.x[0]), float(grid.x[-1])))
-    bottom, top = sorted((float(grid.y[0]), float(grid.y[-1])))
-    if grid.geographic:
-        aspect = 1.0 / max(math.cos(math.radians((bottom + top) / 2)), 0.05)
-        return Frame((left, right, bottom, top), "longitude (°)", "latitude (°)", aspect), "km"
-    x = case.truth.dims[2]
-    unit = str(case.truth[x].attrs.get("units", "")) if x in case.truth.coords else "cells"
-    if unit in ("m", "metre", "meter", "metres", "meters"):
-        return Frame((left / 1e3, right / 1e3, bottom / 1e3, top / 1e3), "x (km)", "y (km)"), "km"
-    unit = _tame(unit) or "units of x"
-    return Frame((left, right, bottom, top), f"x ({unit})", f"y ({unit})"), unit
-
-
 def _usable(case: Case, settings: Settings, baselines: Sequence[str]) -> list[str]:
     """The baselines that this case can have; why others cannot goes to the notes."""
     if case.factor is None:
@@ -257,11 +240,6 @@ def _usable(case: Case, settings: Settings, baselines: Sequence[str]) -> list[st
                 continue
         used.append(name)
     return used
-
-
-def _tame(text: str) -> str:
-    """Text for matplotlib, where $ would start a formula."""
-    return text.replace("$", r"\$")[:60]
 
 
 def _version() -> str:

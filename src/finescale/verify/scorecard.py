@@ -143,6 +143,22 @@ ENTRIES = (
         "The same of log10(1 + R/0.1), in which weak rain counts too.",
     ),
     Entry(
+        "autocorrelation",
+        "Autocorrelation in time",
+        "truth",
+        False,
+        "Correlation of each member with itself one frame later, over all cells and frames; best is that of the truth. "
+        "Lower: the members flicker; higher: they are too steady.",
+    ),
+    Entry(
+        "border_ratio",
+        "Border ratio",
+        "truth",
+        False,
+        "Mean absolute change between two frames across the border of coarse frames, over that inside a coarse frame; "
+        "best is that of the truth. Higher: coarse frames are refined apart from each other, and jump.",
+    ),
+    Entry(
         "conservation_residual",
         "Conservation",
         "low",
@@ -194,8 +210,9 @@ def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
             values = [pick(r) for r in systems.values()]
             if not any(v is not None and math.isfinite(v) for v in values):
                 continue
-            target = systems["ensemble"].get("wet_fraction_truth") if entry.best == "truth" else entry.best
-            lost = [math.inf if v is None or not math.isfinite(v) else _loss(v, target) for v in values]
+            target = systems["ensemble"].get(f"{entry.key}_truth") if entry.best == "truth" else entry.best
+            known = target is not None and (isinstance(target, str) or math.isfinite(target))
+            lost = [_loss(v, target) if known and v is not None and math.isfinite(v) else math.inf for v in values]
             marks = _best(lost, entry.key)
             cells = [{"text": _number(v, entry.key), "best": b} for v, b in zip(values, marks, strict=True)]
             unit = summary["units"] if entry.in_units else ""
@@ -232,7 +249,7 @@ def _best(losses: list[float], key: str) -> list[bool]:
 
 def _hint(best: Any) -> str:
     words = {"low": "lower is better", "high": "higher is better"}
-    return words.get(best, f"best is {best:.3g}" if isinstance(best, float) else "")
+    return words.get(best, f"best is {best:.3g}" if isinstance(best, float) and math.isfinite(best) else "")
 
 
 def _number(value: float | None, key: str) -> str:

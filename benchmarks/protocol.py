@@ -1,0 +1,56 @@
+"""What the benchmarks share: which crops count, timed training, and what is written down."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finescale.data.patches import Augmentation, Criteria, Patches
+from finescale.downscaler import Downscaler
+from finescale.loop import Training
+from finescale.train import train
+
+WET = Criteria(min_valid=0.95, min_wet=0.05, wet=0.1)
+VARIED = Augmentation(favour=0.5, rescale=0.4)
+
+
+def timed_training(
+    model: Downscaler,
+    crops: Patches,
+    valid: Patches,
+    minutes: float,
+    folder: Path,
+    seed: int,
+    **settings: Any,
+) -> None:
+    """Train for minutes of processor time divided by threads, save the model, and write time.json beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started, processor_time = time.time(), time.process_time()
+    train(model, crops, valid, Training(minutes=minutes, seed=seed, clock="cpu", **settings), folder)
+    spent = {
+        "wall_seconds": time.time() - started,
+        "processor_seconds": time.process_time() - processor_time,
+        "candidate_crops": len(crops),
+    }
+    (folder / "time.json").write_text(json.dumps(spent))
+    model.save(folder)
+
+
+def processor() -> str:
+    """The processor's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def rounded(value: Any) -> Any:
+    """Results with five significant digits."""
+    if isinstance(value, dict):
+        return {key: rounded(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float | np.floating) else value
