@@ -178,7 +178,7 @@ class Bench:
         """Fine sequences (B, 1, 24, 200, 200) and their cell areas."""
         if place not in self.tests:
             patches = Patches(self.open(place, "test"), Factor(), (24, 200, 200), WET)
-            fine, _, area = patches.spread(self.args.crops, seed=1)
+            fine, _, area, _ = patches.spread(self.args.crops, seed=1)
             self.tests[place] = fine, area
         return self.tests[place]
 

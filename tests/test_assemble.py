@@ -35,7 +35,8 @@ def test_presets_build_and_sample(name: str) -> None:
     small = {"denoiser.backbone.width": 8, "process.steps": 2}
     model = assemble.build(assemble.read_config(name, small))
     coarse = torch.rand(1, 1, 1, 8, 8)
-    assert model.sample(coarse, members=2).shape == (1, 2, 1, 1, 64, 64)
+    t, y, x = model.factor
+    assert model.sample(coarse, members=2).shape == (1, 2, 1, t, 8 * y, 8 * x)
 
 
 def test_a_configuration_may_start_from_a_preset() -> None:
@@ -112,3 +113,18 @@ def test_damaged_and_foreign_folders(tmp_path: Path) -> None:
     (tmp_path / "model" / "config.yaml").write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(InputError, match="not readable YAML"):
         assemble.load(tmp_path / "model")
+
+
+def test_the_recipe_fills_in_what_is_left_open() -> None:
+    config = assemble.read_config("space-time", {"factor": "2x10"})
+    assert "recipe" not in config and config["data"]["frames"] == 6 and config["latent"]["time_levels"] == 1
+    assert config["process"]["schedule"]["sigma_max"] == 10.0
+    faithful = assemble.read_config("scale-adaptive", {"constraint.tau": 0.5})
+    assert faithful["process"]["schedule"]["beta_max"] == pytest.approx(0.02) and faithful["data"]["frames"] == 4
+    assert faithful["constraint"] == {"kind": "tapered", "scope": "block", "power": 1.0, "tau": 0.5}
+    horizon = {"recipe": {"cadence": "10min", "horizon": "3h"}, "data.crop": 125}
+    many = assemble.read_config("space-time", {"factor": {"time": [1, 6], "space": [1, 25]}} | horizon)
+    assert many["data"]["horizon"] == 18 and "time_levels" not in many["latent"]
+    assert many["process"]["schedule"]["sigma_max"] == pytest.approx(2 * (3750 / 16) ** 0.5)
+    with pytest.raises(InputError, match="did you mean 'cadence'"):
+        assemble.read_config("space-time", {"recipe.cadense": "1h"})

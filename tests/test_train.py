@@ -42,7 +42,7 @@ def config(data: Path, **train_section: Any) -> dict[str, Any]:
 
 def run(settings: dict[str, Any], folder: Path, stop_after: int | None = None) -> tuple[Any, list[tuple[str, int]]]:
     """Train in ``folder``, to the end or until step ``stop_after`` of both stages together."""
-    patches, valid, _ = read_data(settings)
+    patches, valid, *_ = read_data(settings)
     budget = Training(**settings["train"])
     torch.manual_seed(budget.seed)
     model = assemble.build(settings)
@@ -212,3 +212,35 @@ def test_overrides_and_wrong_data_are_told(data: Path, tmp_path: Path) -> None:
             fit(config(data), tmp_path / "wrong", changes)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "stages"),
+    [
+        ({"folds": 2, "steps": 18}, ["mean", "mean of fold 0", "mean of fold 1", "denoiser"]),
+        ({"joint": True, "steps": 8}, ["mean", "joint"]),
+    ],
+)
+def test_other_ways_to_train_two_networks(
+    how: dict[str, Any], stages: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    settings = config(data, **how)
+    model, steps = run(settings, tmp_path / "whole")
+    assert list(dict.fromkeys(stage for stage, _ in steps)) == stages
+    before = assemble.build(settings).state_dict()
+    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"mean", "denoiser"} <= changed and set(model.state_dict()) == set(before)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, tmp_path / "parts", stop_after=len(steps) - 2)
+    resumed, _ = run(settings, tmp_path / "parts")
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_folds_do_not_see_each_other(data: Path) -> None:
+    patches, *_ = read_data(config(data))
+    first, rest = patches.fold(0, 2), patches.fold(0, 2, inside=False)
+    reach = patches.stride // 2
+    assert len(first) and len(rest)
+    assert (first.positions[:, 3] + 16 + reach).max() <= 32 <= (rest.positions[:, 3] - reach).min()

@@ -27,13 +27,16 @@ from finescale.diffusion import EDM, VP, Denoiser, Schedule, ScheduleNoise, Trai
 from finescale.downscaler import SCALARS, Downscaler, Process
 from finescale.errors import InputError, nearest
 from finescale.grid import Factor, Factors
+from finescale.recipe import recipe
 
 PRESETS = Path(__file__).parent / "presets"
 EMBEDDING = 64
 SECTIONS = (
     "data",
     "factor",
+    "recipe",
     "variable",
+    "static",
     "transform",
     "mean",
     "latent",
@@ -68,7 +71,41 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     for section in config:
         if section not in SECTIONS:
             raise InputError(f"unknown configuration key {section!r}{nearest(section, SECTIONS)}")
-    return config
+    return advised(config) if "recipe" in config else config
+
+
+def advised(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with what its ``recipe`` section (cadence, horizon) leaves open filled in.
+
+    Filled in are data.frames (or data.horizon, for a range of factors), the amplitude of process.schedule, power and
+    tau of a tapered constraint, and a wavelet level in time where the factor in time is even; what is set stays.
+    """
+    config = dict(config)
+    given = config.pop("recipe") or {}
+    for key in given:
+        if key not in ("cadence", "horizon"):
+            raise InputError(f"unknown configuration key recipe.{key}{nearest(key, ('cadence', 'horizon'))}")
+    factors = Factors.parse(config.get("factor", "1x8"))
+    latent = _spec(config.get("latent", "pixel"))
+    if latent["kind"] == "wavelet" and factors.single is not None and factors.time[0] % 2 == 0:
+        latent.setdefault("time_levels", 1)
+    largest = factors.single or Factor(factors.time[1], factors.space[1])
+    knobs = recipe(
+        largest, given.get("cadence"), horizon=given.get("horizon"), stride=part(latents, latent, "latent").stride
+    )
+    data, process = dict(config.get("data") or {}), dict(config.get("process") or {})
+    if not {"frames", "horizon"} & set(data):
+        data |= {"frames": knobs.context} if factors.single else {"horizon": knobs.context * largest.time}
+    schedule, constraint = _spec(process.get("schedule", "edm")), _spec(config.get("constraint", "none"))
+    amplitude = {"beta_max": knobs.beta_max} if schedule["kind"] == "vp" else {"sigma_max": knobs.sigma_max}
+    taper = {"power": knobs.power, "tau": knobs.tau} if constraint["kind"] == "tapered" else {}
+    process["schedule"] = amplitude | schedule
+    return config | {"data": data, "latent": latent, "process": process, "constraint": taper | constraint}
+
+
+def _spec(spec: Any) -> dict[str, Any]:
+    """``wavelet`` as ``{kind: wavelet}``."""
+    return dict(spec) if isinstance(spec, Mapping) else {"kind": _kind(spec)}
 
 
 def presets() -> list[str]:
@@ -91,7 +128,7 @@ def build(config: Mapping[str, Any]) -> Downscaler:
             for i, spec in enumerate(_listed(config, "transform", ["standardize"]))
         )
     )
-    fields = 2 * channels + 1
+    fields = 2 * channels + 1 + len(config.get("static") or [])
     latent = part(latents, config.get("latent", "pixel"), "latent", channels=channels)
     denoiser_spec = config.get("denoiser", {})
     denoiser = None

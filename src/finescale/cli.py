@@ -125,6 +125,7 @@ def downscale(
     factor: str | None = None,
     to: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     force: Flag = False,
+    static: Annotated[list[Path] | None, Parameter(negative=())] = None,
     window: str | None = None,
     resume: Flag = False,
     overwrite: Flag = False,
@@ -154,6 +155,8 @@ def downscale(
         (10min), or both (10min,0.01).
     force
         Take a factor outside the trained range.
+    static
+        A file with a static field that the model was trained with; may be given several times.
     window
         Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
     resume
@@ -171,7 +174,7 @@ def downscale(
 
     size = tuple(Factor.parse(window)) if window else None
     settings: dict[str, Any] = {"members": members, "seed": seed, "steps": steps, "variable": variable, "window": size}
-    settings |= {"factor": factor, "to": to, "force": force}
+    settings |= {"factor": factor, "to": to, "force": force, "static": static}
     predict(load(model), coarse, output, **settings, resume=resume, overwrite=overwrite)
     print(output)
 

@@ -65,6 +65,9 @@ class Downscaler(nn.Module):
         config: the resolved configuration this was assembled from; saved with the model.
     """
 
+    static_mean: Tensor
+    static_std: Tensor
+
     def __init__(
         self,
         factors: Factors,
@@ -80,6 +83,9 @@ class Downscaler(nn.Module):
         self.factors, self.process, self.config = factors, process, config
         self.chosen = factors.single
         self.gain = Gain(latent.channels) if factors.single is None else None
+        count = len(config.get("static") or [])
+        self.register_buffer("static_mean", torch.zeros(count, 1, 1))
+        self.register_buffer("static_std", torch.ones(count, 1, 1))
         # Mean networks that have not seen a fold of the data; in training only.
         self.held_out: nn.ModuleList | None = None
         self.transform, self.mean, self.latent = transform, mean, latent
@@ -129,6 +135,7 @@ class Downscaler(nn.Module):
         coarse: Tensor,
         generator: torch.Generator,
         mean: MeanModel | None = None,
+        static: Tensor | None = None,
     ) -> Tensor:
         """Loss of one stage on a batch: ``mean`` (squared error), ``denoiser`` (EDM), or ``joint``, their sum.
 
@@ -139,9 +146,10 @@ class Downscaler(nn.Module):
             generator: source of noise levels and noise, on the CPU.
             mean: mean model that is trained, or whose residual the denoiser learns, where it is not the model's own
                 (held-out folds).
+            static: (B, S, H, W) static fields, where the model takes them.
         """
         factor = Factor.between(coarse.shape, fine.shape)
-        cond, y, known = self._pair(fine, coarse, factor)
+        cond, y, known = self._pair(fine, coarse, factor, static)
         scalars = self.scalars(factor, len(y))
         if stage == "mean":
             return (mean or self.mean).loss(cond, y, known, scalars)
@@ -155,15 +163,19 @@ class Downscaler(nn.Module):
         loss = self.denoiser.loss(clean, sigma, noise, folded, self.latent.coverage(known), scalars)
         return loss + self.mean.loss(cond, y, known, scalars) if stage == "joint" else loss
 
-    def residual(self, fine: Tensor, coarse: Tensor, mean: MeanModel | None = None) -> Tensor:
+    def residual(
+        self, fine: Tensor, coarse: Tensor, mean: MeanModel | None = None, static: Tensor | None = None
+    ) -> Tensor:
         """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to `stride`."""
         factor = Factor.between(coarse.shape, fine.shape)
-        cond, y, _ = self._pair(fine, coarse, factor)
+        cond, y, _ = self._pair(fine, coarse, factor, static)
         return y - (mean or self.mean)(cond, self.scalars(factor, len(y)))
 
-    def _pair(self, fine: Tensor, coarse: Tensor, factor: Factor) -> tuple[Tensor, Tensor, Tensor]:
+    def _pair(
+        self, fine: Tensor, coarse: Tensor, factor: Factor, static: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Conditioning fields, target and where it is known (B, 1, T, H, W), padded to `stride`."""
-        cond = self.condition(coarse, factor)
+        cond = self.condition(coarse, factor, static)
         y = pad(self.target(fine, cond), self.stride)
         known = pad(fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), self.stride, value=0.0)
         return pad(cond, self.stride), y, known
@@ -188,14 +200,38 @@ class Downscaler(nn.Module):
         angle = (u[:, None] * torch.tensor([0.5, 1.0, 2.0, 4.0], device=self.device) * math.pi).flatten()
         return torch.cat([angle.cos(), angle.sin()]).expand(batch, -1)
 
-    def condition(self, coarse: Tensor, factor: Factor | None = None) -> Tensor:
-        """Conditioning fields (B, 2C + 1, T, H, W): interpolated and replicated coarse field, and where it is known."""
+    def condition(self, coarse: Tensor, factor: Factor | None = None, static: Tensor | None = None) -> Tensor:
+        """Conditioning fields (B, 2C + 1 + S, T, H, W).
+
+        The interpolated and the replicated coarse field, where it is known, and static fields (B, S, H, W) in standard
+        deviations, 0 where unknown.
+        """
         factor = factor or self.factor
         y = self.transform(coarse)
         known = ~y.isnan()
         y = torch.where(known, y, 0.0)
         mask = known.all(dim=1, keepdim=True).to(y.dtype)
-        return torch.cat([upsample(y, factor, "cubic"), upsample(torch.cat([y, mask], 1), factor, "nearest")], 1)
+        fields = [upsample(y, factor, "cubic"), upsample(torch.cat([y, mask], 1), factor, "nearest")]
+        wanted = len(self.static_mean)
+        if wanted != (0 if static is None else static.shape[1]):
+            given = 0 if static is None else static.shape[1]
+            raise InputError(
+                f"this model takes {wanted} static fields {self.config.get('static', [])}, not {given}: --static"
+            )
+        if static is not None:
+            scaled = ((static - self.static_mean) / self.static_std).nan_to_num()[:, :, None]
+            fields.append(scaled.expand(len(y), -1, fields[0].shape[2], -1, -1))
+        return torch.cat(fields, 1)
+
+    def fit_static(self, batches: Sequence[Tensor]) -> None:
+        """Mean and standard deviation of static fields (B, S, H, W) over known cells."""
+        if batches:
+            values = torch.cat([batch.transpose(0, 1).flatten(1) for batch in batches], 1).double()
+            count = values.isfinite().sum(1).clamp_min(1)
+            mean = values.nan_to_num().sum(1) / count
+            std = ((values - mean[:, None]).nan_to_num().square().sum(1) / count).sqrt()
+            self.static_mean.copy_(mean[:, None, None])
+            self.static_std.copy_(std.clamp_min(1e-6)[:, None, None])
 
     def target(self, fine: Tensor, cond: Tensor) -> Tensor:
         """transform(fine); unknown cells take the interpolated coarse value, so that they carry no residual."""
@@ -215,6 +251,7 @@ class Downscaler(nn.Module):
         steps: int | None = None,
         origin: Index | Sequence[Index] = (0, 0, 0),
         area: Tensor | None = None,
+        static: Tensor | None = None,
     ) -> Tensor:
         """Draw members.
 
@@ -227,6 +264,7 @@ class Downscaler(nn.Module):
             origin: absolute index (t, y, x) of the first coarse cell, one for all or one an item of the batch;
                 multiples of `multiple`.
             area: (H, W) or (B, H, W) fine cell areas; None for equal ones.
+            static: (S, H, W) or (B, S, H, W) static fields, where the model takes them.
 
         Returns:
             (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
@@ -238,7 +276,15 @@ class Downscaler(nn.Module):
         if self.constraint is not None and self.constraint.keeps_zero and not bool(coarse.nan_to_num().any()):
             # Most windows of a large domain are dry; their result is known without a network.
             return Coarsen(self.factor).replicate(coarse)[:, None].repeat(1, members, 1, 1, 1, 1)
-        y = self.draw(coarse, members=members, seed=seed, first_member=first_member, steps=steps, origin=origin)
+        y = self.draw(
+            coarse,
+            members=members,
+            seed=seed,
+            first_member=first_member,
+            steps=steps,
+            origin=origin,
+            static=static,
+        )
         return self.finish(y, coarse, area)
 
     @torch.no_grad()
@@ -251,6 +297,7 @@ class Downscaler(nn.Module):
         first_member: int = 0,
         steps: int | None = None,
         origin: Index | Sequence[Index] = (0, 0, 0),
+        static: Tensor | None = None,
     ) -> Tensor:
         """Members in the transform's space, (B, M, C, T, H, W) padded to `stride`; `finish` makes fields of them.
 
@@ -258,7 +305,9 @@ class Downscaler(nn.Module):
         """
         origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], Integral) else list(origin)
         coarse = coarse.to(self.device)
-        cond = pad(self.condition(coarse), self.stride)
+        if static is not None:
+            static = static.reshape(-1, *static.shape[-3:]).to(self.device)
+        cond = pad(self.condition(coarse, static=static), self.stride)
         scalars = self.scalars(self.factor, len(cond))
         with self.autocast(coarse.device):
             mu = self._tiling((1, 1, 1), None).evaluate(lambda cond: self.mean(cond, scalars), cond)

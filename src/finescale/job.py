@@ -24,6 +24,7 @@ from torch import Tensor
 
 from finescale import axes
 from finescale.data.blocks import block_means
+from finescale.data.static import StaticFields
 from finescale.data.store import Region, history
 from finescale.data.units import conversion, convert_units
 from finescale.errors import InputError, Notice
@@ -62,6 +63,7 @@ class Model(Protocol):
         steps: int | None = None,
         origin: Triple = (0, 0, 0),
         area: Tensor | None = None,
+        static: Tensor | None = None,
     ) -> Tensor: ...
 
 
@@ -92,12 +94,14 @@ class Job:
         coarse: the field in its own units and order.
         attrs_in: global attributes of its store.
         settings: what is asked.
+        static: static fields, for a model that takes them.
     """
 
     model: Model
     coarse: xr.DataArray
     attrs_in: Mapping[Any, Any]
     settings: Settings
+    static: StaticFields | None = None
 
     @cached_property
     def grid(self) -> Grid:
@@ -272,9 +276,20 @@ class Job:
             steps=self.settings.steps,
             origin=(t, y, x),
             area=None if area is None else torch.from_numpy(area).float(),
+            **({} if self.static is None else {"static": self._static(self.static, window)}),
         )
         values = fine[0, :, 0][(slice(None), *inner)].float().cpu().numpy()
         return (values - np.float32(offset)) / np.float32(scale) if (scale, offset) != (1.0, 0.0) else values
+
+    def _static(self, static: StaticFields, window: Window) -> Tensor:
+        """Static fields (S, H, W) on the fine cells that a window reads."""
+        _, y, x = window.scaled(_triple(self.model.factor))[1]
+        rows, columns = (0.5 * (edges[:-1] + edges[1:]) for edges in (self._fine.y, self._fine.x))
+        return torch.from_numpy(static.at(rows[y], columns[x]))
+
+    @cached_property
+    def _fine(self) -> Grid:
+        return self.grid.refine(self.model.factor)
 
     def _area(self, cells: tuple[slice, slice, slice]) -> NDArray[np.float64] | None:
         """Fine cell areas of some coarse cells; None where all are equal."""

@@ -23,7 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from finescale.checkpoint import load_checkpoint, save_checkpoint
-from finescale.data.patches import Patches
+from finescale.data.patches import Batch, Patches
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.mean import MeanModel
@@ -116,11 +116,11 @@ class Loop:
 
     def run(
         self,
-        held: Sequence[tuple[Tensor, Tensor]],
+        held: Sequence[Batch],
         resume: Mapping[str, Any] | None,
         on_step: Callable[[str, int], None] | None,
     ) -> None:
-        """Train the part, then give it its averaged weights; ``held`` are fine and coarse validation crops."""
+        """Train the part, then give it its averaged weights; ``held`` are validation crops."""
         training, stage = self.training, self.stage
         self.model.requires_grad_(False)
         self.part.requires_grad_(True)
@@ -145,12 +145,12 @@ class Loop:
                         * min(1.0, (step + 1) / training.warmup)
                         * (0.5 + 0.5 * math.cos(math.pi * fraction))
                     )
-                fine, coarse = (x.to(self.fabric.device) for x in batch.result())
+                crops = self._moved(batch.result())
                 batch = pool.submit(self._draw, step + 1)
                 _, mean = stage.sources[step % len(stage.sources)]
                 # On one device Fabric calls marked methods as they are, without its own autocast.
                 with self.fabric.autocast():
-                    loss = wrapped.loss(stage.kind, fine, coarse, self._generator(step), mean)
+                    loss = wrapped.loss(stage.kind, *crops[:2], self._generator(step), mean, crops.static)
                 self.fabric.backward(loss)
                 self.fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=False)
                 optimizer.step()
@@ -177,10 +177,12 @@ class Loop:
         """What a resumed run must know, with the configuration, which must not have changed."""
         return {"stage": self.stage.name, "step": step, "elapsed": elapsed, "config": self.model.config}
 
-    def _draw(self, step: int) -> tuple[Tensor, Tensor]:
+    def _draw(self, step: int) -> Batch:
         patches, _ = self.stage.sources[step % len(self.stage.sources)]
-        fine, coarse, _ = patches.draw(self.training.batch, self.training.seed, self.stage.key, step)
-        return fine, coarse
+        return patches.draw(self.training.batch, self.training.seed, self.stage.key, step)
+
+    def _moved(self, crops: Batch) -> Batch:
+        return Batch(*(None if part is None else part.to(self.fabric.device) for part in crops))  # type: ignore[arg-type]
 
     def _generator(self, step: int) -> torch.Generator:
         # Odd constants keep the keys of stages, steps and seeds apart.
@@ -197,7 +199,7 @@ class Loop:
         bar: Any,
         step: int,
         losses: Sequence[float],
-        held: Sequence[tuple[Tensor, Tensor]],
+        held: Sequence[Batch],
         average: AveragedModel,
         elapsed: float,
     ) -> None:
@@ -207,9 +209,8 @@ class Loop:
         generator, found = torch.Generator().manual_seed(0), []
         mean = self.part if self.stage.kind == "mean" and isinstance(self.part, MeanModel) else None
         with self.model.autocast(self.fabric.device):
-            for fine, coarse in held:
-                pair = fine.to(self.fabric.device), coarse.to(self.fabric.device)
-                found.append(float(self.model.loss(self.stage.kind, *pair, generator, mean)))
+            for crops in map(self._moved, held):
+                found.append(float(self.model.loss(self.stage.kind, *crops[:2], generator, mean, crops.static)))
         valid = sum(found) / len(found)
         self.part.load_state_dict(live)
         if losses:

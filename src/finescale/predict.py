@@ -5,7 +5,7 @@ What a window does is in `finescale.job`; how stores are written and resumed in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import numpy as np
 import xarray as xr
 
 from finescale.data.open import open_store, partial_path, remove, select, writing
+from finescale.data.static import StaticFields
 from finescale.data.store import open_output
 from finescale.errors import InputError
 from finescale.grid import Factor
 from finescale.job import Job, Model, Settings
 from finescale.target import factor_to
 from finescale.windows import Triple
+
+Static = str | Path | Sequence[str | Path] | None
 
 
 def predict(
@@ -36,6 +39,7 @@ def predict(
     factor: Factor | str | None = None,
     to: str | None = None,
     force: bool = False,
+    static: Static = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -56,6 +60,7 @@ def predict(
         factor: the factor, for a model that serves several.
         to: instead, the resolution to reach, as `finescale.target.factor_to` reads it.
         force: take a factor outside the trained range.
+        static: files of the static fields that the model was trained with.
         resume: continue an interrupted run to Zarr.
         overwrite: replace an output that exists.
         progress: show a progress bar on stderr.
@@ -64,7 +69,8 @@ def predict(
         InputError: for input, settings or an output that cannot be used.
     """
     da, attrs = _input(model, coarse, variable)
-    job = Job(_at(model, da, factor, to, force), da, attrs, Settings(members, seed, steps, window, halo, batch))
+    asked = Settings(members, seed, steps, window, halo, batch)
+    job = Job(_at(model, da, factor, to, force), da, attrs, asked, _static(model, static))
     path = Path(out)
     temporary = partial_path(path)
     with writing(path, temporary, keep=path.suffix == ".zarr"):
@@ -91,6 +97,7 @@ def downscale_dataset(
     factor: Factor | str | None = None,
     to: str | None = None,
     force: bool = False,
+    static: Static = None,
     **settings: Any,
 ) -> xr.Dataset:
     """The ensemble of a dataset, in memory; settings as in `predict`.
@@ -99,7 +106,8 @@ def downscale_dataset(
         InputError: for input or settings that cannot be used.
     """
     da, attrs = _input(model, coarse, variable)
-    job = Job(_at(model, da, factor, to, force), da, attrs, Settings(members, seed, **settings))
+    asked = Settings(members, seed, **settings)
+    job = Job(_at(model, da, factor, to, force), da, attrs, asked, _static(model, static))
     values = np.full(job.shape, np.nan, dtype=np.float32)
     notes = []
     for _, region, part, note in job.results({}):
@@ -115,6 +123,18 @@ def _at(model: Model, coarse: xr.DataArray, factor: Factor | str | None, to: str
         raise InputError("give either a factor or a resolution to reach, not both")
     wanted = factor_to(coarse, to) if to is not None else factor
     return model if wanted is None else model.at(Factor.parse(wanted), force)
+
+
+def _static(model: Model, paths: Static) -> StaticFields | None:
+    """The static fields that the model was trained with, in its order."""
+    names = list(getattr(model, "config", {}).get("static") or [])
+    if names and not paths:
+        raise InputError(
+            f"this model was trained with static fields ({', '.join(names)}): name their files with --static"
+        )
+    if paths and not names:
+        raise InputError("this model was trained without static fields: leave --static out")
+    return StaticFields(paths, names) if paths else None
 
 
 def _input(

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from finescale import assemble
 from finescale.axes import increasing
 from finescale.card import card
 from finescale.checkpoint import NAME, read_progress
 from finescale.data.open import convert_units, open_field
-from finescale.data.patches import Augmentation, Criteria, Patches, region
+from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
+from finescale.data.static import StaticFields
 from finescale.downscaler import Downscaler, coarse_frames, has_bfloat16
 from finescale.errors import InputError
 from finescale.grid import Factor, Factors
@@ -47,6 +48,7 @@ class Data:
         wet: amount above which a cell is wet.
         favour: choose training crops with probability ∝ mean amount^favour.
         rescale: multiply training crops by exp(rescale · N(0, 1)).
+        static: files of static fields, such as elevation, that the networks see beside the coarse field.
         train: ranges of coordinates to train on, ``{lon: [null, -94]}``; None for all.
         valid: ranges to validate on; None for the training data.
     """
@@ -61,6 +63,7 @@ class Data:
     wet: float = 0.1
     favour: float = 0.0
     rescale: float = 0.0
+    static: str | list[str] | None = None
     train: dict[str, list[Any]] | None = None
     valid: dict[str, list[Any]] | None = None
 
@@ -81,8 +84,10 @@ def fit(
     resolved = assemble.read_config(config, overrides)
     training = assemble.call(Training, resolved.get("train", {}), "train")
     _check_folder(folder, resolved, overwrite)
-    patches, valid, variable = read_data(resolved)
+    patches, valid, variable, static = read_data(resolved)
     resolved.setdefault("variable", variable)
+    if static:
+        resolved["static"] = static
     torch.manual_seed(training.seed)
     model = assemble.build(resolved)
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,11 +131,12 @@ def train(
     frames = patches.crop[0]
     crops = _samples(patches, max(16, STATISTICS // frames), training.seed)
     if progress["stage"] == "statistics":
-        model.transform.fit([fine.to(fabric.device) for fine, _ in crops])
+        model.transform.fit([batch.fine.to(fabric.device) for batch in crops])
+        model.fit_static([batch.static.to(fabric.device) for batch in crops if batch.static is not None])
     held = [
-        pair
-        for fine, coarse in _samples(valid, max(4, STATISTICS // 3 // frames), training.seed)
-        for pair in zip(fine.split(training.batch), coarse.split(training.batch), strict=True)
+        part
+        for batch in _samples(valid, max(4, STATISTICS // 3 // frames), training.seed)
+        for part in _split(batch, training.batch)
     ]
     for stage in stages(model, patches, training):
         if progress["stage"] not in ("statistics", stage.name):
@@ -177,30 +183,35 @@ def fresh(network: nn.Module) -> nn.Module:
     return copied
 
 
-def _samples(patches: Patches, count: int, seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Fine and coarse crops of the factor, or of many factors."""
+def _samples(patches: Patches, count: int, seed: int) -> list[Batch]:
+    """Crops of the factor, or of many factors."""
     if patches.factors.single is not None:
-        return [patches.spread(count, seed)[:2]]
+        return [patches.spread(count, seed)]
     rng = np.random.default_rng([seed, 7])
     factors = [patches.factors.draw(rng) for _ in range(count)]
-    return [patches.spread(2, seed + n, factor)[:2] for n, factor in enumerate(factors)]
+    return [patches.spread(2, seed + n, factor) for n, factor in enumerate(factors)]
+
+
+def _split(batch: Batch, size: int) -> list[Batch]:
+    parts = [(None,) * -(-len(batch.fine) // size) if part is None else part.split(size) for part in batch]
+    return [Batch(*crops) for crops in zip(*parts, strict=True)]
 
 
 @torch.no_grad()
-def _fit_latent(
-    model: Downscaler, crops: Sequence[tuple[Tensor, Tensor]], mean: MeanModel | None, device: torch.device
-) -> None:
+def _fit_latent(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | None, device: torch.device) -> None:
     """Whiten the latent of residuals, at all factors together and then at each."""
-    pairs = [(fine.to(device), coarse.to(device)) for fine, coarse in crops]
-    residuals = [model.residual(fine, coarse, mean) for fine, coarse in pairs]
+    residuals = []
+    for fine, coarse, _, static in crops:
+        static = None if static is None else static.to(device)
+        residuals.append(model.residual(fine.to(device), coarse.to(device), mean, static))
     model.latent.fit(residuals)
     if model.gain is not None:
         stds = [model.latent.encode(r).transpose(0, 1).flatten(1).square().mean(1).sqrt() for r in residuals]
-        model.gain.fit([Factor.between(coarse.shape, fine.shape) for fine, coarse in pairs], torch.stack(stds))
+        model.gain.fit([Factor.between(batch.coarse.shape, batch.fine.shape) for batch in crops], torch.stack(stds))
 
 
-def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, str]]:
-    """Training and validation crops as the ``data`` section says, and the variable's name and units."""
+def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, str], list[str]]:
+    """Training and validation crops as the ``data`` section says, the variable, and the static fields' names."""
     section = assemble.call(Data, config.get("data", {}), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
     paths = [section.path] if isinstance(section.path, str) else list(section.path)
@@ -220,6 +231,7 @@ def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, st
     crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
     criteria = Criteria(section.min_valid, section.min_wet, section.wet)
     augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
+    static = None if section.static is None else StaticFields(section.static)
     patches = Patches(
         [region(f, section.train).load() for f in fields],
         factors,
@@ -227,12 +239,13 @@ def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, st
         criteria,
         augmentation=augmentation,
         frames=frames,
+        static=static,
     )
     held = [region(f, section.valid).load() for f in fields] if section.valid else None
-    valid = Patches(held, factors, crop, criteria, frames=frames) if held else patches
+    valid = Patches(held, factors, crop, criteria, frames=frames, static=static) if held else patches
     first = fields[0]
     variable = {"name": str(first.name), "units": str(first.attrs.get("units", ""))}
-    return patches, valid, variable
+    return patches, valid, variable, [] if static is None else static.names
 
 
 def _check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:

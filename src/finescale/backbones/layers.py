@@ -115,6 +115,61 @@ class TemporalAttention(nn.Module):
         return every[:, :c], every[:, c:]
 
 
+class WindowAttention(nn.Module):
+    """x + attention among the cells of windows of size × size, anchored to the field's first cell.
+
+    A learned bias depends on the difference of places. Windows neither shift nor overlap, so a cell sees no further
+    than its window (local-window attention of arXiv 2604.21903).
+
+    Args:
+        channels: C, divisible by heads.
+        size: cells a side of a window; H and W must be multiples of it.
+        heads: number of heads; 0 for one in 32 channels.
+    """
+
+    place: Tensor
+
+    def __init__(self, channels: int, size: int, heads: int = 0) -> None:
+        super().__init__()
+        self.size, self.heads = size, heads or max(1, channels // 32)
+        if channels % self.heads:
+            raise InputError(f"{channels} channels do not divide into {self.heads} heads: change heads")
+        self.norm = ChannelNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = zero(nn.Linear(channels, channels))
+        self.bias = nn.Parameter(torch.zeros(self.heads, (2 * size - 1) ** 2))
+        cell = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")).flatten(1)
+        apart = cell[:, :, None] - cell[:, None, :] + size - 1
+        self.register_buffer("place", apart[0] * (2 * size - 1) + apart[1], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W)."""
+        n, c, height, width = x.shape
+        s, rows, columns = self.size, height // self.size, width // self.size
+        tokens = self.norm(x).permute(0, 2, 3, 1).reshape(n, rows, s, columns, s, c)
+        tokens = tokens.transpose(2, 3).reshape(n * rows * columns, s * s, c)
+        qkv = self.qkv(tokens).reshape(len(tokens), s * s, 3, self.heads, c // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        bias = self.bias[:, self.place].to(q.dtype)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(len(q), -1, -1, -1))
+        mixed = self.out(mixed.transpose(1, 2).reshape(n, rows, columns, s, s, c))
+        return x + mixed.transpose(2, 3).reshape(n, height, width, c).permute(0, 3, 1, 2)
+
+
+class FeedForward(nn.Module):
+    """x + W2 gelu(W1 norm(x)) at every position, with ``times`` as many hidden features."""
+
+    def __init__(self, channels: int, times: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.wide, self.back = nn.Linear(channels, times * channels), zero(nn.Linear(times * channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W)."""
+        tokens = self.norm(x).permute(0, 2, 3, 1)
+        return x + self.back(F.gelu(self.wide(tokens))).permute(0, 3, 1, 2)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ) v over (..., L, d), q scaled already.
 

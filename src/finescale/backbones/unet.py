@@ -7,11 +7,20 @@ gives the values of the whole domain.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finescale.backbones.layers import ChannelNorm, ResidualBlock, TemporalAttention, zero
+from finescale.backbones.layers import (
+    ChannelNorm,
+    FeedForward,
+    ResidualBlock,
+    TemporalAttention,
+    WindowAttention,
+    zero,
+)
 
 
 class UNet(nn.Module):
@@ -26,6 +35,9 @@ class UNet(nn.Module):
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: attend along time after every level's blocks on the way down.
         heads: heads of that attention; 0 for one in 32 channels.
+        feedforward: hidden features, as a multiple of the channels, of a feed-forward layer after that attention; 0 for
+            none.
+        window: cells a side of local windows of attention in space, on the coarsest level; 0 for none.
     """
 
     def __init__(
@@ -38,6 +50,8 @@ class UNet(nn.Module):
         blocks: int = 2,
         attention: bool = True,
         heads: int = 0,
+        feedforward: int = 0,
+        window: int = 0,
     ) -> None:
         super().__init__()
         step = 2 * max(heads, 4)
@@ -52,24 +66,28 @@ class UNet(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, wide in enumerate(widths):
             before = widths[max(level - 1, 0)]
-            self.down.append(Stage([before, *[wide] * (blocks - 1)], wide, features, heads if attention else None))
+            mixers: list[nn.Module] = [TemporalAttention(wide, heads)] if attention else []
+            mixers += [FeedForward(wide, feedforward)] if attention and feedforward else []
+            mixers += [WindowAttention(wide, window, heads)] if window and level == len(widths) - 1 else []
+            self.down.append(Stage([before, *[wide] * (blocks - 1)], wide, features, mixers))
         for level in reversed(range(len(widths) - 1)):
             wide = widths[level]
             self.up.append(Stage([widths[level + 1] + wide, *[wide] * blocks], wide, features))
         self.norm = ChannelNorm(widths[0])
         self.head = zero(nn.Conv2d(widths[0], out_channels, 3, padding=1))
-        self.levels, self.blocks = len(widths), blocks
+        self.levels, self.blocks, self.window = len(widths), blocks, window
 
     @property
     def stride(self) -> int:
         """Windows must start at, and measure, multiples of this many cells."""
-        return int(2 ** (self.levels - 1))
+        return int(2 ** (self.levels - 1)) * max(1, self.window)
 
     @property
     def reach(self) -> int:
         """Receptive radius in cells: how far an input can change the output, rounded up to the stride."""
         down = sum(2 * self.blocks * 2**level for level in range(self.levels))
         up = sum(2 * (self.blocks + 1) * 2**level for level in range(self.levels - 1))
+        # A window of attention may hold a cell at one end and its influence at the other.
         return -(-(2 + down + up + 2 * self.stride) // self.stride) * self.stride
 
     def forward(self, z: Tensor, embedding: Tensor | None = None, cond: Tensor | None = None) -> Tensor:
@@ -95,14 +113,16 @@ class UNet(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual blocks, then, unless heads is None, attention along time."""
+    """Residual blocks, then what mixes positions: attention."""
 
-    def __init__(self, channels_in: list[int], channels: int, embedding: int, heads: int | None = None) -> None:
+    def __init__(self, channels_in: list[int], channels: int, embedding: int, mixers: Sequence[nn.Module] = ()) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(ResidualBlock(c, channels, embedding) for c in channels_in)
-        self.attention = TemporalAttention(channels, heads) if heads is not None else None
+        self.mixers = nn.ModuleList(mixers)
 
     def forward(self, x: Tensor, embedding: Tensor | None, frames: int) -> Tensor:
         for block in self.blocks:
             x = block(x, embedding)
-        return self.attention(x, frames) if self.attention is not None else x
+        for mixer in self.mixers:
+            x = mixer(x, frames) if isinstance(mixer, TemporalAttention) else mixer(x)
+        return x

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from finescale.axes import breaks, read_grid
 from finescale.coarsen import Coarsen
+from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grid import Factor, Factors
 
@@ -61,6 +62,22 @@ class Augmentation:
     rescale: float = 0.0
 
 
+class Batch(NamedTuple):
+    """Crops of one factor.
+
+    Attributes:
+        fine: (B, 1, T, H, W); NaN where unknown.
+        coarse: (B, 1, t, h, w), its block means.
+        area: (B, H, W) cell areas.
+        static: (B, S, H, W) static fields, where there are any.
+    """
+
+    fine: Tensor
+    coarse: Tensor
+    area: Tensor
+    static: Tensor | None = None
+
+
 class Patches:
     """Crops of one or several fine fields held in memory.
 
@@ -74,6 +91,7 @@ class Patches:
         stride: cells between candidate positions in space; None for a quarter of the crop.
         augmentation: how `draw` chooses and varies them.
         frames: coarse frames of a crop at each factor; None for as many as T holds.
+        static: static fields that crops carry.
 
     Raises:
         InputError: if a field is smaller than the crop, or no crop fulfils the criteria.
@@ -88,6 +106,7 @@ class Patches:
         stride: int | None = None,
         augmentation: Augmentation | None = None,
         frames: Callable[[Factor], int] | None = None,
+        static: StaticFields | None = None,
     ) -> None:
         self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
         single = self.factors.single
@@ -100,6 +119,7 @@ class Patches:
         self.stride = stride or max(1, crop[1] // 4)
         self.arrays: list[Array] = []
         self.areas: list[Array] = []
+        self.statics: list[Array] | None = None if static is None else []
         candidates, amounts = [], []
         for index, field in enumerate(fields):
             if any(n < c for n, c in zip(field.shape, crop, strict=True)):
@@ -109,6 +129,9 @@ class Patches:
             array = np.asarray(field.astype(np.float32).data)
             self.arrays.append(array)
             self.areas.append(read_grid(field).cell_area.astype(np.float32))
+            if static is not None and self.statics is not None:
+                y, x = (field[dim].values.astype(np.float64) for dim in field.dims[-2:])
+                self.statics.append(static.at(y, x))
             for *position, amount in self._candidates(array, breaks(field) if crop[0] > 1 else ()):
                 candidates.append((index, *position))
                 amounts.append(amount)
@@ -141,18 +164,14 @@ class Patches:
         other.positions, other.cumulative = self.positions[keep], np.cumsum(weight / weight.sum())
         return other
 
-    def draw(self, count: int, *key: int) -> tuple[Tensor, Tensor, Tensor]:
-        """A random batch of one factor, which depends on ``key`` alone.
-
-        Returns:
-            fine (B, 1, T, H, W), its block means (B, 1, t, h, w), and cell areas (B, H, W).
-        """
+    def draw(self, count: int, *key: int) -> Batch:
+        """A random batch of one factor, which depends on ``key`` alone."""
         rng = np.random.default_rng(key)
         factor = self.factors.draw(rng)
         picks = self.positions[np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)]
         return self._batch([self._jittered(pick, rng) for pick in picks], rng, factor)
 
-    def spread(self, count: int, seed: int = 0, factor: Factor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def spread(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
         """The same crops every time, at most ``count``, not overlapping within a frame and not augmented.
 
         Args:
@@ -204,36 +223,37 @@ class Patches:
         moved[2:] = np.clip(moved[2:], 0, np.array(self.arrays[pick[0]].shape[1:]) - self.crop[1:])
         return moved if self.criteria.accept(self._cut(moved)[0]) else pick
 
-    def _cut(self, pick: NDArray[np.int64]) -> tuple[Array, Array]:
+    def _cut(self, pick: NDArray[np.int64]) -> list[Array]:
+        """A crop (T, H, W), its cell areas (H, W) and, where there are any, its static fields (S, H, W)."""
         index, t, y, x = (int(n) for n in pick)
         frames, height, width = self.crop
         rows, columns = slice(y, y + height), slice(x, x + width)
-        return self.arrays[index][t : t + frames, rows, columns], self.areas[index][rows, columns]
+        found = [self.arrays[index][t : t + frames, rows, columns], self.areas[index][rows, columns]]
+        return found if self.statics is None else [*found, self.statics[index][:, rows, columns]]
 
-    def _batch(
-        self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None, factor: Factor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _batch(self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None, factor: Factor) -> Batch:
         t, y, x = (n // f * f for n, f in zip(self.crop, factor, strict=True))
         t = t if self.frames is None else min(t, self.frames(factor) * factor.time)
-        cuts = ((crop[:t, :y, :x], area[:y, :x]) for crop, area in map(self._cut, picks))
-        crops, areas = zip(*(self._turned(*cut, rng, factor) for cut in cuts), strict=True)
-        fine = torch.from_numpy(np.stack(crops)[:, None])
-        area = torch.from_numpy(np.stack(areas))
-        known = ~fine.isnan()
-        coarse = Coarsen(factor, area[:, None, None], known)(fine)
-        return fine, coarse, area
+        items = []
+        for pick in picks:
+            crop, *rest = (part[..., :y, :x] for part in self._cut(pick))
+            items.append(self._turned([crop[:t], *rest], rng, factor))
+        crops, areas, *statics = (torch.from_numpy(np.stack(parts)) for parts in zip(*items, strict=True))
+        fine = crops[:, None]
+        coarse = Coarsen(factor, areas[:, None, None], ~fine.isnan())(fine)
+        return Batch(fine, coarse, areas, *statics)
 
-    def _turned(self, crop: Array, area: Array, rng: np.random.Generator | None, factor: Factor) -> tuple[Array, Array]:
+    def _turned(self, parts: list[Array], rng: np.random.Generator | None, factor: Factor) -> list[Array]:
         if rng is not None and self.augmentation.rescale:
-            crop = crop * np.float32(np.exp(self.augmentation.rescale * rng.standard_normal()))
+            parts = [parts[0] * np.float32(np.exp(self.augmentation.rescale * rng.standard_normal())), *parts[1:]]
         if rng is not None and self.augmentation.turn:
             turns = rng.integers(2, size=3)
             for axis in (-2, -1):
                 if turns[axis]:
-                    crop, area = np.flip(crop, axis), np.flip(area, axis)
-            if turns[0] and crop.shape[1] == crop.shape[2] and factor.y == factor.x:
-                crop, area = np.swapaxes(crop, -1, -2), np.swapaxes(area, -1, -2)
-        return np.ascontiguousarray(crop), np.ascontiguousarray(area)
+                    parts = [np.flip(part, axis) for part in parts]
+            if turns[0] and parts[0].shape[1] == parts[0].shape[2] and factor.y == factor.x:
+                parts = [np.swapaxes(part, -1, -2) for part in parts]
+        return [np.ascontiguousarray(part) for part in parts]
 
 
 def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
