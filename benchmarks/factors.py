@@ -35,7 +35,8 @@ from finescale.coarsen import Coarsen
 from finescale.constraints import Multiplicative, Tapered
 from finescale.data.open import convert_units, open_field
 from finescale.data.patches import Patches, region
-from finescale.downscaler import Downscaler, coarse_frames
+from finescale.downscaler import Downscaler
+from finescale.extent import coarse_frames
 from finescale.grid import Factor, Factors
 from finescale.recipe import recipe
 from finescale.verify import baselines

@@ -11,8 +11,9 @@ import xarray as xr
 
 from finescale import assemble
 from finescale.coarsen import Coarsen
-from finescale.downscaler import Downscaler, coarse_frames
+from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
+from finescale.extent import coarse_frames
 from finescale.grid import Factor, Factors
 
 PAIRS = [Factor(t, s) for t, s in product(range(1, 7), range(1, 26))]

@@ -104,7 +104,9 @@ def test_a_gaussian_model_keeps_mean_and_variance(latent: object, sampler: str) 
     x = model.sample(coarse, members=1000)[0, :, 0, 0].double()
     shape = (1, k, 1, 16 // space.stride[1], 24 // space.stride[2])
     latents = [value[None, :, None, None, None].expand(shape) for value in (mean, variance)]
-    center = standardize.inverse(model.condition(coarse)[:, :1] + space.decode(latents[0]))[0, 0, 0]  # type: ignore[union-attr,operator]
+    center = standardize.inverse(
+        model.conditions(model.transform(coarse), model.factor)[:, :1] + space.decode(latents[0])
+    )[0, 0, 0]  # type: ignore[union-attr,operator]
     expected = 25 * space.decode_variance(latents[1])[0, 0, 0]
     standard_error = (expected / 1000).sqrt()
     assert ((x.mean(0) - center) / standard_error).abs().max() < 5

@@ -77,7 +77,7 @@ def test_trained_saved_and_asked_for(dem: Path, tmp_path: Path) -> None:
     model = assemble.load(tmp_path / "model", device="cpu")
     assert model.config["static"] == ["elevation"]
     y, x = np.arange(40.0), np.arange(40.0)
-    assert abs(float(model.static_mean) - height(y, x).mean()) < 40 and 30 < float(model.static_std) < 150
+    assert abs(float(model.conditions.mean) - height(y, x).mean()) < 40 and 30 < float(model.conditions.std) < 150
     coarse = rain().coarsen(y=4, x=4).mean()
     with_dem = downscale_dataset(model, coarse, members=1, static=dem)["rain"]
     for parameter in model.mean.parameters():

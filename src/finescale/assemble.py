@@ -23,8 +23,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from finescale import backbones, constraints, latents, mean, samplers, transforms
+from finescale.conditions import SCALARS
 from finescale.diffusion import EDM, VP, Denoiser, Schedule, ScheduleNoise, TrainingNoise
-from finescale.downscaler import SCALARS, Downscaler, Process
+from finescale.downscaler import Downscaler, Process
 from finescale.errors import InputError, nearest
 from finescale.grid import Factor, Factors
 from finescale.recipe import recipe

@@ -9,7 +9,6 @@ x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,21 +23,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from finescale.coarsen import Coarsen
+from finescale.conditions import Conditions, factor_features
 from finescale.constraints.base import Constraint
-from finescale.diffusion import Denoiser, NoiseLevels, Schedule, TiledDenoiser, Tiling, noise_field
+from finescale.diffusion import Denoiser, NoiseLevels, Schedule, TiledDenoiser, noise_field
 from finescale.errors import InputError
+from finescale.extent import Extent, Index, coarse_frames, pad
 from finescale.gain import Gain
 from finescale.grid import Factor, Factors
-from finescale.interpolate import upsample
 from finescale.latents.base import LatentSpace
 from finescale.mean import MeanModel
 from finescale.predict import downscale_dataset
 from finescale.samplers.base import Sampler
 from finescale.transforms.base import Transform
-
-Index = tuple[int, int, int]
-SCALARS = 24
-"""Features of the factor that the networks of a many-factor model take."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +61,6 @@ class Downscaler(nn.Module):
         config: the resolved configuration this was assembled from; saved with the model.
     """
 
-    static_mean: Tensor
-    static_std: Tensor
-
     def __init__(
         self,
         factors: Factors,
@@ -83,9 +76,7 @@ class Downscaler(nn.Module):
         self.factors, self.process, self.config = factors, process, config
         self.chosen = factors.single
         self.gain = Gain(latent.channels) if factors.single is None else None
-        count = len(config.get("static") or [])
-        self.register_buffer("static_mean", torch.zeros(count, 1, 1))
-        self.register_buffer("static_std", torch.ones(count, 1, 1))
+        self.conditions = Conditions(config.get("static") or [])
         # Mean networks that have not seen a fold of the data; in training only.
         self.held_out: nn.ModuleList | None = None
         self.transform, self.mean, self.latent = transform, mean, latent
@@ -166,7 +157,7 @@ class Downscaler(nn.Module):
     def residual(
         self, fine: Tensor, coarse: Tensor, mean: MeanModel | None = None, static: Tensor | None = None
     ) -> Tensor:
-        """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to `stride`."""
+        """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to the networks' stride."""
         factor = Factor.between(coarse.shape, fine.shape)
         cond, y, _ = self._pair(fine, coarse, factor, static)
         return y - (mean or self.mean)(cond, self.scalars(factor, len(y)))
@@ -174,11 +165,12 @@ class Downscaler(nn.Module):
     def _pair(
         self, fine: Tensor, coarse: Tensor, factor: Factor, static: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Conditioning fields, target and where it is known (B, 1, T, H, W), padded to `stride`."""
-        cond = self.condition(coarse, factor, static)
-        y = pad(self.target(fine, cond), self.stride)
-        known = pad(fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), self.stride, value=0.0)
-        return pad(cond, self.stride), y, known
+        """Conditioning fields, target and where it is known (B, 1, T, H, W), padded to the networks' stride."""
+        cond = self.conditions(self.transform(coarse), factor, static)
+        stride = self._extent(factor).stride
+        y = pad(self.target(fine, cond), stride)
+        known = pad(fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), stride, value=0.0)
+        return pad(cond, stride), y, known
 
     def encode(self, residual: Tensor, factor: Factor) -> Tensor:
         """Residual (B, C, T, H, W) -> latent of unit variance (B, K, T', H', W')."""
@@ -190,48 +182,8 @@ class Downscaler(nn.Module):
         return self.latent.decode(z if self.gain is None else z * self.gain(factor))
 
     def scalars(self, factor: Factor, batch: int) -> Tensor | None:
-        """Features (batch, SCALARS) of a factor for the networks of a model that serves several; None for one alone.
-
-        cos(πku) and sin(πku) of u = ln f/ln 25 along time, y and x, k = ½, 1, 2, 4.
-        """
-        if self.factors.single is not None:
-            return None
-        u = torch.tensor([math.log(f) / math.log(25) for f in factor], device=self.device)
-        angle = (u[:, None] * torch.tensor([0.5, 1.0, 2.0, 4.0], device=self.device) * math.pi).flatten()
-        return torch.cat([angle.cos(), angle.sin()]).expand(batch, -1)
-
-    def condition(self, coarse: Tensor, factor: Factor | None = None, static: Tensor | None = None) -> Tensor:
-        """Conditioning fields (B, 2C + 1 + S, T, H, W).
-
-        The interpolated and the replicated coarse field, where it is known, and static fields (B, S, H, W) in standard
-        deviations, 0 where unknown.
-        """
-        factor = factor or self.factor
-        y = self.transform(coarse)
-        known = ~y.isnan()
-        y = torch.where(known, y, 0.0)
-        mask = known.all(dim=1, keepdim=True).to(y.dtype)
-        fields = [upsample(y, factor, "cubic"), upsample(torch.cat([y, mask], 1), factor, "nearest")]
-        wanted = len(self.static_mean)
-        if wanted != (0 if static is None else static.shape[1]):
-            given = 0 if static is None else static.shape[1]
-            raise InputError(
-                f"this model takes {wanted} static fields {self.config.get('static', [])}, not {given}: --static"
-            )
-        if static is not None:
-            scaled = ((static - self.static_mean) / self.static_std).nan_to_num()[:, :, None]
-            fields.append(scaled.expand(len(y), -1, fields[0].shape[2], -1, -1))
-        return torch.cat(fields, 1)
-
-    def fit_static(self, batches: Sequence[Tensor]) -> None:
-        """Mean and standard deviation of static fields (B, S, H, W) over known cells."""
-        if batches:
-            values = torch.cat([batch.transpose(0, 1).flatten(1) for batch in batches], 1).double()
-            count = values.isfinite().sum(1).clamp_min(1)
-            mean = values.nan_to_num().sum(1) / count
-            std = ((values - mean[:, None]).nan_to_num().square().sum(1) / count).sqrt()
-            self.static_mean.copy_(mean[:, None, None])
-            self.static_std.copy_(std.clamp_min(1e-6)[:, None, None])
+        """Features (batch, SCALARS) of a factor for the networks of a model that serves several; None for one alone."""
+        return None if self.factors.single is not None else factor_features(factor, self.device).expand(batch, -1)
 
     def target(self, fine: Tensor, cond: Tensor) -> Tensor:
         """transform(fine); unknown cells take the interpolated coarse value, so that they carry no residual."""
@@ -299,18 +251,19 @@ class Downscaler(nn.Module):
         origin: Index | Sequence[Index] = (0, 0, 0),
         static: Tensor | None = None,
     ) -> Tensor:
-        """Members in the transform's space, (B, M, C, T, H, W) padded to `stride`; `finish` makes fields of them.
+        """Members in the transform's space, (B, M, C, T, H, W), padded to the stride; `finish` makes fields of them.
 
         Arguments as in `sample`.
         """
         origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], Integral) else list(origin)
-        coarse = coarse.to(self.device)
+        extent, coarse = self.extent, coarse.to(self.device)
         if static is not None:
             static = static.reshape(-1, *static.shape[-3:]).to(self.device)
-        cond = pad(self.condition(coarse, static=static), self.stride)
+        cond = self.conditions(self.transform(coarse), self.factor, static)
+        cond = pad(cond, extent.stride)
         scalars = self.scalars(self.factor, len(cond))
         with self.autocast(coarse.device):
-            mu = self._tiling((1, 1, 1), None).evaluate(lambda cond: self.mean(cond, scalars), cond)
+            mu = extent.tiling((1, 1, 1), None, 0).evaluate(lambda cond: self.mean(cond, scalars), cond)
         if self.denoiser is None:
             return mu[:, None].expand(-1, members, -1, -1, -1, -1)
         folded = self.latent.fold(torch.cat([cond, mu], 1))
@@ -320,10 +273,10 @@ class Downscaler(nn.Module):
             items, numbers = zip(*pairs[start : start + self.batch], strict=True)
             pick = torch.tensor(items, device=mu.device)
             shape = (int(folded.shape[-3]), int(folded.shape[-2]), int(folded.shape[-1]))
-            corners = [self._latent_index(origins[item]) for item in items]
+            corners = [extent.latent_index(origins[item]) for item in items]
             white = self._white(list(zip(numbers, corners, strict=True)), shape, seed)
             # One tiling for every step: windows' predictions are blended on one canvas.
-            tiling = self._tiling(self.latent.stride, self.tile)
+            tiling = extent.tiling(self.latent.stride, self.tile, self.tile_halo)
             features = None if scalars is None else scalars[:1]
             denoise = TiledDenoiser(self.denoiser, folded[pick], tiling, self.autocast(mu.device), features)
             sigmas = self.process.schedule.sigmas(steps or self.process.steps).to(mu.device)
@@ -363,51 +316,35 @@ class Downscaler(nn.Module):
         return torch.where(operators.replicate(wanted.isnan()), torch.nan, x)
 
     @property
-    def stride(self) -> Index:
-        """Fine cells (t, y, x) that what the networks see must be multiples of."""
+    def extent(self) -> Extent:
+        """Sizes of windows, halos and strides at the factor in use."""
+        return self._extent(self.factor)
+
+    def _extent(self, factor: Factor) -> Extent:
+        data = self.config.get("data") or {}
+        frames = coarse_frames(factor, data.get("frames"), data.get("horizon"))
         network = 1 if self.denoiser is None else int(getattr(self.denoiser.backbone, "stride", 1))
-        t, *space = self.latent.stride
-        y, x = (math.lcm(s * network, self.mean.stride) for s in space)
-        return t, y, x
+        return Extent(factor, self.latent.stride, network, self.mean.stride, frames)
 
     @property
     def multiple(self) -> Index:
-        """Coarse cells (t, y, x) at whose multiples windows must start, so that networks see the same alignment."""
-        t, y, x = (math.lcm(s, f) // f for s, f in zip(self.stride, self.factor, strict=True))
-        return t, y, x
+        """Coarse cells (t, y, x) at whose multiples windows must start."""
+        return self.extent.multiple
 
-    def _tiling(self, stride: Index, window: int | None) -> Tiling:
-        """How a canvas whose cells are ``stride`` fine cells is cut; ``window`` of its cells in space."""
-        # Both networks fold time into their batch, so only cells of the denoiser's stride align its windows.
-        backbone = 1 if self.denoiser is None else int(getattr(self.denoiser.backbone, "stride", 1))
-        interval = math.lcm(self.factor.time, self.latent.stride[0])
-        frames = -(-self.context * self.factor.time // interval) * interval
-        return Tiling(
-            window, self.tile_halo, multiple=backbone, frames=frames // stride[0], interval=interval // stride[0]
-        )
+    @property
+    def window(self) -> Index:
+        """Default window of a prediction in coarse cells."""
+        return self.extent.window
+
+    @property
+    def halo(self) -> Index:
+        """Default halo of a window in coarse cells."""
+        return self.extent.halo
 
     @property
     def context(self) -> int:
         """L, the coarse frames that the networks see at once, those of training."""
-        data = self.config.get("data") or {}
-        return coarse_frames(self.factor, data.get("frames"), data.get("horizon"))
-
-    @property
-    def window(self) -> Index:
-        """Default window of a prediction in coarse cells: about 256 × 256 fine cells, and of a sequence 48 frames."""
-        t, y, x = self.multiple
-        frames = self.context if self.context == 1 else max(2 * self.context, 48 // self.factor.time)
-        return t * -(-frames // t), *(
-            n * max(1, round(256 / (n * f))) for n, f in zip((y, x), tuple(self.factor)[1:], strict=True)
-        )  # type: ignore[return-value]
-
-    @property
-    def halo(self) -> Index:
-        """Default halo of a window in coarse cells: at least 32 fine cells and 2 coarse ones; in time the context."""
-        t, y, x = self.multiple
-        return t * -(-self.context // t) if self.context > 1 else 0, *(
-            n * -(-max(2, -(-32 // f)) // n) for n, f in zip((y, x), tuple(self.factor)[1:], strict=True)
-        )  # type: ignore[return-value]
+        return self.extent.context
 
     @property
     def variable(self) -> dict[str, str]:
@@ -462,35 +399,9 @@ class Downscaler(nn.Module):
         weights.replace(folder / "weights.safetensors")
         config.replace(folder / "config.yaml")
 
-    def _latent_index(self, origin: Index) -> Index:
-        cells = [o * f for o, f in zip(origin, self.factor, strict=True)]
-        if any(o % m for o, m in zip(origin, self.multiple, strict=True)):
-            raise InputError(
-                f"a window starts at coarse cell {tuple(origin)}, but must start at multiples of {self.multiple}"
-            )
-        t, y, x = (n // s for n, s in zip(cells, self.latent.stride, strict=True))
-        return t, y, x
-
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the processor multiplies bfloat16 matrices natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
-
-
-def coarse_frames(factor: Factor, frames: int | None, horizon: int | None) -> int:
-    """Coarse frames of a window: as given, or as many (at least 2) as cover a horizon of fine frames."""
-    if horizon is None:
-        return frames or 1
-    return max(2, math.floor(horizon / factor.time + 0.5))
-
-
-def pad(x: Tensor, multiple: Index, value: float | None = None) -> Tensor:
-    """Extend (..., T, H, W) at the far ends to multiples, by its last cells or by a constant."""
-    for axis, m in zip((-3, -2, -1), multiple, strict=True):
-        n = x.shape[axis]
-        if missing := -n % m:
-            end = x.narrow(axis, n - 1, 1) if value is None else torch.full_like(x.narrow(axis, n - 1, 1), value)
-            x = torch.cat([x, end.expand(*(missing if i == axis % x.ndim else -1 for i in range(x.ndim)))], axis)
-    return x

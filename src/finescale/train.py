@@ -22,8 +22,9 @@ from finescale.checkpoint import NAME, read_progress
 from finescale.data.open import convert_units, open_field
 from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
 from finescale.data.static import StaticFields
-from finescale.downscaler import Downscaler, coarse_frames, has_bfloat16
+from finescale.downscaler import Downscaler, has_bfloat16
 from finescale.errors import InputError
+from finescale.extent import coarse_frames
 from finescale.grid import Factor, Factors
 from finescale.loop import STATISTICS, Loop, Stage, Training
 from finescale.mean import MeanModel
@@ -132,7 +133,7 @@ def train(
     crops = _samples(patches, max(16, STATISTICS // frames), training.seed)
     if progress["stage"] == "statistics":
         model.transform.fit([batch.fine.to(fabric.device) for batch in crops])
-        model.fit_static([batch.static.to(fabric.device) for batch in crops if batch.static is not None])
+        model.conditions.fit([batch.static.to(fabric.device) for batch in crops if batch.static is not None])
     held = [
         part
         for batch in _samples(valid, max(4, STATISTICS // 3 // frames), training.seed)
