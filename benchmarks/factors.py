@@ -38,6 +38,8 @@ from finescale.data.patches import Patches, region
 from finescale.downscaler import Downscaler
 from finescale.extent import coarse_frames
 from finescale.grid import Factor, Factors
+from finescale.plots import animate
+from finescale.plots.maps import png
 from finescale.recipe import recipe
 from finescale.verify import baselines
 from finescale.verify.aggregate import score_arrays
@@ -126,6 +128,7 @@ class Bench:
         self.tapers("6x25")
         for pair in ("1x10", "3x10", "6x25"):
             self.amplitudes(pair)
+        self.pictures()
         self.baselines("5 min", "3x10")
         self.judge("5 min", "3x10", "factor", self.model("factor", "3x10", place="5 min"))
 
@@ -285,6 +288,22 @@ class Bench:
         self.results["scores"].setdefault(f"{place} {pair}", {})[system] = row
         print(place, pair, system, {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}, flush=True)
 
+    def pictures(self) -> None:
+        """An animation of the wettest test sequence at 3x10, and the noise curves."""
+        pair, (fine, area) = "3x10", self.test("mrms")
+        wettest = int(fine.nan_to_num().mean((1, 2, 3, 4)).argmax())
+        coarse, model = self.coarse("mrms", pair)[wettest : wettest + 1], self.model("factor", pair)
+        members = model.sample(coarse, members=2, seed=self.args.seed, area=area[wettest])[0, :, 0].numpy()
+        panels = {"coarse": coarse[0, 0], "member 1": members[0], "member 2": members[1], "truth": fine[wettest, 0]}
+        animate(
+            {title: np.asarray(panel) for title, panel in panels.items()},
+            self.args.results / "factors.gif",
+            rain=True,
+            units="mm/h",
+            title="MRMS radar, 3x10: 6 min, 10 km to 2 min, 1 km",
+        )
+        curves(self.results["noise"], self.args.results / "factors_noise.png")
+
     def write(self) -> None:
         self.args.results.mkdir(parents=True, exist_ok=True)
         self.file.write_text(json.dumps(rounded(self.results), indent=1))
@@ -323,6 +342,24 @@ def configuration(system: str, pair: str | None) -> dict[str, Any]:
         "constraint": "multiplicative",
         "train": {"batch": 12 if system == "single frame" else 3},
     }  # fmt: skip
+
+
+def curves(noise: dict[str, Any], path: Path) -> None:
+    """CRPS, relative to its least, and spread–skill against sigma_max."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for pair, curve in noise.items():
+        sigma = [float(n) for n in curve]
+        crps = np.array([row["crps"] for row in curve.values()])
+        left.plot(sigma, crps / crps.min(), marker="o", label=pair)
+        right.plot(sigma, [row["spread_skill"] for row in curve.values()], marker="o", label=pair)
+    left.set(xscale="log", xlabel="sigma_max", ylabel="CRPS / least CRPS", ylim=(0.99, 1.3))
+    right.set(xscale="log", xlabel="sigma_max", ylabel="spread–skill ratio")
+    right.axhline(1, color="0.6", linewidth=1)
+    left.legend(title="factor")
+    path.write_bytes(png(figure, limit=100_000))
 
 
 COLUMNS = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from finescale import assemble
+from finescale import assemble, configuration
 from finescale.errors import InputError
 from finescale.latents import Wavelet
 
@@ -30,17 +30,19 @@ TINY = {
 }
 
 
-@pytest.mark.parametrize("name", assemble.presets())
+@pytest.mark.parametrize("name", configuration.presets())
 def test_presets_build_and_sample(name: str) -> None:
-    small = {"denoiser.backbone.width": 8, "process.steps": 2}
-    model = assemble.build(assemble.read_config(name, small))
+    small: dict[str, Any] = {"denoiser.backbone.width": 8, "process.steps": 2}
+    if name == "conservative-cnn":
+        small = {"mean.backbone": {"kind": "edsr", "width": 8, "blocks": 2}}
+    model = assemble.build(configuration.read(name, small))
     coarse = torch.rand(1, 1, 1, 8, 8)
     t, y, x = model.factor
     assert model.sample(coarse, members=2).shape == (1, 2, 1, t, 8 * y, 8 * x)
 
 
 def test_a_configuration_may_start_from_a_preset() -> None:
-    config = assemble.read_config(
+    config = configuration.read(
         {"preset": "wavelet", "latent": {"levels": 1}, "constraint": "additive"}, {"factor": "1x10"}
     )
     model = assemble.build(config)
@@ -67,21 +69,21 @@ def test_a_configuration_may_start_from_a_preset() -> None:
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        assemble.build(assemble.read_config(TINY | changes))
+        assemble.build(configuration.read(TINY | changes))
     assert "\n" not in str(caught.value)
 
 
 def test_files_and_overrides_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'wavelet'"):
-        assemble.read_config("wavelt")
+        configuration.read("wavelt")
     (tmp_path / "broken.yaml").write_text("a: [1,")
     with pytest.raises(InputError, match="not readable YAML"):
-        assemble.read_config(tmp_path / "broken.yaml")
+        configuration.read(tmp_path / "broken.yaml")
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(InputError, match="no configuration"):
-        assemble.read_config(tmp_path / "list.yaml")
+        configuration.read(tmp_path / "list.yaml")
     with pytest.raises(InputError, match="factor is '1x4', which has no keys"):
-        assemble.read_config(TINY, {"factor.time": 3})
+        configuration.read(TINY, {"factor.time": 3})
 
 
 def test_a_saved_model_gives_the_same_output(tmp_path: Path) -> None:
@@ -116,15 +118,15 @@ def test_damaged_and_foreign_folders(tmp_path: Path) -> None:
 
 
 def test_the_recipe_fills_in_what_is_left_open() -> None:
-    config = assemble.read_config("space-time", {"factor": "2x10"})
+    config = configuration.read("space-time", {"factor": "2x10"})
     assert "recipe" not in config and config["data"]["frames"] == 6 and config["latent"]["time_levels"] == 1
     assert config["process"]["schedule"]["sigma_max"] == 10.0
-    faithful = assemble.read_config("scale-adaptive", {"constraint.tau": 0.5})
+    faithful = configuration.read("scale-adaptive", {"constraint.tau": 0.5})
     assert faithful["process"]["schedule"]["beta_max"] == pytest.approx(0.02) and faithful["data"]["frames"] == 4
     assert faithful["constraint"] == {"kind": "tapered", "scope": "block", "power": 1.0, "tau": 0.5}
     horizon = {"recipe": {"cadence": "10min", "horizon": "3h"}, "data.crop": 125}
-    many = assemble.read_config("space-time", {"factor": {"time": [1, 6], "space": [1, 25]}} | horizon)
+    many = configuration.read("space-time", {"factor": {"time": [1, 6], "space": [1, 25]}} | horizon)
     assert many["data"]["horizon"] == 18 and "time_levels" not in many["latent"]
     assert many["process"]["schedule"]["sigma_max"] == pytest.approx(2 * (3750 / 16) ** 0.5)
     with pytest.raises(InputError, match="did you mean 'cadence'"):
-        assemble.read_config("space-time", {"recipe.cadense": "1h"})
+        configuration.read("space-time", {"recipe.cadense": "1h"})

@@ -126,7 +126,7 @@ def test_fit_resumes_from_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("changes", "best"),
     # The whole field, smooth as it is, can be told from the coarse one; of the mean's error half is chance.
-    [({"denoiser": "none"}, 0.95), ({"mean": "none", "latent": "pixel"}, 0.8)],
+    [({"denoiser": "none", "constraint": "none"}, 0.95), ({"mean": "none", "latent": "pixel"}, 0.8)],
     ids=["mean", "denoiser"],
 )
 def test_the_loss_decreases(data: Path, tmp_path: Path, changes: dict[str, Any], best: float) -> None:

@@ -12,6 +12,7 @@ A U = 1 (wherever a block has a valid cell), and U is the adjoint of A in the we
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -47,16 +48,23 @@ class Coarsen(nn.Module):
             InputError: if the shape is not divisible by the factor.
         """
         check_divisible((int(x.shape[-3]), int(x.shape[-2]), int(x.shape[-1])), self.factor)
-        if self.area is None and self.mask is None:
-            return self.sums(x) / self.factor.cells
-        weight = self.weight(x)
-        if self.mask is not None:
-            x = torch.where(self.mask, x, 0.0)
-        total = self.sums(weight)
-        return self.sums(x * weight) / torch.where(total > 0, total, torch.nan)
+        return self.average(x if self.mask is None else torch.where(self.mask, x, 0.0))
 
-    def sums(self, x: Tensor) -> Tensor:
-        """Block sums of (..., T, H, W) as (..., t, h, w)."""
+    def average(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """A x, for x that is finite outside the mask; added up and returned in ``dtype``, by default that of x."""
+        if self.area is None and self.mask is None:
+            return self.sums(x, dtype) / self.factor.cells
+        weight = self.weight(x)
+        total = self.sums(weight, dtype)
+        return self.sums(x * weight, dtype) / torch.where(total > 0, total, torch.nan)
+
+    def sums(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Block sums of (..., T, H, W) as (..., t, h, w), added up in ``dtype``, by default that of x."""
+        if dtype is not None and dtype != x.dtype:
+            if self.factor.cells == 1:
+                return x.to(dtype)
+            # Widened while the first axis is summed: a wide copy of the field would cost more than the sums.
+            return self._reduce(x, partial(torch.sum, dtype=dtype))
         return self._reduce(x, torch.sum)
 
     def maxima(self, x: Tensor) -> Tensor:
@@ -80,7 +88,9 @@ class Coarsen(nn.Module):
         """w = area · mask, scaled to a largest value of 1 and broadcast over the (T, H, W) of x."""
         weight = torch.ones(x.shape[-3:], dtype=x.dtype, device=x.device)
         if self.area is not None:
-            weight = weight * (self.area / self.area.amax()).to(x.dtype)
+            # Divided in the wider number type of the two, so that float64 fields have weights to float64's precision.
+            area = self.area.to(torch.promote_types(self.area.dtype, x.dtype))
+            weight = weight * (area / area.amax()).to(x.dtype)
         if self.mask is not None:
             weight = weight * self.mask.to(x.dtype)
         return weight

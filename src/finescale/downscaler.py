@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from finescale.coarsen import Coarsen
 from finescale.conditions import Conditions, factor_features
 from finescale.constraints.base import Constraint
+from finescale.constraints.penalty import SoftPenalty
+from finescale.data.patches import Batch
 from finescale.diffusion import Denoiser, NoiseLevels, Schedule, TiledDenoiser, noise_field
 from finescale.errors import InputError
 from finescale.extent import Extent, Index, coarse_frames, pad
@@ -57,7 +59,7 @@ class Downscaler(nn.Module):
         latent: where the denoiser works, on the residual fine − mean.
         denoiser: the diffusion model; None for a deterministic model.
         process: noise levels, sampler and its steps.
-        constraint: conservation; None to leave the field as it is.
+        constraint: conservation, or a penalty on its violation in training; None to leave the field as it is.
         config: the resolved configuration this was assembled from; saved with the model.
     """
 
@@ -69,7 +71,7 @@ class Downscaler(nn.Module):
         latent: LatentSpace,
         denoiser: Denoiser | None,
         process: Process,
-        constraint: Constraint | None,
+        constraint: Constraint | SoftPenalty | None,
         config: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -80,7 +82,9 @@ class Downscaler(nn.Module):
         # Mean networks that have not seen a fold of the data; in training only.
         self.held_out: nn.ModuleList | None = None
         self.transform, self.mean, self.latent = transform, mean, latent
-        self.denoiser, self.constraint = denoiser, constraint
+        self.denoiser = denoiser
+        self.constraint = constraint if isinstance(constraint, Constraint) else None
+        self.penalty = constraint if isinstance(constraint, SoftPenalty) else None
         # (item, member) pairs that go through the network at once, and latent cells a side of a tile of its canvas.
         self.batch = 8
         self.tile: int | None = 128
@@ -119,57 +123,73 @@ class Downscaler(nn.Module):
 
     # --- training
 
-    def loss(
-        self,
-        stage: str,
-        fine: Tensor,
-        coarse: Tensor,
-        generator: torch.Generator,
-        mean: MeanModel | None = None,
-        static: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, stage: str, batch: Batch, generator: torch.Generator, mean: MeanModel | None = None) -> Tensor:
         """Loss of one stage on a batch: ``mean`` (squared error), ``denoiser`` (EDM), or ``joint``, their sum.
+
+        A model without a denoiser is trained through its constraint, or with its penalty; elsewhere the constraint
+        comes after sampling.
 
         Args:
             stage: which part is trained.
-            fine: (B, C, T, H, W); NaN where unknown.
-            coarse: (B, C, t, h, w), its block means.
+            batch: crops, on the model's device.
             generator: source of noise levels and noise, on the CPU.
             mean: mean model that is trained, or whose residual the denoiser learns, where it is not the model's own
                 (held-out folds).
-            static: (B, S, H, W) static fields, where the model takes them.
         """
-        factor = Factor.between(coarse.shape, fine.shape)
-        cond, y, known = self._pair(fine, coarse, factor, static)
+        network, factor = mean or self.mean, Factor.between(batch.coarse.shape, batch.fine.shape)
+        cond, y, known = self._pair(batch, factor)
         scalars = self.scalars(factor, len(y))
         if stage == "mean":
-            return (mean or self.mean).loss(cond, y, known, scalars)
+            mu = network(cond, scalars)
+            penalty = torch.zeros((), device=mu.device)
+            if self.denoiser is None:
+                mu, penalty = self._closed(mu, batch, factor)
+            return network.distance(mu, y, known) + penalty
         assert self.denoiser is not None
-        with torch.no_grad():
-            mu = (mean or self.mean)(cond, scalars)
-            clean = self.encode(y - mu, factor)
+        with torch.set_grad_enabled(stage == "joint"):
+            mu = network(cond, scalars)
+        first = network.distance(mu, y, known) if stage == "joint" else torch.zeros((), device=mu.device)
+        mu = mu.detach()
+        clean = self.encode(y - mu, factor)
         sigma = self.process.noise.sample(len(y), generator).to(y.device)
         noise = torch.randn(clean.shape, generator=generator).to(y.device)
         folded = self.latent.fold(torch.cat([cond, mu], 1))
-        loss = self.denoiser.loss(clean, sigma, noise, folded, self.latent.coverage(known), scalars)
-        return loss + self.mean.loss(cond, y, known, scalars) if stage == "joint" else loss
+        return first + self.denoiser.loss(clean, sigma, noise, folded, self.latent.coverage(known), scalars)
 
-    def residual(
-        self, fine: Tensor, coarse: Tensor, mean: MeanModel | None = None, static: Tensor | None = None
-    ) -> Tensor:
+    def _closed(self, mu: Tensor, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor]:
+        """Mean (in the transform's space) after the constraint, and the penalty."""
+        t, height, width = batch.fine.shape[-3:]
+        inside = (..., slice(t), slice(height), slice(width))
+        operators = Coarsen(factor, batch.area[:, None, None], batch.fine.isfinite().all(1, keepdim=True))
+        x = self.physical(mu[inside])
+        penalty = (
+            torch.zeros((), device=mu.device) if self.penalty is None else self.penalty(x, batch.coarse, operators)
+        )
+        if self.constraint is not None:
+            # A block of unknown cells counts for nothing, but NaN would go through its gradient.
+            x = self.constraint(x, batch.coarse.nan_to_num(), operators)
+            closed = mu.clone()
+            closed[inside] = self.transform(x)
+            mu = closed
+        return mu, penalty
+
+    def physical(self, y: Tensor) -> Tensor:
+        """Transform's space -> units; logits, which have none, are left to their constraint."""
+        logits = self.constraint is not None and self.constraint.domain == "logits"
+        return y if logits else self.transform.inverse(y)
+
+    def residual(self, batch: Batch, mean: MeanModel | None = None) -> Tensor:
         """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to the networks' stride."""
-        factor = Factor.between(coarse.shape, fine.shape)
-        cond, y, _ = self._pair(fine, coarse, factor, static)
+        factor = Factor.between(batch.coarse.shape, batch.fine.shape)
+        cond, y, _ = self._pair(batch, factor)
         return y - (mean or self.mean)(cond, self.scalars(factor, len(y)))
 
-    def _pair(
-        self, fine: Tensor, coarse: Tensor, factor: Factor, static: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _pair(self, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, Tensor]:
         """Conditioning fields, target and where it is known (B, 1, T, H, W), padded to the networks' stride."""
-        cond = self.conditions(self.transform(coarse), factor, static)
+        cond = self.conditions(self.transform(batch.coarse), factor, batch.static)
         stride = self._extent(factor).stride
-        y = pad(self.target(fine, cond), stride)
-        known = pad(fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), stride, value=0.0)
+        y = pad(self.target(batch.fine, cond), stride)
+        known = pad(batch.fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), stride, value=0.0)
         return pad(cond, stride), y, known
 
     def encode(self, residual: Tensor, factor: Factor) -> Tensor:
@@ -309,7 +329,7 @@ class Downscaler(nn.Module):
             area = area.reshape(-1, 1, 1, 1, *area.shape[-2:])
         operators = Coarsen(self.factor, area).to(coarse.device)
         size = [n * f for n, f in zip(coarse.shape[-3:], self.factor, strict=True)]
-        x = self.transform.inverse(y)[..., : size[0], : size[1], : size[2]]
+        x = self.physical(y)[..., : size[0], : size[1], : size[2]]
         wanted = coarse[:, None].expand(-1, x.shape[1], *(-1,) * 4)
         if self.constraint is not None:
             x = self.constraint(x, wanted, operators)

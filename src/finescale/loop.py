@@ -150,7 +150,7 @@ class Loop:
                 _, mean = stage.sources[step % len(stage.sources)]
                 # On one device Fabric calls marked methods as they are, without its own autocast.
                 with self.fabric.autocast():
-                    loss = wrapped.loss(stage.kind, *crops[:2], self._generator(step), mean, crops.static)
+                    loss = wrapped.loss(stage.kind, crops, self._generator(step), mean)
                 self.fabric.backward(loss)
                 self.fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=False)
                 optimizer.step()
@@ -182,7 +182,7 @@ class Loop:
         return patches.draw(self.training.batch, self.training.seed, self.stage.key, step)
 
     def _moved(self, crops: Batch) -> Batch:
-        return Batch(*(None if part is None else part.to(self.fabric.device) for part in crops))  # type: ignore[arg-type]
+        return crops.to(self.fabric.device)
 
     def _generator(self, step: int) -> torch.Generator:
         # Odd constants keep the keys of stages, steps and seeds apart.
@@ -210,7 +210,7 @@ class Loop:
         mean = self.part if self.stage.kind == "mean" and isinstance(self.part, MeanModel) else None
         with self.model.autocast(self.fabric.device):
             for crops in map(self._moved, held):
-                found.append(float(self.model.loss(self.stage.kind, *crops[:2], generator, mean, crops.static)))
+                found.append(float(self.model.loss(self.stage.kind, crops, generator, mean)))
         valid = sum(found) / len(found)
         self.part.load_state_dict(live)
         if losses:

@@ -6,9 +6,14 @@ residual. All in the transform's space.
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool3d, pixel_shuffle, pixel_unshuffle
+
+from finescale.grid import Factor
 
 
 class MeanModel(nn.Module):
@@ -30,17 +35,15 @@ class MeanModel(nn.Module):
     def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         raise NotImplementedError
 
-    def loss(self, cond: Tensor, fine: Tensor, weight: Tensor, scalars: Tensor | None = None) -> Tensor:
+    def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
         """Mean squared error in the transform's space, whose minimiser is the conditional mean.
 
         Args:
-            cond: (B, Kc, T, H, W).
+            prediction: (B, C, T, H, W).
             fine: (B, C, T, H, W), wanted.
             weight: (B, 1, T, H, W), 0 where it is unknown.
-            scalars: (B, S) features of the factor, where the model serves several.
         """
-        error: Tensor = (self(cond, scalars) - fine).square() * weight
-        return error.sum() / (weight.sum() * self.channels).clamp_min(1)
+        return ((prediction - fine).square() * weight).sum() / (weight.sum() * self.channels).clamp_min(1)
 
 
 class Zero(MeanModel):
@@ -57,20 +60,42 @@ class Interpolation(MeanModel):
         return cond[:, : self.channels]
 
 
-class Network(MeanModel):
-    """C = interpolation + network(cond), trained with squared error.
+class Learned(MeanModel):
+    """C = interpolation + what a network learns.
+
+    Args:
+        backbone: the network.
+        channels: C.
+        loss: mse, for the conditional mean; or mae, for the median.
+    """
+
+    trainable = True
+
+    def __init__(self, backbone: nn.Module, channels: int = 1, loss: Literal["mse", "mae"] = "mse") -> None:
+        super().__init__(channels)
+        self.backbone, self.kind = backbone, loss
+
+    def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
+        """Mean squared or mean absolute error in the transform's space, arguments as in `MeanModel.distance`."""
+        if self.kind == "mse":
+            return super().distance(prediction, fine, weight)
+        return ((prediction - fine).abs() * weight).sum() / (weight.sum() * self.channels).clamp_min(1)
+
+
+class Network(Learned):
+    """C = interpolation + network(cond), on the fine grid.
 
     Args:
         backbone: network on `fold` × `fold` cells folded into channels.
         channels: C.
         fold: cells a side folded into channels; 4 makes the network 16 times cheaper a channel.
+        loss: mse or mae.
     """
 
-    trainable = True
-
-    def __init__(self, backbone: nn.Module, channels: int = 1, fold: int = 4) -> None:
-        super().__init__(channels)
-        self.backbone = backbone
+    def __init__(
+        self, backbone: nn.Module, channels: int = 1, fold: int = 4, loss: Literal["mse", "mae"] = "mse"
+    ) -> None:
+        super().__init__(backbone, channels, loss)
         self.fold = fold
         self.stride = fold * int(getattr(backbone, "stride", 1))
 
@@ -78,3 +103,28 @@ class Network(MeanModel):
         folded = pixel_unshuffle(cond.transpose(1, 2), self.fold).transpose(1, 2)
         correction = self.backbone(folded, scalars).float()
         return cond[:, : self.channels] + pixel_shuffle(correction.transpose(1, 2), self.fold).transpose(1, 2)
+
+
+class Upsampling(Learned):
+    """C = interpolation + network(coarse cond), for networks that work on the coarse grid and refine at their end.
+
+    The conditioning fields are averaged over coarse cells in space: of the replicated field and the mask that leaves
+    the coarse ones; the interpolated one says where in its coarse interval a fine frame lies.
+
+    Args:
+        backbone: network from (B, Kc, T, h, w) to (B, C, T, fy·h, fx·w).
+        factor: its factor; that in time does not matter.
+        channels: C.
+        loss: mse or mae.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, factor: Factor, channels: int = 1, loss: Literal["mse", "mae"] = "mse"
+    ) -> None:
+        super().__init__(backbone, channels, loss)
+        self.block = (1, factor.y, factor.x)
+        self.stride = math.lcm(factor.y, factor.x) * int(getattr(backbone, "stride", 1))
+
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
+        correction = self.backbone(avg_pool3d(cond, self.block)).float()
+        return cond[:, : self.channels] + correction

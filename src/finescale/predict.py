@@ -5,6 +5,7 @@ What a window does is in `finescale.job`; how stores are written and resumed in 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import xarray as xr
 from finescale.data.open import open_store, partial_path, remove, select, writing
 from finescale.data.static import StaticFields
 from finescale.data.store import open_output
-from finescale.errors import InputError
+from finescale.errors import InputError, Notice
 from finescale.grid import Factor
 from finescale.job import Job, Model, Settings
 from finescale.target import factor_to
@@ -69,7 +70,7 @@ def predict(
         InputError: for input, settings or an output that cannot be used.
     """
     da, attrs = _input(model, coarse, variable)
-    asked = Settings(members, seed, steps, window, halo, batch)
+    asked = Settings(_count(model, members), seed, steps, window, halo, batch)
     job = Job(_at(model, da, factor, to, force), da, attrs, asked, _static(model, static))
     path = Path(out)
     temporary = partial_path(path)
@@ -106,7 +107,7 @@ def downscale_dataset(
         InputError: for input or settings that cannot be used.
     """
     da, attrs = _input(model, coarse, variable)
-    asked = Settings(members, seed, **settings)
+    asked = Settings(_count(model, members), seed, **settings)
     job = Job(_at(model, da, factor, to, force), da, attrs, asked, _static(model, static))
     values = np.full(job.shape, np.nan, dtype=np.float32)
     notes = []
@@ -123,6 +124,14 @@ def _at(model: Model, coarse: xr.DataArray, factor: Factor | str | None, to: str
         raise InputError("give either a factor or a resolution to reach, not both")
     wanted = factor_to(coarse, to) if to is not None else factor
     return model if wanted is None else model.at(Factor.parse(wanted), force)
+
+
+def _count(model: Model, members: int) -> int:
+    """Members to draw: a deterministic model has one field."""
+    if members > 1 and getattr(model, "denoiser", model) is None:
+        warnings.warn("the model is deterministic: one field is made, not an ensemble", Notice, stacklevel=3)
+        return 1
+    return members
 
 
 def _static(model: Model, paths: Static) -> StaticFields | None:

@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from finescale import assemble
+from finescale import assemble, configuration, schema
 from finescale.axes import increasing
 from finescale.card import card
 from finescale.checkpoint import NAME, read_progress
@@ -82,8 +82,8 @@ def fit(
             finished model.
     """
     folder = Path(out)
-    resolved = assemble.read_config(config, overrides)
-    training = assemble.call(Training, resolved.get("train", {}), "train")
+    resolved = configuration.read(config, overrides)
+    training = schema.call(Training, resolved.get("train", {}), "train")
     _check_folder(folder, resolved, overwrite)
     patches, valid, variable, static = read_data(resolved)
     resolved.setdefault("variable", variable)
@@ -201,10 +201,7 @@ def _split(batch: Batch, size: int) -> list[Batch]:
 @torch.no_grad()
 def _fit_latent(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | None, device: torch.device) -> None:
     """Whiten the latent of residuals, at all factors together and then at each."""
-    residuals = []
-    for fine, coarse, _, static in crops:
-        static = None if static is None else static.to(device)
-        residuals.append(model.residual(fine.to(device), coarse.to(device), mean, static))
+    residuals = [model.residual(batch.to(device), mean) for batch in crops]
     model.latent.fit(residuals)
     if model.gain is not None:
         stds = [model.latent.encode(r).transpose(0, 1).flatten(1).square().mean(1).sqrt() for r in residuals]
@@ -213,7 +210,7 @@ def _fit_latent(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | Non
 
 def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, str], list[str]]:
     """Training and validation crops as the ``data`` section says, the variable, and the static fields' names."""
-    section = assemble.call(Data, config.get("data", {}), "data")
+    section = schema.call(Data, config.get("data", {}), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
     paths = [section.path] if isinstance(section.path, str) else list(section.path)
     units = (config.get("variable") or {}).get("units", "")

@@ -1,8 +1,13 @@
-"""Conservation constraints; a configuration names them by file, ``none`` for no constraint."""
+"""Conservation constraints; a configuration names them by file, ``none`` for no constraint.
+
+`finescale.constraints.penalty.SoftPenalty`, a term of the loss that conserves nothing exactly, is none of them.
+"""
 
 from finescale.constraints.additive import Additive
 from finescale.constraints.base import Constraint
+from finescale.constraints.bounded import Bounded
 from finescale.constraints.multiplicative import Multiplicative
+from finescale.constraints.softmax import Softmax
 from finescale.constraints.tapered import Tapered
 
-__all__ = ["Additive", "Constraint", "Multiplicative", "Tapered"]
+__all__ = ["Additive", "Bounded", "Constraint", "Multiplicative", "Softmax", "Tapered"]

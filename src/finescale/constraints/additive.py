@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from finescale.coarsen import Coarsen
-from finescale.constraints.base import Constraint
+from finescale.constraints.base import Constraint, widest
 
 
 class Additive(Constraint):
@@ -16,5 +16,5 @@ class Additive(Constraint):
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         # In float64, so that all that is left of |y| much larger than |c| is the rounding of the result to its type.
-        wide = y.double()
-        return (wide + operators.replicate(coarse - operators(wide))).to(y.dtype)
+        wide = widest(y)
+        return (wide + operators.replicate(coarse - operators.average(wide))).to(y.dtype)

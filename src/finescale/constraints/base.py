@@ -3,6 +3,14 @@
 y is the raw field (..., T, H, W), c the coarse field (..., t, h, w), A the weighted block mean and U replication
 (`finescale.coarsen`). Each constraint returns x with A x = c, and works in float32 or wider whatever the number type of
 y, because bfloat16 has three decimal digits.
+
+They are modules without parameters, for any network:
+
+    constrain = Additive(Factor(space=4))
+    x = constrain(y, coarse)
+
+With a factor of 1 in time the third axis from the end is like any other: pictures (B, C, H, W) need no axis of time,
+nor does a single (H, W).
 """
 
 from __future__ import annotations
@@ -19,6 +27,8 @@ from finescale.grid import Factor
 class Constraint(nn.Module):
     """Base of all constraints: ``Multiplicative(Factor(space=8))(y, c)``.
 
+    Gradients are finite wherever y and c are, also where c is unknown or a block has no valid cell.
+
     Args:
         factor: the whole factor between c and y.
         area: cell areas (H, W) or anything broadcastable to y; None for equal ones.
@@ -26,6 +36,7 @@ class Constraint(nn.Module):
     """
 
     domain: ClassVar[Literal["field", "logits"]] = "field"
+    """What y is: a field in the units of c, or real numbers without units (so that only a network can make them)."""
     keeps_zero: ClassVar[bool] = False
     """Whether a block with c = 0 is exactly zero, whatever y."""
 
@@ -34,32 +45,46 @@ class Constraint(nn.Module):
         self.coarsen = Coarsen(factor, area, mask)
 
     def forward(self, y: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
-        """Project y (..., T, H, W) so that its block means are coarse (..., t, h, w).
+        """Project y so that its block means are coarse.
 
         Args:
-            y: raw field.
-            coarse: wanted block means; NaN where unknown, which makes the whole block NaN.
+            y: raw field (..., T, H, W); (..., H, W) where the factor in time is 1.
+            coarse: wanted block means (..., t, h, w), whose leading axes broadcast; NaN where unknown, which makes the
+                whole block NaN.
             coarsen: operators of this window's areas and mask, where they differ from the constructor's.
+
+        Returns:
+            x in the shape of y; float64 where y is, otherwise float32.
 
         Raises:
             InputError: if the shapes do not belong together.
         """
+        if y.ndim == 2 and coarse.ndim == 2:
+            return self(y[None], coarse[None], coarsen)[0]
         operators = coarsen or self.coarsen
         require_blocks(y, coarse, operators.factor)
         wide = torch.promote_types(y.dtype, torch.float32)
-        x = self.apply_to(y.to(wide), coarse.to(wide), operators)
-        if operators.mask is not None:
-            x = torch.where(operators.mask.expand_as(x), x, y.to(wide))
-        return x
+        y, coarse, mask = y.to(wide), coarse.to(wide), operators.mask
+        if mask is None:
+            return self.apply_to(y, coarse, operators)
+        # What lies outside the mask may be NaN, and NaN times a gradient of zero is NaN.
+        return torch.where(mask, self.apply_to(torch.where(mask, y, 0.0), coarse, operators), y)
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
-        """The formula, in float32 or wider."""
+        """The formula, in float32 or wider; y is zero outside the mask, where the result does not matter."""
         raise NotImplementedError
 
     def violation(self, x: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
         """max |A x − c| / max |c| over cells where both are known; a scalar."""
+        if x.ndim == 2 and coarse.ndim == 2:
+            x, coarse = x[None], coarse[None]
         operators = coarsen or self.coarsen
-        error = (operators(x.double()) - coarse.double()).abs()
+        error = (operators(widest(x)) - widest(coarse)).abs()
         known = ~error.isnan()
-        largest = torch.where(known, coarse.double().expand_as(error).abs(), 0.0).max()
+        largest = torch.where(known, widest(coarse).expand_as(error).abs(), 0.0).max()
         return torch.where(known, error, 0.0).max() / largest.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def widest(x: Tensor) -> Tensor:
+    """X in float64, on devices that have it."""
+    return x if x.device.type == "mps" else x.double()

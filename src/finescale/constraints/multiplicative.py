@@ -15,6 +15,9 @@ class Multiplicative(Constraint):
     Negative y counts as zero. A block with c = 0 gives exact zeros; a block with c > 0 whose y is all zero gives the
     uniform block c. y is divided by its block maximum first, so neither 1e-30 nor 1e30 over- or underflows.
 
+    The slope of x is c / A y. A block whose y is smaller than c by the cube root of the largest number (7e12 in
+    float32) keeps its pattern but gets no gradient, instead of an infinite one.
+
     Source: Harder et al. 2023 (JMLR 24), multiplicative layer; with tau = 0, p = 1 the function f of arXiv 2604.21903.
     """
 
@@ -22,16 +25,15 @@ class Multiplicative(Constraint):
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         y = y.clamp_min(0)
-        if operators.mask is not None:
-            y = torch.where(operators.mask.expand_as(y), y, 0.0)
         # x does not depend on what y is divided by, so no gradient goes through it.
-        largest = operators.maxima(y).detach()
+        largest = operators.maxima(y.detach())
         empty = largest <= 0
+        steep = empty | (coarse.abs() > largest * torch.finfo(y.dtype).max ** (1 / 3))
         largest = torch.where(empty, 1.0, largest)
-        share = torch.where(operators.replicate(empty), torch.ones_like(y), y / operators.replicate(largest))
-        shape = self.pattern(share, largest, operators)
-        x = shape * operators.replicate(coarse / operators(shape))
-        return torch.where(operators.replicate(coarse == 0), torch.zeros_like(x), x)
+        # An empty block is 0 / 1 + 1.
+        share = y / operators.replicate(largest) + operators.replicate(empty.to(y.dtype))
+        share = torch.where(operators.replicate(steep), share.detach(), share)
+        return spread(self.pattern(share, largest, operators), coarse, operators)
 
     def pattern(self, share: Tensor, largest: Tensor, operators: Coarsen) -> Tensor:
         """What is rescaled to the block mean; its scale within a block does not matter.
@@ -42,3 +44,12 @@ class Multiplicative(Constraint):
             operators: block means and replication.
         """
         return share
+
+
+def spread(share: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
+    """Shares >= 0, positive somewhere in each block, times U(c / A shares); U(c) where c is zero or NaN."""
+    # NaN is kept out of the quotient, because NaN times a gradient of zero is NaN: no mean is where no cell is valid.
+    plain = (coarse == 0) | coarse.isnan()
+    mean = operators.average(share)
+    x = share * operators.replicate(torch.where(plain, 0.0, coarse) / torch.where(mean.isnan(), 1.0, mean))
+    return torch.where(operators.replicate(plain), operators.replicate(coarse), x)

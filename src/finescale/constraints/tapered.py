@@ -69,17 +69,17 @@ class Tapered(Multiplicative):
         mask = known if operators.mask is None else known & operators.mask
         whole = Factor(operators.factor.time, y=y.shape[-2], x=y.shape[-1])
         frame = Coarsen(whole, operators.area, mask)
-        x = super().apply_to(y, frame(operators.replicate(coarse)), frame)
+        x = super().apply_to(torch.where(mask, y, 0.0), frame(operators.replicate(coarse)), frame)
         return torch.where(known, x, torch.nan)
 
     def pattern(self, share: Tensor, largest: Tensor, operators: Coarsen) -> Tensor:
         """f(y) / largest^p = share^p − tau · largest^−p where positive; y^p itself could overflow."""
         tapered = share
         if self.power != 1:
-            # share^p has an infinite slope at 0 for p < 1: there the gradient is taken to be 0.
-            positive = share > 0
-            tapered = torch.where(positive, torch.where(positive, share, 1.0).pow(self.power), 0.0)
-        if self.tau > 0:
-            tapered = (tapered - operators.replicate(self.tau * largest.pow(-self.power))).clamp_min(0)
-        lost = operators.maxima(tapered) <= 0
+            # share^p has an infinite slope at 0 for p < 1: there value and gradient are taken to be 0.
+            tapered = share.clamp_min(torch.finfo(share.dtype).tiny).pow(self.power) * (share > 0)
+        if self.tau == 0:
+            return tapered
+        tapered = (tapered - operators.replicate(self.tau * largest.pow(-self.power))).clamp_min(0)
+        lost = operators.maxima(tapered.detach()) <= 0
         return torch.where(operators.replicate(lost), share, tapered)

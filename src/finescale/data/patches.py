@@ -77,6 +77,11 @@ class Batch(NamedTuple):
     area: Tensor
     static: Tensor | None = None
 
+    def to(self, device: torch.device) -> Batch:
+        """The same crops on a device."""
+        static = None if self.static is None else self.static.to(device)
+        return Batch(self.fine.to(device), self.coarse.to(device), self.area.to(device), static)
+
 
 class Patches:
     """Crops of one or several fine fields held in memory.

@@ -1,0 +1,33 @@
+"""A head that shares the total of each block among its cells."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from finescale.coarsen import Coarsen
+from finescale.constraints.base import Constraint
+from finescale.constraints.multiplicative import spread
+
+
+class Softmax(Constraint):
+    """x = U(c) · exp(y) / U(A exp(y)): y are logits, any real numbers; x has the sign of c.
+
+    A network head, because y has no units: it says how the block's total is shared, and adding a constant to y in a
+    block changes nothing. Its block maximum is taken off first, so that exp does not overflow. A block with c = 0 gives
+    exact zeros. Other cells are never zero, but for those whose logit is 100 below the largest of their block.
+
+    Source: Harder et al. 2023 (JMLR 24), softmax layer.
+    """
+
+    domain = "logits"
+    keeps_zero = True
+
+    def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
+        if operators.mask is not None:
+            y = torch.where(operators.mask, y, -torch.inf)
+        # x does not depend on what is taken off, so no gradient goes through it.
+        largest = operators.maxima(y.detach())
+        largest = torch.where(largest.isinf(), 0.0, largest)
+        share = torch.exp(y - operators.replicate(largest))
+        return spread(share, coarse, operators)
