@@ -1,0 +1,304 @@
+"""Strict conservation on seven CNN schemes: photographs, radar and sea-surface temperature.
+
+    python benchmarks/conservation.py DATA --minutes 1
+
+DATA is a folder with images/bsd100, images/set14, mrms_west.nc and sst_tasman_1982_2013.nc. Photographs (luminance, ×4,
+block-mean inputs): seven schemes × {none, strict}, three seeds, and the soft penalty with one. Radar ×8 and temperature
+×4 (land masked): three schemes, one seed, every operator that fits. Every run has the same minutes of processor time
+divided by threads; the same seed gives the same first weights and crops with and without the constraint. The schemes
+are narrow, so that minutes are enough. Runs are kept under --cache, results written as they come: conservation.json,
+conservation.md and conservation.png (validation loss against steps).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from protocol import WET, processor, rounded, timed_training
+from torch import Tensor
+
+from finescale import assemble
+from finescale.axes import increasing
+from finescale.coarsen import Coarsen
+from finescale.data.open import open_field
+from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
+from finescale.downscaler import Downscaler
+from finescale.grid import Factor
+from finescale.plots.maps import png
+from finescale.verify.scores import ssim_cells
+
+SCHEMES: dict[str, dict[str, Any]] = {
+    "srcnn": {"width": 32},
+    "lapsrn": {"width": 32, "convolutions": 4},
+    "dense_unet": {"width": 16, "depth": 3},
+    "dbpn": {"width": 16, "blocks": 3},
+    "dense_sr": {"width": 48, "blocks": 4, "layers": 4},
+    "edsr": {"width": 48, "blocks": 6},
+    "rdn": {"width": 32, "blocks": 4, "layers": 4, "growth": 16},
+}
+FEW = ("srcnn", "edsr", "dense_unet")
+STRICT = {"kind": "bounded", "low": 0.0, "high": 1.0}
+RAIN = [{"kind": "log1p", "scale": 0.1}, "standardize"]
+OPERATORS: dict[str, dict[str, Any]] = {
+    "radar": {
+        "none": "none",
+        "additive": "additive",
+        "multiplicative": "multiplicative",
+        "softmax": "softmax",
+        "tapered": {"kind": "tapered", "power": 0.5, "tau": 0.01},
+    },
+    "sst": {
+        "none": "none",
+        "additive": "additive",
+        "bounded": {"kind": "bounded", "low": -2.0, "high": 35.0},
+        "multiplicative": "multiplicative",
+    },
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--minutes", type=float, default=1.0, help="of one run")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sets", nargs="+", default=["photographs", "radar", "sst"])
+    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/conservation"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+    file = args.results / "conservation.json"
+    settings = {"minutes": args.minutes, "threads": torch.get_num_threads(), "processor": processor()}
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    results = found if found.get("settings") == rounded(settings) else {"settings": settings, "runs": {}}
+    for place in args.sets:
+        crops = test = None
+        for label, config, seed in runs(place, args.seeds):
+            if label in results["runs"]:
+                continue
+            if crops is None or test is None:
+                crops, test = SETS[place](args.data)
+            results["runs"][label] = run(label, config, seed, crops, test, args)
+            args.results.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(rounded(results), indent=1))
+            file.with_suffix(".md").write_text(report(results))
+            print(label, {k: v for k, v in results["runs"][label].items() if isinstance(v, float)}, flush=True)
+    curves(results["runs"], args.results / "conservation.png")
+
+
+def runs(place: str, seeds: int) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """Label, configuration and seed of every run, the seeds outermost."""
+    if place != "photographs":
+        factor, transform = ("1x8", RAIN) if place == "radar" else ("1x4", ["standardize"])
+        for scheme in FEW:
+            for name, constraint in OPERATORS[place].items():
+                yield f"{place} {scheme} {name} 0", configuration(scheme, factor, transform, constraint), 0
+        return
+    for seed in range(seeds):
+        operators: dict[str, Any] = {"none": "none", "strict": STRICT}
+        if seed == 0:
+            operators["soft"] = {"kind": "penalty", "weight": 16.0}
+        for scheme in SCHEMES:
+            for name, constraint in operators.items():
+                yield f"{place} {scheme} {name} {seed}", configuration(scheme, "1x4", ["standardize"], constraint), seed
+
+
+def configuration(scheme: str, factor: str, transform: list[Any], constraint: Any) -> dict[str, Any]:
+    return {
+        "factor": factor,
+        "variable": {"name": "field", "units": ""},
+        "transform": transform,
+        "mean": {"kind": "network", "backbone": {"kind": scheme} | SCHEMES[scheme]},
+        "latent": "pixel",
+        "denoiser": "none",
+        "constraint": constraint,
+    }
+
+
+# --- data: crops to train and validate on, and test fields
+
+
+def photographs(data: Path) -> tuple[tuple[Patches, Patches], list[Batch]]:
+    fields = [luminance(path) for path in sorted((data / "images" / "bsd100").iterdir())]
+    factor = Factor(1, 4)
+    train, valid = (Patches(part, factor, (1, 96, 96), Criteria(0.0)) for part in (fields[:90], fields[90:]))
+    tests = []
+    for path in sorted((data / "images" / "set14").iterdir()):
+        picture = luminance(path).values
+        height, width = (n // 4 * 4 for n in picture.shape[-2:])
+        fine = torch.from_numpy(picture[None, :, :height, :width])[None].transpose(1, 2).contiguous()
+        tests.append(Batch(fine, Coarsen(factor)(fine), torch.ones(1, height, width)))
+    return (train, valid), tests
+
+
+def luminance(path: Path) -> xr.DataArray:
+    """ITU-R BT.601 luma in [0, 1] as one frame; y counts rows."""
+    from PIL import Image
+
+    values = np.asarray(Image.open(path).convert("L"), dtype=np.float32)[None] / 255
+    coords = {"y": np.arange(values.shape[1], dtype=float), "x": np.arange(values.shape[2], dtype=float)}
+    return xr.DataArray(values, dims=("time", "y", "x"), coords=coords, name="luminance")
+
+
+def radar(data: Path) -> tuple[tuple[Patches, Patches], list[Batch]]:
+    field, factor = increasing(open_field(data / "mrms_west.nc")), Factor(1, 8)
+    train, valid, test = (
+        Patches([region(field, {"lon": side}).load()], factor, (1, 128, 128), WET)
+        for side in ([None, -94], [-94, -90], [-90, None])
+    )
+    return (train, valid), split(test.spread(48, seed=1))
+
+
+def sst(data: Path) -> tuple[tuple[Patches, Patches], list[Batch]]:
+    field, factor = increasing(open_field(data / "sst_tasman_1982_2013.nc")), Factor(1, 4)
+    train, valid, test = (
+        Patches([region(field, {"time": side}).load()], factor, (1, 32, 32), Criteria(0.3), augmentation=still)
+        for side, still in (
+            ([None, "2009-01-01"], Augmentation(turn=False)),
+            (["2009-01-01", "2011-01-01"], None),
+            (["2011-01-01", None], None),
+        )
+    )
+    return (train, valid), split(test.spread(200, seed=1))
+
+
+SETS: dict[str, Callable[[Path], tuple[tuple[Patches, Patches], list[Batch]]]] = {
+    "photographs": photographs,
+    "radar": radar,
+    "sst": sst,
+}
+
+
+SPAN = {"photographs": 1.0, "radar": 3.0, "sst": 20.0}
+"""Range of the values for PSNR and SSIM: luminance, log10(1 + R/0.1) up to 100 mm/h, degrees."""
+
+
+def split(batch: Batch, size: int = 16) -> list[Batch]:
+    parts = [part.split(size) for part in batch[:3]]
+    return [Batch(*part) for part in zip(*parts, strict=True)]
+
+
+# --- runs
+
+
+def run(
+    label: str,
+    config: dict[str, Any],
+    seed: int,
+    crops: tuple[Patches, Patches],
+    test: Sequence[Batch],
+    args: argparse.Namespace,
+) -> dict[str, Any]:
+    folder = args.cache / f"{args.minutes:g}min" / label.replace(" ", "-")
+    if not (folder / "weights.safetensors").is_file():
+        torch.manual_seed(seed)
+        timed_training(assemble.build(config), *crops, args.minutes, folder, seed, batch=8, lr=1e-3, ema=0.99)
+    model = assemble.load(folder)
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    found = scores(model, test, label.split(" ")[0])
+    return found | {
+        "parameters": sum(model.parameters_by_part.values()),
+        "steps": log[-1]["step"],
+        "curve": [[row["step"], row["valid"]] for row in log],
+        "time": json.loads((folder / "time.json").read_text()),
+    }
+
+
+def scores(model: Downscaler, test: Sequence[Batch], place: str) -> dict[str, float]:
+    """PSNR and SSIM (of log-rain for radar), MAE, and the largest violation over the largest coarse value."""
+    rows, violation, largest = [], 0.0, 0.0
+    for batch in test:
+        mask = batch.fine.isfinite()
+        operators = Coarsen(model.factor, batch.area[:, None, None].double(), mask)
+        made = model.sample(batch.coarse, members=1, area=batch.area)[:, 0]
+        x = made if model.constraint is None else closed(model, batch, mask)
+        gap = (operators(x.double()) - batch.coarse.double()).abs().nan_to_num()
+        violation, largest = (
+            max(violation, float(gap.max())),
+            max(largest, float(batch.coarse.nan_to_num().abs().max())),
+        )
+        for a, b in zip(x[:, 0, 0].numpy(), batch.fine[:, 0, 0].numpy(), strict=True):
+            rows.append(picture_scores(a, b, place))
+    mean = np.mean(rows, axis=0)
+    return dict(zip(("psnr", "ssim", "mae"), map(float, mean), strict=True)) | {"violation": violation / largest}
+
+
+def closed(model: Downscaler, batch: Batch, mask: Tensor) -> Tensor:
+    """The prediction under the constraint that knows which fine cells are valid, as in training."""
+    assert model.constraint is not None
+    y = model.draw(batch.coarse)[:, 0]
+    size = batch.fine.shape[-2:]
+    operators = Coarsen(model.factor, batch.area[:, None, None], mask)
+    return model.constraint(model.physical(y)[..., : size[0], : size[1]], batch.coarse, operators)
+
+
+def picture_scores(x: np.ndarray, truth: np.ndarray, place: str) -> tuple[float, float, float]:
+    """PSNR, SSIM and MAE of one field."""
+    known = np.isfinite(truth) & np.isfinite(x)
+    if place == "radar":
+        a, b = (np.log10(1 + np.maximum(field, 0) / 0.1) for field in (x, truth))
+    else:
+        a, b = (np.clip(x, 0, 1), truth) if place == "photographs" else (x, truth)
+    fill = float(b[known].mean())
+    a, b = (np.where(known, field, fill).astype(np.float64) for field in (a, b))
+    mse = float(np.square(a - b)[known].mean())
+    similar = float(ssim_cells(a, b, SPAN[place])[known].mean())
+    return 10 * np.log10(SPAN[place] ** 2 / max(mse, 1e-20)), similar, float(np.abs(x - truth)[known].mean())
+
+
+# --- what is written
+
+
+def report(results: dict[str, Any]) -> str:
+    lines = ["# Strict conservation on seven schemes", "", *(f"- {k}: {v}" for k, v in results["settings"].items())]
+    table: dict[str, dict[str, dict[str, list[dict[str, Any]]]]] = {}
+    for label, row in results["runs"].items():
+        place, scheme, name, _ = label.split(" ")
+        table.setdefault(place, {}).setdefault(scheme, {}).setdefault(name, []).append(row)
+    for place, schemes in table.items():
+        head = "scheme | constraint | seeds | parameters | steps | PSNR (dB) | minus none | SSIM | MAE | violation"
+        lines += ["", f"## {place}", "", f"| {head} |", "|---" * 10 + "|"]
+        for scheme, names in schemes.items():
+            for name, rows in names.items():
+                mean = {key: np.mean([row[key] for row in rows]) for key in ("psnr", "ssim", "mae", "steps")}
+                free = names.get("none", [])[: len(rows)]
+                gains = [row["psnr"] - other["psnr"] for row, other in zip(rows, free, strict=False)]
+                gain = " ".join(f"{g:+.3f}" for g in gains) if name != "none" else ""
+                worst = max(row["violation"] for row in rows)
+                cells = [scheme, name, len(rows), f"{rows[0]['parameters']:,}", f"{mean['steps']:.0f}"]
+                cells += [f"{mean['psnr']:.3f}", gain, f"{mean['ssim']:.4f}", f"{mean['mae']:.4g}", f"{worst:.0e}"]
+                lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*lines, ""])
+
+
+def curves(rows: dict[str, Any], path: Path) -> None:
+    """Validation loss against steps, photographs, mean over seeds, with and without the strict layer."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 3), layout="constrained")
+    axes = figure.subplots(1, len(SCHEMES))
+    for ax, scheme in zip(axes, SCHEMES, strict=True):
+        for name, style in (("none", "--"), ("soft", ":"), ("strict", "-")):
+            found = [row["curve"] for label, row in rows.items() if label.startswith(f"photographs {scheme} {name} ")]
+            for n, curve in enumerate(found):
+                step, loss = zip(*curve[1:], strict=True)
+                ax.plot(
+                    step,
+                    loss,
+                    style,
+                    color={"none": "C1", "soft": "C2", "strict": "C0"}[name],
+                    label=name if n == 0 else None,
+                )
+        ax.set(title=scheme, xscale="log", yscale="log", xlabel="step")
+    axes[0].set_ylabel("validation loss")
+    axes[0].legend()
+    path.write_bytes(png(figure, limit=200_000))
+
+
+if __name__ == "__main__":
+    main()
