@@ -123,14 +123,14 @@ class Bench:
             model = self.model(system)
             for pair in PAIRS:
                 self.judge("mrms", pair, system, model.at(Factor.parse(pair)))
-        for system in ("folds", "joint"):
-            self.judge("mrms", "3x10", system, self.model(system, "3x10"))
         self.tapers("6x25")
         for pair in ("1x10", "3x10", "6x25"):
             self.amplitudes(pair)
         self.pictures()
+        self.judge("mrms", "3x10", "folds", self.model("folds", "3x10"))
         self.baselines("5 min", "3x10")
         self.judge("5 min", "3x10", "factor", self.model("factor", "3x10", place="5 min"))
+        self.judge("mrms", "3x10", "joint", self.model("joint", "3x10"))
 
     # --- training
 

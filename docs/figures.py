@@ -16,44 +16,41 @@ import torch
 from matplotlib.figure import Figure
 
 from finescale.coarsen import Coarsen
-from finescale.constraints import Additive, Multiplicative
+from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Softmax, Tapered
 from finescale.data.synthetic import synthetic_rain
 from finescale.grid import Factor
 
 IMAGES = Path(__file__).parent / "images"
 
 
-def conservation() -> None:
-    """A profile through five coarse cells before and after each constraint."""
-    factor = Factor(space=8)
-    truth = torch.from_numpy(synthetic_rain((1, 64, 64), seed=8).values[None, None])
-    coarse = Coarsen(factor)(truth)
-    row = int((truth[0, 0, 0] > 0.1).sum(1).argmax())
-    generator = torch.Generator().manual_seed(1)
-    raw = (truth * (1.6 + 0.3 * torch.randn(truth.shape, generator=generator)) + 0.3).clamp_min(0)
-    block = row // 8
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    fields = {
-        "raw network output": raw,
-        "additive": Additive(factor)(raw, coarse),
-        "multiplicative": Multiplicative(factor)(raw, coarse),
+def constraints() -> None:
+    """One row of blocks before and after each constraint: too heavy, too light, dry, and all zero in the raw field."""
+    factor = Factor(time=1, y=1, x=8)
+    cells = np.arange(32)
+    shape = torch.tensor([0.1, 0.3, 0.9, 2.0, 1.2, 0.5, 0.2, 0.0])
+    raw = torch.cat([1.6 * shape, 0.9 * shape.flip(0) + 0.15, 0.4 * shape, 0 * shape])[None, None]
+    coarse = torch.tensor([[[0.5, 1.1, 0.0, 0.4]]])
+    layers: dict[str, tuple[Constraint, torch.Tensor]] = {
+        "additive": (Additive(factor), raw),
+        "multiplicative": (Multiplicative(factor), raw),
+        "softmax (raw field as logits)": (Softmax(factor), raw),
+        "bounded on [0, 3]": (Bounded(factor, low=0.0, high=3.0), raw),
+        "tapered, p = 1/2, tau = 0.4": (Tapered(factor, power=0.5, tau=0.4), raw),
     }
-    for ax, (title, x) in zip(axes, fields.items(), strict=True):
-        means = Coarsen(factor)(x)[0, 0, 0, block]
-        cells = np.arange(64)
-        ax.plot(cells, x[0, 0, 0, row], color="tab:blue", lw=1, label="fine, one row")
-        ax.step(cells, np.repeat(means, 8), where="mid", color="tab:orange", lw=1.6, label="its block means")
-        ax.step(
-            cells, np.repeat(coarse[0, 0, 0, block], 8), where="mid", color="k", lw=1, ls="--", label="coarse input"
-        )
-        ax.axhline(0, color="0.7", lw=0.6)
-        worst = float((means - coarse[0, 0, 0, block]).abs().max())
-        ax.set_title(f"{title}\nworst block off by {worst:.1g} mm/h", fontsize=10)
-        ax.set_xlabel("fine cell")
-    axes[0].set_ylabel("rain rate (mm/h)")
-    axes[-1].legend(frameon=False)
-    figure.savefig(IMAGES / "conservation.png", dpi=90)
+    fields = {"raw network output": raw} | {name: layer(y, coarse) for name, (layer, y) in layers.items()}
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    for ax, (name, x) in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, fields.items(), strict=True):
+        means = Coarsen(factor)(x)[0, 0]
+        ax.bar(cells, x[0, 0], width=1, color="tab:blue", alpha=0.55, label="fine")
+        ax.stairs(coarse[0, 0], np.arange(5) * 8 - 0.5, color="k", lw=2, baseline=None, label="coarse input")
+        ax.stairs(means, np.arange(5) * 8 - 0.5, color="tab:orange", lw=2, ls="--", baseline=None, label="block means")
+        for edge in (7.5, 15.5, 23.5):
+            ax.axvline(edge, color="0.8", lw=0.6, zorder=0)
+        ax.axhline(0, color="0.5", lw=0.6)
+        ax.set_title(f"{name}\nleast {float(x.min()):.2f}, largest {float(x.max()):.2f}", fontsize=10)
+        ax.set_xticks([3.5, 11.5, 19.5, 27.5], ["too heavy", "too light", "dry in c", "zero in y"], fontsize=8)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(IMAGES / "constraints.png", dpi=80)
 
 
 def training(model: Path) -> None:
@@ -72,6 +69,6 @@ def training(model: Path) -> None:
 
 
 if __name__ == "__main__":
-    conservation()
+    constraints()
     if len(sys.argv) > 1:
         training(Path(sys.argv[1]))

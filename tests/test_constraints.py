@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,15 +13,27 @@ from hypothesis import strategies as st
 
 from finescale import constraints
 from finescale.coarsen import Coarsen
-from finescale.constraints import Additive, Constraint, Multiplicative, Tapered
+from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Softmax, Tapered
+from finescale.constraints.penalty import SoftPenalty
 from finescale.errors import InputError
 from finescale.grid import Factor
 
-KINDS: list[type[Constraint]] = [Additive, Multiplicative, Tapered]
+KINDS: list[type[Constraint]] = [Additive, Bounded, Multiplicative, Softmax, Tapered]
 
 
 def test_every_exported_constraint_is_in_the_contract_test() -> None:
     assert {getattr(constraints, name) for name in constraints.__all__} - {Constraint} == set(KINDS)
+
+
+def build(
+    kind: type[Constraint],
+    factor: Factor,
+    area: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    high: float = 6.0,
+) -> Constraint:
+    """The constraint, with bounds around the fields of `problem`."""
+    return Bounded(factor, area, mask, low=0.0, high=high) if kind is Bounded else kind(factor, area, mask)
 
 
 def problem(
@@ -38,9 +53,13 @@ class TestContract:
     @pytest.mark.parametrize("factor", [Factor(1, 8), Factor(3, 10), Factor(2, y=1, x=5), Factor(1, 1)], ids=str)
     def test_block_means_with_unequal_areas(self, kind: type[Constraint], factor: Factor) -> None:
         y, coarse, area = problem(factor)
-        constraint = kind(factor, area)
+        constraint = build(kind, factor, area)
         x = constraint(y, coarse)
         assert constraint.violation(x, coarse) < 1e-6
+        if kind is Softmax:  # its logits are the logarithm of what it returns
+            x = torch.where(x == 0, coarse.new_tensor(1e-30), x).log()
+            torch.testing.assert_close(constraint(x, coarse), x.exp(), rtol=1e-5, atol=1e-5)
+            return
         torch.testing.assert_close(constraint(x, coarse), x, rtol=1e-5, atol=1e-5)
 
     def test_masked_cells_do_not_count_and_stay(self, kind: type[Constraint]) -> None:
@@ -48,7 +67,7 @@ class TestContract:
         y, coarse, area = problem(factor)
         mask = torch.rand(12, 20, generator=torch.Generator().manual_seed(5)) > 0.4
         y = torch.where(mask, y, torch.nan)
-        constraint = kind(factor, area, mask)
+        constraint = build(kind, factor, area, mask)
         x = constraint(y, coarse)
         means = Coarsen(factor, area, mask)(x)
         torch.testing.assert_close(means, coarse, rtol=1e-5, atol=1e-5)
@@ -57,14 +76,18 @@ class TestContract:
     def test_unknown_coarse_cells_give_unknown_blocks(self, kind: type[Constraint]) -> None:
         y, coarse, _ = problem(Factor(1, 4))
         coarse[1, 0, 1, 2, 3] = torch.nan
-        x = kind(Factor(1, 4))(y, coarse)
+        leaf = y.requires_grad_()
+        x = build(kind, Factor(1, 4))(leaf, coarse)
         lost = x.isnan()
         assert lost[1, 0, 1, 8:12, 12:16].all() and lost.sum() == 16
+        # A loss over the known cells has a finite gradient, which is zero in the unknown block.
+        (gradient,) = torch.autograd.grad(torch.where(lost, 0.0, x).square().sum(), leaf)
+        assert gradient.isfinite().all() and (gradient[lost] == 0).all() and (gradient[~lost] != 0).any()
 
     @pytest.mark.parametrize("scale", [1e4, 1.0, 1e-8])
     def test_huge_and_tiny_values(self, kind: type[Constraint], scale: float) -> None:
         y, coarse, _ = problem(Factor(1, 8))
-        constraint = kind(Factor(1, 8))
+        constraint = build(kind, Factor(1, 8), high=6 * scale)
         x = constraint(y * scale, coarse * scale)
         assert constraint.violation(x, coarse * scale) < 1e-6
 
@@ -72,24 +95,67 @@ class TestContract:
         y, coarse, _ = problem(Factor(1, 8))
         y[..., :8, :8] = 0
         y[..., 3, 5] = 1e-3
-        constraint = kind(Factor(1, 8))
+        constraint = build(kind, Factor(1, 8))
         assert constraint.violation(constraint(y, coarse), coarse) < 1e-6
 
     def test_bfloat16_input_is_constrained_in_float32(self, kind: type[Constraint]) -> None:
         y, coarse, _ = problem(Factor(1, 8))
-        constraint = kind(Factor(1, 8))
+        constraint = build(kind, Factor(1, 8))
         x = constraint(y.bfloat16(), coarse)
         assert x.dtype == torch.float32 and constraint.violation(x, coarse) < 1e-6
 
     def test_gradient(self, kind: type[Constraint]) -> None:
         y, coarse, area = problem(Factor(1, 2), dtype=torch.float64)
         y, coarse = (y[:1, :, :1, :4, :4] + 0.1).requires_grad_(), coarse[:1, :, :1, :2, :2]
-        constraint = kind(Factor(1, 2), area[:4, :4])
+        constraint = build(kind, Factor(1, 2), area[:4, :4])
         assert torch.autograd.gradcheck(lambda v: constraint(v, coarse), (y,))
+        # In c as well, where it is not zero.
+        wanted = (coarse + 0.1).requires_grad_()
+        assert torch.autograd.gradcheck(constraint, (y, wanted))
+
+    def test_pictures_without_an_axis_of_time(self, kind: type[Constraint]) -> None:
+        """(B, C, H, W), (C, H, W), (H, W) and (B, M, C, 1, H, W) give the same blocks."""
+        generator = torch.Generator().manual_seed(3)
+        y, coarse = torch.rand(2, 3, 8, 20, generator=generator), torch.rand(2, 3, 2, 5, generator=generator) + 0.1
+        constraint = build(kind, Factor(space=4), torch.rand(8, 20, generator=generator) + 0.1)
+        x = constraint(y, coarse)
+        assert x.shape == y.shape and constraint.violation(x, coarse) < 1e-6
+        assert torch.equal(constraint(y[1], coarse[1]), x[1])
+        assert torch.equal(constraint(y[1, 2], coarse[1, 2]), x[1, 2])
+        assert constraint.violation(x[1, 2], coarse[1, 2]) < 1e-6
+        members = constraint(y[:, None, :, None].expand(-1, 5, -1, -1, -1, -1), coarse[:, None, :, None])
+        assert torch.equal(members[:, 4, :, 0], x)
+
+    def test_blocks_without_a_valid_cell(self, kind: type[Constraint]) -> None:
+        """Their cells stay as they are, and neither they nor their neighbours get a gradient that is not finite."""
+        y, coarse, area = problem(Factor(1, 4))
+        mask = torch.ones(12, 20, dtype=torch.bool)
+        mask[4:8, :8] = False
+        y[..., 5, 5] = torch.nan
+        leaf = y.requires_grad_()
+        constraint = build(kind, Factor(1, 4), area, mask)
+        x = constraint(leaf, coarse)
+        torch.testing.assert_close(x[..., ~mask], y[..., ~mask], rtol=0, atol=0, equal_nan=True)
+        assert constraint.violation(x, coarse) < 1e-6
+        (gradient,) = torch.autograd.grad(x[..., mask].square().sum(), leaf)
+        assert gradient.isfinite().all() and (gradient[..., ~mask] == 0).all()
+
+    def test_a_layer_of_a_network_in_bfloat16(self, kind: type[Constraint]) -> None:
+        """Two lines with a network that knows nothing of finescale, and one step of training."""
+        network = torch.nn.Sequential(torch.nn.Upsample(scale_factor=4), torch.nn.Conv2d(3, 3, 3, padding=1))
+        constrain = build(kind, Factor(space=4))
+        coarse = torch.rand(2, 3, 4, 5)
+        with torch.autocast("cpu", torch.bfloat16):
+            x = constrain(network(coarse), coarse)
+            loss = x.square().mean()
+        loss.backward()
+        assert x.dtype == torch.float32 and constrain.violation(x, coarse) < 1e-6
+        assert not list(constrain.parameters())
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
     def test_shapes_that_do_not_belong_together(self, kind: type[Constraint]) -> None:
         with pytest.raises(InputError, match="make"):
-            kind(Factor(1, 4))(torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 1, 1, 3, 2))
+            build(kind, Factor(1, 4))(torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 1, 1, 3, 2))
 
     @given(
         factor=st.tuples(st.integers(1, 6), st.integers(1, 25), st.integers(1, 25)),
@@ -105,7 +171,7 @@ class TestContract:
         y = torch.rand(1, 1, *(n * f for n, f in zip((2, 1, 2), whole, strict=True)), generator=generator)
         # Rain far below or above its block mean; the additive projection keeps float32's precision of the larger one.
         y = y * 10**exponent if issubclass(kind, Multiplicative) else y
-        constraint = kind(whole)
+        constraint = build(kind, whole)
         assert constraint.violation(constraint(y, coarse), coarse) < 2e-6
 
 
@@ -125,6 +191,140 @@ def test_formulas_on_plain_tensors() -> None:
     wide = lambda c: up(c, scale_factor=(1.0, 8.0, 8.0), mode="nearest")  # noqa: E731
     torch.testing.assert_close(Additive(Factor(1, 8))(y, coarse), y + wide(coarse - mean))
     torch.testing.assert_close(Multiplicative(Factor(1, 8))(y, coarse), y * wide(coarse / mean))
+
+
+class TestBounded:
+    @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (250.0, 330.0), (-40.0, 0.0)])
+    def test_constants_and_bounds_themselves(self, low: float, high: float) -> None:
+        """c = A y, c and y at a bound, c at one bound and y at the other: no 0/0, and uniform blocks exactly there."""
+        constraint = Bounded(Factor(1, 2), low=low, high=high)
+        middle = 0.5 * (low + high)
+        values = torch.tensor([low, middle, high])
+        c, v = (grid.reshape(1, 3, 3) for grid in torch.meshgrid(values, values, indexing="ij"))
+        y = Coarsen(Factor(1, 2)).replicate(v).requires_grad_()
+        x = constraint(y, c)
+        assert torch.equal(x, Coarsen(Factor(1, 2)).replicate(c))
+        (gradient,) = torch.autograd.grad(x.square().sum(), y)
+        assert gradient.isfinite().all()
+        assert constraint.keeps_zero == (0 in (low, high))
+
+    def test_bounds_hold_and_values_outside_are_clipped(self) -> None:
+        y, coarse = torch.randn(2, 3, 8, 8) * 3, torch.rand(2, 3, 2, 2)
+        constraint = Bounded(Factor(space=4))
+        x = constraint(y, coarse)
+        assert x.min() >= 0 and x.max() <= 1 and constraint.violation(x, coarse) < 1e-6
+        assert torch.equal(x, constraint(y.clamp(0, 1), coarse))
+
+    @pytest.mark.parametrize(("low", "high"), [(0.1, 0.7), (-0.3, 1000.1)])
+    def test_bounds_hold_to_the_last_digit(self, low: float, high: float) -> None:
+        """Many cells at the bounds, whose value is no float32 number: rounding takes none beyond."""
+        gen = torch.Generator().manual_seed(0)
+        y = low + (high - low) * torch.rand(40, 40, 40, generator=gen).mul(3).sub(1).clamp(0, 1)
+        coarse = low + (high - low) * torch.rand(40, 10, 10, generator=gen)
+        constraint = Bounded(Factor(space=4), low=low, high=high)
+        x = constraint(y, coarse)
+        ends = torch.tensor([low, high])
+        assert x.min() >= ends[0] and x.max() <= ends[1]
+        assert float(constraint.violation(x, coarse)) < 1e-6
+
+    def test_a_mean_out_of_bounds_gives_a_uniform_block_and_shows_in_the_violation(self) -> None:
+        coarse = torch.tensor([[[0.5, 1.25], [-0.25, 1.0]]])
+        constraint = Bounded(Factor(space=4))
+        x = constraint(torch.rand(1, 8, 8), coarse)
+        assert (x[0, :4, 4:] == 1).all() and (x[0, 4:, :4] == 0).all()
+        assert float(constraint.violation(x, coarse)) == pytest.approx(0.25 / 1.25)
+
+    def test_without_one_bound_it_is_multiplicative_or_additive(self) -> None:
+        y, coarse, area = problem(Factor(1, 4), dtype=torch.float64)
+        constraint = Bounded(Factor(1, 4), area, low=0.0, high=np.inf)
+        x = constraint(y, coarse)
+        up = Coarsen(Factor(1, 4)).replicate(coarse >= Coarsen(Factor(1, 4), area)(y))
+        assert up.any() and not up.all()
+        expected = torch.where(
+            up, Additive(Factor(1, 4), area)(y, coarse), Multiplicative(Factor(1, 4), area)(y, coarse)
+        )
+        torch.testing.assert_close(x, expected)
+        torch.testing.assert_close(x, Bounded(Factor(1, 4), area, high=1e9)(y, coarse), rtol=1e-7, atol=1e-7)
+        free = Bounded(Factor(1, 4), area, low=-np.inf, high=np.inf)
+        torch.testing.assert_close(free(y, coarse), Additive(Factor(1, 4), area)(y, coarse))
+
+    @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (0.0, np.nan)])
+    def test_bounds_that_make_no_sense(self, low: float, high: float) -> None:
+        with pytest.raises(ValueError, match="low < high"):
+            Bounded(Factor(1, 4), low=low, high=high)
+
+
+class TestSoftmax:
+    def test_logits_of_any_size(self) -> None:
+        """exp(1000) overflows in float64; a constant added to a block changes nothing."""
+        y, coarse, area = problem(Factor(1, 4), dtype=torch.float64)
+        constraint = Softmax(Factor(1, 4), area)
+        x = constraint(y, coarse)
+        torch.testing.assert_close(constraint(y + 1000, coarse), x, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(constraint(y - 1000, coarse), x, rtol=1e-10, atol=1e-12)
+        far = constraint(1e30 * y.float(), coarse.float())
+        assert far.isfinite().all() and constraint.violation(far, coarse) < 1e-6
+
+    def test_logits_far_below_zero_beside_masked_cells(self) -> None:
+        """The maximum that is taken off is that of valid cells."""
+        y, coarse = torch.rand(1, 4, 4) - 1000, torch.ones(1, 1, 1)
+        mask = torch.arange(16).reshape(4, 4) % 3 > 0
+        x = Softmax(Factor(space=4), mask=mask)(y, coarse)
+        torch.testing.assert_close(x[0][mask], y[0][mask].softmax(0) * mask.sum())
+
+    def test_zero_blocks_and_signs(self) -> None:
+        y, coarse, _ = problem(Factor(1, 8))
+        x = Softmax(Factor(1, 8))(y, coarse)
+        assert (x[0, 0, 0, 8:16, 8:16] == 0).all() and (x > 0).sum() == x.numel() - 64
+        assert torch.equal(Softmax(Factor(1, 8))(y, -coarse), -x)
+        assert Softmax.domain == "logits" and Additive.domain == Bounded.domain == "field"
+
+
+class TestSoftPenalty:
+    def test_mean_square_of_the_coarse_error(self) -> None:
+        y, coarse, area = problem(Factor(2, 4), dtype=torch.float64)
+        mask = torch.ones(12, 20, dtype=torch.bool)
+        mask[:4, :4] = False
+        coarse[0, 0, 1, 2, 3] = torch.nan
+        leaf = torch.where(mask, y, torch.nan).requires_grad_()
+        penalty = SoftPenalty(Factor(2, 4), 2.5, area, mask)
+        loss = penalty(leaf, coarse)
+        errors = []
+        for b, t, j, i in np.ndindex(2, 2, 3, 5):
+            if np.isfinite(coarse[b, 0, t, j, i].item()) and (j, i) != (0, 0):
+                cut = np.s_[b, 0, 2 * t : 2 * t + 2, 4 * j : 4 * j + 4, 4 * i : 4 * i + 4]
+                w = area.numpy()[4 * j : 4 * j + 4, 4 * i : 4 * i + 4]
+                errors.append((y.numpy()[cut] * w).sum() / (2 * w.sum()) - coarse[b, 0, t, j, i].item())
+        assert len(errors) == 2 * 2 * 15 - 5
+        assert loss.item() == pytest.approx(2.5 * np.mean(np.square(errors)))
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        assert gradient.isfinite().all()
+
+    def test_zero_after_a_constraint_and_wide_in_bfloat16(self) -> None:
+        y, coarse, area = problem(Factor(1, 4))
+        penalty = SoftPenalty(Factor(1, 4), area=area)
+        assert penalty(Additive(Factor(1, 4), area)(y, coarse), coarse) < 1e-12 < penalty(y, coarse)
+        assert penalty(y.bfloat16(), coarse).dtype == torch.float32
+        assert penalty(y[0, 0, 0], coarse[0, 0, 0]) == pytest.approx(penalty(y[0, 0, :1], coarse[0, 0, :1]).item())
+
+    def test_it_is_no_constraint(self) -> None:
+        assert not issubclass(SoftPenalty, Constraint) and "SoftPenalty" not in constraints.__all__
+        with pytest.raises(ValueError, match=r"weight >= 0, not -1\.0"):
+            SoftPenalty(Factor(1, 4), -1.0)
+        with pytest.raises(InputError, match="make"):
+            SoftPenalty(Factor(1, 4))(torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 1, 1, 3, 2))
+
+
+def test_example() -> None:
+    """Conserving is exact and, with the same first weights and pictures, not worse."""
+    names = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "conserve_any_network.py"))
+    strict = names["Conserving"](names["network"](), Bounded(Factor(space=4)))
+    assert names["train"](strict, 60) < names["train"](names["network"](), 60)
+    fine = names["pictures"](4)
+    coarse = torch.nn.functional.avg_pool2d(fine, 4)
+    with torch.no_grad():
+        x = strict(coarse)
+    assert strict.constraint.violation(x, coarse) < 1e-6 and x.min() >= 0 and x.max() <= 1
 
 
 def test_additive_is_the_nearest_field() -> None:

@@ -77,9 +77,10 @@ class Tapered(Multiplicative):
         tapered = share
         if self.power != 1:
             # share^p has an infinite slope at 0 for p < 1: there value and gradient are taken to be 0.
-            tapered = share.clamp_min(torch.finfo(share.dtype).tiny).pow(self.power) * (share > 0)
+            tapered = share.clamp_min(torch.finfo(share.dtype).tiny).pow(self.power) * share.detach().sign()
         if self.tau == 0:
             return tapered
-        tapered = (tapered - operators.replicate(self.tau * largest.pow(-self.power))).clamp_min(0)
-        lost = operators.maxima(tapered.detach()) <= 0
-        return torch.where(operators.replicate(lost), share, tapered)
+        cut = self.tau * largest.pow(-self.power)
+        lost = cut >= 1  # all of the block: its largest share is 1
+        tapered = (tapered - operators.replicate(torch.where(lost, 0.0, cut))).relu_()
+        return tapered if self.power == 1 else torch.where(operators.replicate(lost), share, tapered)
