@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from finescale.coarsen import Coarsen
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Softmax, Tapered
-from finescale.data.synthetic import synthetic_rain
 from finescale.grid import Factor
 
 IMAGES = Path(__file__).parent / "images"
