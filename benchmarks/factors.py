@@ -19,6 +19,7 @@ factors.md.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -32,7 +33,7 @@ from torch import Tensor
 from finescale import assemble
 from finescale.axes import increasing
 from finescale.coarsen import Coarsen
-from finescale.constraints import Multiplicative, Tapered
+from finescale.constraints import Additive, Multiplicative, Tapered
 from finescale.data.open import convert_units, open_field
 from finescale.data.patches import Patches, region
 from finescale.downscaler import Downscaler
@@ -247,6 +248,11 @@ class Bench:
         for label, constraint in runs.items():
             model.constraint = constraint
             self.score(place, pair, label, self.members(model, place, pair))
+            self.write()
+        model.process = dataclasses.replace(model.process, constrain="steps")
+        for label, each in (("additive", Additive(factor)), ("multiplicative", Multiplicative(factor))):
+            model.constraint = each
+            self.score(place, pair, f"{label}, at every step", self.members(model, place, pair))
             self.write()
 
     def amplitudes(self, pair: str) -> None:

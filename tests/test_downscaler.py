@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -122,3 +124,21 @@ def test_dataset_in_dataset_out() -> None:
     blocks = weight.reshape(6, 4, 8, 4)
     means = (fine * blocks).sum((3, 5)) / blocks.sum((1, 3))
     np.testing.assert_allclose(means, np.broadcast_to(values, means.shape), rtol=1e-4, atol=1e-6)
+
+
+def test_the_constraint_at_every_step() -> None:
+    """Every clean estimate that the sampler sees has the wanted block means, and so has the result."""
+    model = built(transform=["standardize"], constraint="additive", precision="float32")
+    coarse = torch.rand(2, 1, 1, 4, 6)
+    at_end = model.draw(coarse, members=2)
+    model.process = dataclasses.replace(model.process, constrain="steps")
+    drawn = model.draw(coarse, members=2)
+    t, height, width = (n * f for n, f in zip(coarse.shape[-3:], model.factor, strict=True))
+    fields = model.physical(drawn)[..., :t, :height, :width]
+    means = Coarsen(model.factor)(fields)
+    torch.testing.assert_close(means, coarse[:, None].expand_as(means), atol=1e-4, rtol=0)
+    gap = Coarsen(model.factor)(model.physical(at_end)[..., :t, :height, :width]) - coarse[:, None]
+    assert gap.abs().max() > 1e-2
+    gaps: list[float] = []
+    model.finish(at_end, coarse, gaps=gaps)
+    assert gaps == [pytest.approx(float(gap.abs().max()))]

@@ -36,7 +36,16 @@ class Fake:
     calls = 0
 
     def sample(
-        self, coarse: Tensor, *, members: int, seed: int, first_member: int = 0, steps=None, origin=(0, 0, 0), area=None
+        self,
+        coarse: Tensor,
+        *,
+        members: int,
+        seed: int,
+        first_member: int = 0,
+        steps=None,
+        origin=(0, 0, 0),
+        area=None,
+        gaps=None,
     ) -> Tensor:
         self.calls += 1
         b, _, t, h, w = coarse.shape

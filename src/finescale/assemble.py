@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import PositiveInt
@@ -168,7 +168,7 @@ def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
 
 
 def _process(spec: Mapping[str, Any]) -> Process:
-    allowed = ("schedule", "noise", "sampler", "steps")
+    allowed = ("schedule", "noise", "sampler", "steps", "constrain")
     for key in spec:
         if key not in allowed:
             raise InputError(f"unknown configuration key process.{key}{nearest(key, allowed)}")
@@ -178,6 +178,7 @@ def _process(spec: Mapping[str, Any]) -> Process:
         noise=_noise(spec.get("noise", {}), schedule),
         sampler=part(samplers, spec.get("sampler", "dpm"), "process.sampler"),
         steps=validated(PositiveInt, spec.get("steps", 12), "process.steps"),
+        constrain=validated(Literal["end", "steps"], spec.get("constrain", "end"), "process.constrain"),
     )
 
 

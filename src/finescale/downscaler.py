@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import xarray as xr
@@ -35,18 +35,27 @@ from finescale.grid import Factor, Factors
 from finescale.latents.base import LatentSpace
 from finescale.mean import MeanModel
 from finescale.predict import downscale_dataset
-from finescale.samplers.base import Sampler
+from finescale.samplers.base import Denoise, Sampler
 from finescale.transforms.base import Transform
 
 
 @dataclass(frozen=True)
 class Process:
-    """How noise is drawn in training and removed in sampling."""
+    """How noise is drawn in training and removed in sampling.
+
+    Attributes:
+        schedule: noise levels of sampling.
+        noise: noise levels of training.
+        sampler: what integrates from noise to a latent.
+        steps: its steps.
+        constrain: the constraint acts on what sampling ends with, or on the clean estimate of every step besides.
+    """
 
     schedule: Schedule
     noise: NoiseLevels
     sampler: Sampler
     steps: int
+    constrain: Literal["end", "steps"] = "end"
 
 
 class Downscaler(nn.Module):
@@ -224,6 +233,7 @@ class Downscaler(nn.Module):
         origin: Index | Sequence[Index] = (0, 0, 0),
         area: Tensor | None = None,
         static: Tensor | None = None,
+        gaps: list[float] | None = None,
     ) -> Tensor:
         """Draw members.
 
@@ -237,6 +247,7 @@ class Downscaler(nn.Module):
                 multiples of `multiple`.
             area: (H, W) or (B, H, W) fine cell areas; None for equal ones.
             static: (S, H, W) or (B, S, H, W) static fields, where the model takes them.
+            gaps: a list that receives the largest |A x − c| before the constraint.
 
         Returns:
             (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
@@ -255,9 +266,10 @@ class Downscaler(nn.Module):
             first_member=first_member,
             steps=steps,
             origin=origin,
+            area=area,
             static=static,
         )
-        return self.finish(y, coarse, area)
+        return self.finish(y, coarse, area, gaps)
 
     @torch.no_grad()
     def draw(
@@ -269,41 +281,57 @@ class Downscaler(nn.Module):
         first_member: int = 0,
         steps: int | None = None,
         origin: Index | Sequence[Index] = (0, 0, 0),
+        area: Tensor | None = None,
         static: Tensor | None = None,
     ) -> Tensor:
         """Members in the transform's space, (B, M, C, T, H, W), padded to the stride; `finish` makes fields of them.
 
         Arguments as in `sample`.
         """
-        origins: list[Any] = [origin] * len(coarse) if isinstance(origin[0], Integral) else list(origin)
         extent, coarse = self.extent, coarse.to(self.device)
         if static is not None:
             static = static.reshape(-1, *static.shape[-3:]).to(self.device)
-        cond = self.conditions(self.transform(coarse), self.factor, static)
-        cond = pad(cond, extent.stride)
+        cond = pad(self.conditions(self.transform(coarse), self.factor, static), extent.stride)
         scalars = self.scalars(self.factor, len(cond))
         with self.autocast(coarse.device):
             mu = extent.tiling((1, 1, 1), None, 0).evaluate(lambda cond: self.mean(cond, scalars), cond)
         if self.denoiser is None:
             return mu[:, None].expand(-1, members, -1, -1, -1, -1)
         folded = self.latent.fold(torch.cat([cond, mu], 1))
+        t, height, width = folded.shape[-3:]
+        origins: list[Any] = [origin] * len(mu) if isinstance(origin[0], Integral) else list(origin)
+        corners = [extent.latent_index(first) for first in origins]
+        tiling = extent.tiling(self.latent.stride, self.tile, self.tile_halo)
+        sigmas = self.process.schedule.sigmas(steps or self.process.steps).to(mu.device)
         pairs = [(item, member) for item in range(len(mu)) for member in range(first_member, first_member + members)]
         fields = []
         for start in range(0, len(pairs), self.batch):
-            items, numbers = zip(*pairs[start : start + self.batch], strict=True)
-            pick = torch.tensor(items, device=mu.device)
-            shape = (int(folded.shape[-3]), int(folded.shape[-2]), int(folded.shape[-1]))
-            corners = [extent.latent_index(origins[item]) for item in items]
-            white = self._white(list(zip(numbers, corners, strict=True)), shape, seed)
+            some = pairs[start : start + self.batch]
+            pick = torch.tensor([item for item, _ in some], device=mu.device)
+            white = self._white([(member, corners[item]) for item, member in some], (t, height, width), seed)
             # One tiling for every step: windows' predictions are blended on one canvas.
-            tiling = extent.tiling(self.latent.stride, self.tile, self.tile_halo)
             features = None if scalars is None else scalars[:1]
-            denoise = TiledDenoiser(self.denoiser, folded[pick], tiling, self.autocast(mu.device), features)
-            sigmas = self.process.schedule.sigmas(steps or self.process.steps).to(mu.device)
+            denoise: Denoise = TiledDenoiser(self.denoiser, folded[pick], tiling, self.autocast(mu.device), features)
+            if self.process.constrain == "steps" and self.constraint is not None:
+                chosen = None if area is None else area.expand(len(mu), -1, -1)[pick]
+                denoise = self._projected(denoise, mu[pick], coarse[pick], chosen)
             z = self.process.sampler(denoise, white(0), sigmas, white)
             fields.append(mu[pick] + self.decode(z, self.factor))
         y = torch.cat(fields)
         return y.reshape(len(coarse), members, *y.shape[1:])
+
+    def _projected(self, denoise: Denoise, mu: Tensor, coarse: Tensor, area: Tensor | None) -> Denoise:
+        """The denoiser with its clean estimate put through the constraint."""
+
+        def project(z: Tensor, sigma: Tensor) -> Tensor:
+            y = mu + self.decode(denoise(z, sigma), self.factor)
+            x = self.finish(y[:, None], coarse, area)[:, 0]
+            t, height, width = x.shape[-3:]
+            known = torch.where(x.isnan(), y[..., :t, :height, :width], self.transform(x))
+            y[..., :t, :height, :width] = known
+            return self.encode(y - mu, self.factor)
+
+        return project
 
     def _white(self, places: Sequence[tuple[int, Index]], shape: Index, seed: int) -> Callable[[int], Tensor]:
         """White noise number ``draw`` of (member, origin) pairs, (N, K, T', H', W'); number 0 starts the sampling."""
@@ -317,13 +345,14 @@ class Downscaler(nn.Module):
 
         return white
 
-    def finish(self, y: Tensor, coarse: Tensor, area: Tensor | None = None) -> Tensor:
+    def finish(self, y: Tensor, coarse: Tensor, area: Tensor | None = None, gaps: list[float] | None = None) -> Tensor:
         """Transform's space -> units, cut to the coarse field's size, constrained, NaN where it is unknown.
 
         Args:
             y: (B, M, C, T, H, W) from `draw`.
             coarse: (B, C, t, h, w).
             area: (H, W) or (B, H, W) fine cell areas; None for equal ones.
+            gaps: a list that receives the largest |A x − c| before the constraint.
         """
         if area is not None:
             area = area.reshape(-1, 1, 1, 1, *area.shape[-2:])
@@ -331,6 +360,8 @@ class Downscaler(nn.Module):
         size = [n * f for n, f in zip(coarse.shape[-3:], self.factor, strict=True)]
         x = self.physical(y)[..., : size[0], : size[1], : size[2]]
         wanted = coarse[:, None].expand(-1, x.shape[1], *(-1,) * 4)
+        if gaps is not None and self.constraint is not None and self.constraint.domain == "field":
+            gaps.append(float((operators(x) - wanted).abs().nan_to_num().max()))
         if self.constraint is not None:
             x = self.constraint(x, wanted, operators)
         return torch.where(operators.replicate(wanted.isnan()), torch.nan, x)

@@ -32,7 +32,7 @@ from finescale.grid import Factor, Grid
 from finescale.windows import Triple, Window, cut, shifted
 
 Note = list[float]
-"""Of a finished task: max |A x - c| and max |c|, in the input's units."""
+"""Of a finished task: max |A x - c|, max |c|, and max |A x - c| before the constraint, in the input's units."""
 
 
 class Model(Protocol):
@@ -64,6 +64,7 @@ class Model(Protocol):
         origin: Triple = (0, 0, 0),
         area: Tensor | None = None,
         static: Tensor | None = None,
+        gaps: list[float] | None = None,
     ) -> Tensor: ...
 
 
@@ -239,9 +240,13 @@ class Job:
         )
 
     def attrs(self, notes: Iterable[Note]) -> dict[str, float]:
-        """The conservation residual over all tasks: max |A x - c| / max |c|."""
-        worst, largest = np.max([*notes, [0.0, 0.0]], axis=0)
-        return {"finescale_conservation_residual": float(worst / largest) if largest > 0 else float(worst)}
+        """The conservation residual over all tasks, max |A x - c| / max |c|, after and before the constraint."""
+        worst, largest, before = np.max([*notes, [0.0, 0.0, 0.0]], axis=0)
+        scale = largest if largest > 0 else 1.0
+        return {
+            "finescale_conservation_residual": float(worst / scale),
+            "finescale_conservation_residual_before": float(before / scale),
+        }
 
     def results(self, done: Mapping[int, Any]) -> Iterator[tuple[int, Region, NDArray[np.float32], Note]]:
         """Sample the tasks that are not ``done``: number, region of the output, values (members, T, H, W), note."""
@@ -252,22 +257,23 @@ class Job:
                 continue
             block = np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32)
             for task, batch in todo:
-                values = self._sample(block, window, batch)
-                note = self._note(values, block[window.inner], window)
+                values, before = self._sample(block, window, batch)
+                note = [*self._note(values, block[window.inner], window), before]
                 region, values = self._oriented(values, window, batch)
                 yield task, region, values, note
 
-    def _sample(self, block: NDArray[np.float32], window: Window, batch: range) -> NDArray[np.float32]:
-        """The core of ``window`` for some members, in the input's units."""
+    def _sample(self, block: NDArray[np.float32], window: Window, batch: range) -> tuple[NDArray[np.float32], float]:
+        """The core of ``window`` for some members, and max |A x - c| before the constraint, in the input's units."""
         core, _, inner = window.scaled(_triple(self.model.factor))
         if not np.isfinite(block[window.inner]).any():
-            return np.full((len(batch), *(c.stop - c.start for c in core)), np.nan, dtype=np.float32)
+            return np.full((len(batch), *(c.stop - c.start for c in core)), np.nan, dtype=np.float32), 0.0
         scale, offset = self.units
         coarse = torch.from_numpy(
             block * np.float32(scale) + np.float32(offset) if (scale, offset) != (1.0, 0.0) else block
         )
         area = self._area(window.read)
         t, y, x = (r.start for r in window.read)
+        gaps: list[float] = []
         fine = self.model.sample(
             coarse[None, None],
             members=len(batch),
@@ -276,10 +282,12 @@ class Job:
             steps=self.settings.steps,
             origin=(t, y, x),
             area=None if area is None else torch.from_numpy(area).float(),
+            gaps=gaps,
             **({} if self.static is None else {"static": self._static(self.static, window)}),
         )
         values = fine[0, :, 0][(slice(None), *inner)].float().cpu().numpy()
-        return (values - np.float32(offset)) / np.float32(scale) if (scale, offset) != (1.0, 0.0) else values
+        before = max(gaps, default=0.0) / scale
+        return (values - np.float32(offset)) / np.float32(scale) if (scale, offset) != (1.0, 0.0) else values, before
 
     def _static(self, static: StaticFields, window: Window) -> Tensor:
         """Static fields (S, H, W) on the fine cells that a window reads."""

@@ -1,6 +1,7 @@
 """Conservation constraints; a configuration names them by file, ``none`` for no constraint.
 
-`finescale.constraints.penalty.SoftPenalty`, a term of the loss that conserves nothing exactly, is none of them.
+`finescale.constraints.penalty.SoftPenalty`, a term of the loss that conserves nothing exactly, and
+`finescale.constraints.per_variable.PerVariable`, which is made of others, are used from Python or by name.
 """
 
 from finescale.constraints.additive import Additive
