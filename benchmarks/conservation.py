@@ -25,6 +25,7 @@ from protocol import WET, processor, rounded, timed_training
 from torch import Tensor
 
 from finescale import assemble
+from finescale.allocator import keep_memory
 from finescale.axes import increasing
 from finescale.coarsen import Coarsen
 from finescale.data.open import open_field
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/conservation"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
+    keep_memory()
     file = args.results / "conservation.json"
     settings = {"minutes": args.minutes, "threads": torch.get_num_threads(), "processor": processor()}
     found = json.loads(file.read_text()) if file.is_file() else {}

@@ -31,6 +31,7 @@ from protocol import VARIED, WET, processor, rounded, timed_training
 from torch import Tensor
 
 from finescale import assemble
+from finescale.allocator import keep_memory
 from finescale.axes import increasing
 from finescale.coarsen import Coarsen
 from finescale.constraints import Additive, Multiplicative, Tapered
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/factors"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
+    keep_memory()
     Bench(args).run()
 
 

@@ -293,3 +293,18 @@ def test_turned_projections_are_rotary_attention() -> None:
     out = layer.out(mixed.permute(0, 1, 3, 2, 4).reshape(2, 12, frames, 16))
     expected = x + out.transpose(1, 2).reshape(2 * frames, 3, 4, 16).permute(0, 3, 1, 2)
     torch.testing.assert_close(layer(x, frames), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_window_attention_stays_in_its_window() -> None:
+    net = built(UNet, window=2, feedforward=2, heads=2, multipliers=(1, 1))
+    assert net.stride == 4
+    z, cond = torch.randn(1, 3, 2, 16, 64), torch.randn(1, 2, 2, 16, 64)
+    embedding = torch.randn(1, 16)
+    whole = net(z, embedding, cond)
+    margin = int(net.reach)
+    changed = z.clone()
+    changed[..., :, 0] += 1
+    moved = (net(changed, embedding, cond) - whole).abs().amax((0, 1, 2, 3))
+    assert moved[0] > 1e-4 and float(moved[margin + 1 :].max()) < 1e-6
+    part = net(z[..., 4:], embedding, cond[..., 4:])
+    torch.testing.assert_close(part[..., margin:], whole[..., 4 + margin :], atol=1e-4, rtol=1e-4)

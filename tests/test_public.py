@@ -32,3 +32,26 @@ def test_every_public_name_is_there() -> None:
         assert getattr(finescale, name).__name__ == name
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         finescale.lod  # noqa: B018
+
+
+FAULTS = """
+import resource, numpy as np
+from finescale.allocator import keep_memory
+{call}
+for n in range(20):
+    np.ones(4_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for n in range(20):
+    np.ones(4_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone maps large blocks anew")
+def test_kept_memory_is_not_touched_for_the_first_time_again() -> None:
+    def faults(call: str) -> int:
+        code = FAULTS.format(call=call)
+        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+    kept = faults("assert keep_memory()")
+    assert kept < 0.2 * faults("") + 100

@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from finescale.errors import InputError
-from finescale.grid import Factor, Grid
+from finescale.grid import Factor, Factors, Grid
+from finescale.recipe import recipe
 
 if TYPE_CHECKING:
     from finescale.assemble import load
     from finescale.downscaler import Downscaler
     from finescale.train import fit
 
-__all__ = ["Downscaler", "Factor", "Grid", "InputError", "fit", "load"]
+__all__ = ["Downscaler", "Factor", "Factors", "Grid", "InputError", "fit", "load", "recipe"]
 __version__ = "0.1.0"
 
 # torch takes seconds to import; `finescale --help` and `import finescale` need none of it.

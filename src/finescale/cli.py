@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
+from finescale.allocator import keep_memory
 from finescale.errors import InputError, Notice
 
 
@@ -300,6 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    keep_memory()
     try:
         with warnings.catch_warnings():
             if not debug:
