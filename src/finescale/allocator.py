@@ -1,8 +1,8 @@
 """Keep freed memory for the next step instead of giving it back to the system.
 
-glibc maps every large tensor anew and unmaps it when it is freed, so that each step of a sampler touches all its pages
-for the first time again. With the thresholds raised, sampling of sequences took 24 % and training steps 8 % less time on
-two cores (the system's share of the time fell from 20 % to nothing), for 15 % more memory.
+glibc maps every large tensor anew and unmaps it when it is freed, so that each step of a sampler touches all its
+pages for the first time again. With the thresholds raised, sampling of sequences took 24 % and training steps 8 %
+less time on two cores (the system's share of the time fell from 20 % to nothing), for 15 % more memory.
 """
 
 from __future__ import annotations
