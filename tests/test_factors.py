@@ -91,7 +91,10 @@ def test_factors_that_a_model_serves(many: Downscaler) -> None:
     assert many.at("7x2", force=True).sample(torch.ones(1, 1, 1, 1, 1)).shape[-3:] == (7, 2, 2)
     with pytest.raises(InputError, match="trained for factors 2x2, not 1x2"):
         small("2x2").at("1x2", force=True)
-    assert many.at("3x10").denoiser is many.denoiser, "weights are shared"
+    other = many.at("3x10")
+    assert other.denoiser is many.denoiser, "weights are shared"
+    other.constraint = None
+    assert many.constraint is not None and many.chosen is None
 
 
 def test_drawn_factors_cover_the_range_and_leave_out_what_is_to_be_left_out() -> None:

@@ -126,7 +126,9 @@ class Downscaler(nn.Module):
         if factor not in self.factors and not (force and self.factors.single is None):
             mend = "train one for it" if self.factors.single else "train one for it, or pass --force"
             raise InputError(f"this model was trained for factors {self.factors}, not {factor}: {mend}")
-        model = copy.copy(self)  # modules share their parameters; only the choice is its own
+        model = copy.copy(self)
+        # Parts are shared; which parts there are, and the choice, are its own.
+        model._modules = self._modules.copy()
         model.chosen = factor
         return model
 
