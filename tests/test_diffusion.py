@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from finescale.backbones import UNet
-from finescale.diffusion import EDM, VP, Denoiser, ScheduleNoise, TiledDenoiser, Tiling, TrainingNoise, noise_field
+from finescale.diffusion import (
+    EDM,
+    VP,
+    VPSDE,
+    Denoiser,
+    Distillation,
+    ScheduleNoise,
+    TiledDenoiser,
+    Tiling,
+    TimeNoise,
+    TotalVariation,
+    TrainingNoise,
+    noise_field,
+)
+from finescale.samplers import DPM2M, Euler, Heun
 
 
 class Linear(nn.Module):
@@ -68,6 +83,124 @@ def test_schedule_noise_visits_every_level_equally_often() -> None:
     generator = torch.Generator().manual_seed(1)
     singles = torch.cat([noise.sample(1, generator) for _ in range(5000)])
     assert abs((singles <= schedule.levels[9]).float().mean() - 0.2) < 0.02
+
+
+@pytest.mark.parametrize(("beta_min", "beta_max"), [(0.1, 20.0), (0.5, 8.0)])
+def test_vp_sde_is_the_exponential_of_the_integral_of_beta(beta_min: float, beta_max: float) -> None:
+    schedule = VPSDE(beta_min, beta_max)
+    sigmas = schedule.sigmas(25)
+    assert sigmas.shape == (26,) and sigmas[-1] == 0 and sigmas[0] == schedule.sigma_max
+    for sigma, last in zip(sigmas[:-1], np.linspace(1, 1e-3, 25), strict=True):
+        t = np.linspace(0, last, 1001)
+        alpha = np.exp(-np.trapezoid(beta_min + t * (beta_max - beta_min), t))
+        assert 1 / (1 + float(sigma) ** 2) == pytest.approx(alpha, rel=1e-9)
+    for arguments in ({"beta_min": 0.0}, {"beta_max": 0.01}, {"t_min": 0.0}):
+        with pytest.raises(ValueError, match="beta_min <= beta_max"):
+            VPSDE(**arguments)
+
+
+def test_time_noise_is_uniform_in_time() -> None:
+    sigma = TimeNoise(VPSDE()).sample(4000, torch.Generator().manual_seed(0)).double()
+    exponent = (1 + sigma**2).log()  # ∫β = .1 t + 9.95 t²
+    t = ((0.01 + 4 * 9.95 * exponent).sqrt() - 0.1) / (2 * 9.95)
+    torch.testing.assert_close(t.sort().values, torch.linspace(1e-3, 1, 4000, dtype=torch.float64), rtol=0, atol=1e-3)
+
+
+def test_total_variation_is_what_loops_sum() -> None:
+    rng = np.random.default_rng(0)
+    bands, sigma = [rng.normal(size=(3, 2, 1, 5, 4)), rng.normal(size=(3, 6, 1, 3, 7))], np.array([0.1, 1.0, 9.0])
+    wanted = np.zeros(3)
+    for band in bands:
+        items, channels, _, height, width = band.shape
+        for b in range(items):
+            for c in range(channels):
+                for i in range(height):
+                    for j in range(width):
+                        if i:
+                            wanted[b] += abs(band[b, c, 0, i, j] - band[b, c, 0, i - 1, j])
+                        if j:
+                            wanted[b] += abs(band[b, c, 0, i, j] - band[b, c, 0, i, j - 1])
+    tensors, levels = [torch.from_numpy(band) for band in bands], torch.from_numpy(sigma)
+    assert float(TotalVariation(1e-5)(tensors, levels)) == pytest.approx(1e-5 * wanted.mean())
+    reliable = 1e-5 * (wanted / (1 + sigma**2)).mean()
+    assert float(TotalVariation(1e-5, reliable=True)(tensors, levels)) == pytest.approx(reliable)
+    with pytest.raises(ValueError, match="must be positive"):
+        TotalVariation(0.0)
+
+
+def test_the_penalty_sees_the_clean_estimate() -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean, noise, cond = (torch.randn(5, 2, 1, 4, 4, generator=generator) for _ in range(3))
+    sigma, denoiser = torch.tensor([0.01, 0.3, 1.0, 5.0, 60.0]), Denoiser(Linear(), 8)
+    seen: list[Tensor] = []
+
+    def penalty(estimate: Tensor, levels: Tensor) -> Tensor:
+        seen.extend((estimate, levels))
+        return torch.tensor(3.0)
+
+    loss = denoiser.loss(clean, sigma, noise, cond, penalty=penalty)
+    torch.testing.assert_close(loss, denoiser.loss(clean, sigma, noise, cond) + 3)
+    estimate = denoiser(clean + sigma.reshape(-1, 1, 1, 1, 1) * noise, sigma, cond)
+    torch.testing.assert_close(seen[0], estimate, rtol=1e-4, atol=1e-5)
+    assert torch.equal(seen[1], sigma)
+
+
+class Gaussian(Denoiser):
+    """Data N(cond, S) with S = 0.25 in channel 0 and 2 in channel 1: the exact denoiser, or where trajectories end.
+
+    D = m + S/(S + sigma²) (z − m), and the consistency function is m + sqrt(S/(S + sigma²)) (z − m).
+    """
+
+    def __init__(self, power: float) -> None:
+        super().__init__(nn.Identity(), 8)
+        self.power = power
+
+    def network(self, z: Tensor, sigma: Tensor, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
+        wide = sigma.reshape(-1, 1, 1, 1, 1)
+        variance = torch.tensor([0.25, 2.0], dtype=z.dtype).reshape(1, 2, 1, 1, 1)
+        value = cond + (variance / (variance + wide**2)) ** self.power * (z - cond)
+        return (value - self.c_skip(wide) * z) / self.c_out(wide)
+
+
+class TestDistillation:
+    NOISE = torch.randn(6, 2, 1, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    COND = torch.randn(6, 2, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def loss(self, student: Denoiser, levels: int, **options: Tensor) -> float:
+        distillation = Distillation(Gaussian(1.0), DPM2M(), EDM(20.0, 1e-3).sigmas(levels))
+        generator = torch.Generator().manual_seed(2)
+        return float(distillation(student, self.NOISE, self.COND, generator, **options))
+
+    def test_no_loss_where_the_student_is_the_closed_form(self) -> None:
+        """But for the solver's error, which is of second order; the teacher itself is no consistency function."""
+        exact, teacher = [self.loss(Gaussian(0.5), n) for n in (50, 100, 200)], self.loss(Gaussian(1.0), 100)
+        assert exact[2] < 0.004 < 0.1 < teacher
+        assert exact[0] > 3 * exact[1] > 9 * exact[2]
+
+    def test_every_trajectory_is_learned_at_its_start_and_elsewhere(self) -> None:
+        distillation = Distillation(Gaussian(1.0), DPM2M(), EDM(20.0).sigmas(16), picks=4)
+        levels = distillation.levels(50, torch.Generator().manual_seed(0))
+        assert levels.shape == (4, 50) and (levels[0] == 0).all()
+        assert set(levels[1:].flatten().tolist()) == set(range(1, 16))
+        points, end = distillation.trajectory(self.NOISE, self.COND)
+        assert points.shape == (16, *self.NOISE.shape)
+        torch.testing.assert_close(points[0], 20 * self.NOISE)
+        torch.testing.assert_close(
+            end, DPM2M()(lambda z, s: Gaussian(1.0)(z, s.expand(6), self.COND), self.NOISE, EDM(20.0).sigmas(16))
+        )
+        assert torch.equal(
+            Distillation(Gaussian(1.0), Euler(), EDM().sigmas(1)).levels(3, torch.Generator()), torch.zeros(4, 3).long()
+        )
+        with pytest.raises(ValueError, match="31 points for 16 noise levels"):
+            Distillation(Gaussian(1.0), Heun(), EDM(20.0).sigmas(16)).trajectory(self.NOISE, self.COND)
+
+    def test_unknown_cells_carry_no_weight(self) -> None:
+        class Spoilt(Gaussian):
+            def network(self, z: Tensor, *rest: Tensor) -> Tensor:  # type: ignore[override]
+                return super().network(z, *rest) + 100 * (torch.arange(8) >= 5)
+
+        known = (torch.arange(8) < 5).double().expand(6, 1, 1, 8, 8)
+        assert self.loss(Spoilt(0.5), 100, weight=known) < 0.02 < 10 < self.loss(Spoilt(0.5), 100)
 
 
 def test_preconditioning_with_unit_data_is_v_prediction() -> None:

@@ -10,6 +10,7 @@ import torch
 from finescale import latents
 from finescale.errors import InputError
 from finescale.latents import LatentSpace, LinearLatentSpace, Pixel, Wavelet
+from finescale.schema import part
 
 FAMILIES = ("haar", "db2", "db4", "sym4", "coif1")
 CASES: list[LatentSpace] = [Pixel(), *(Wavelet(j, family) for j in (1, 2, 3) for family in ("haar", "db2", "sym4"))]  # type: ignore[arg-type]
@@ -76,6 +77,30 @@ def test_wavelets_agree_with_pywavelets(family: str, levels: int) -> None:
     low, coarsest, *_ = pywt.wavedec2(x[0, 0, 0].numpy(), family, mode="periodization", level=levels)
     np.testing.assert_allclose(ours[0], low, atol=1e-10)
     np.testing.assert_allclose(ours[1:4], np.stack(coarsest), atol=1e-10)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_detail_bands_lie_on_their_own_grids(levels: int) -> None:
+    x = field(height=64, width=128)
+    latent = Wavelet(levels, "db2")  # type: ignore[arg-type]
+    bands = latent.details(latent.analysis(x))
+    _, *wanted = pywt.wavedec2(x[1, 0, 1].numpy(), "db2", mode="periodization", level=levels)
+    for got, expected in zip(bands, wanted, strict=True):
+        np.testing.assert_allclose(got[1, :, 1].numpy(), np.stack(expected), atol=1e-10)
+    assert Pixel().details(x) == []
+
+
+def test_conditions_may_go_through_the_transform() -> None:
+    """As in arXiv 2507.01354: of every field its coefficients, as many as space-to-depth gives."""
+    fields = torch.cat([field(), field().flip(-1), 2 * field()], 1)
+    latent = Wavelet(2, condition="analysis")
+    folded = latent.fold(fields)
+    assert folded.shape == Wavelet(2).fold(fields).shape
+    torch.testing.assert_close(folded.square().sum(), fields.square().sum())
+    torch.testing.assert_close(folded[:, :3], latent.analysis(fields)[:, :3])
+    torch.testing.assert_close(folded[:, 1:2], Wavelet(2).analysis(fields[:, 1:2])[:, :1])
+    with pytest.raises(InputError, match=r"latent.condition is 'dwt'"):
+        part(latents, {"kind": "wavelet", "condition": "dwt"}, "latent")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

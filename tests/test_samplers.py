@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from finescale import samplers
-from finescale.diffusion import EDM, VP
-from finescale.samplers import DPM2M, Ancestral, Denoise, Euler, Fresh, Heun, Sampler
+from finescale.diffusion import EDM, VP, VPSDE
+from finescale.errors import InputError
+from finescale.samplers import DPM2M, Ancestral, Consistency, Denoise, Euler, EulerMaruyama, Fresh, Heun, Sampler
 
-KINDS: list[type[Sampler]] = [Euler, Heun, DPM2M, Ancestral]
+KINDS: list[type[Sampler]] = [Euler, Heun, DPM2M, Ancestral, EulerMaruyama, Consistency]
 MEAN = torch.linspace(-1.5, 2.0, 12, dtype=torch.float64)
 VARIANCE = torch.logspace(-1.5, 0.5, 12, dtype=torch.float64)
 
@@ -28,6 +29,11 @@ def denoise(z: Tensor, sigma: Tensor) -> Tensor:
 
 def exact(noise: Tensor, sigma: float) -> Tensor:
     return MEAN + (VARIANCE / (VARIANCE + sigma**2)).sqrt() * (noise * sigma - MEAN)
+
+
+def consistency(z: Tensor, sigma: Tensor) -> Tensor:
+    """Where the trajectory through z at sigma ends; what `Consistency` takes for a denoiser."""
+    return MEAN + (VARIANCE / (VARIANCE + sigma**2)).sqrt() * (z - MEAN)
 
 
 def white(*shape: int) -> Tensor:
@@ -60,7 +66,7 @@ def test_error_falls_at_the_solvers_order(kind: type[Sampler]) -> None:
 class TestContract:
     def test_mean_and_variance_of_the_data(self, kind: type[Sampler]) -> None:
         """Starting from sigma_max·noise without the mean leaves a known bias of MEAN·sqrt(s/(s + sigma_max²))."""
-        mean, covariance = moments(kind(), denoise, 12)
+        mean, covariance = moments(kind(), consistency if kind is Consistency else denoise, 12)
         kept = 1 - (VARIANCE / (VARIANCE + 5000.0**2)).sqrt()
         tolerance = 0.04 if kind().order == 1 else 1e-3
         torch.testing.assert_close(mean, MEAN * kept, rtol=0, atol=tolerance)
@@ -96,9 +102,12 @@ def test_posterior_of_a_linear_gaussian_problem(kind: type[Sampler]) -> None:
     gain = prior @ observe.T @ torch.linalg.inv(observe @ prior @ observe.T + noise_covariance)
     mean, covariance = gain @ seen, prior - gain @ observe @ prior
 
+    values, vectors = torch.linalg.eigh(covariance)
+
     def posterior_denoiser(z: Tensor, sigma: Tensor) -> Tensor:
-        shrink = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(6, dtype=torch.float64))
-        return mean + (z - mean) @ shrink.T
+        shrink = values / (values + sigma**2)
+        shrink = shrink.sqrt() if kind is Consistency else shrink
+        return mean + (z - mean) @ vectors * shrink @ vectors.T
 
     got_mean, got_covariance = moments(kind(), posterior_denoiser, 6)
     tolerance = 0.04 if kind().order == 1 else 2e-3
@@ -172,14 +181,49 @@ def test_ancestral_is_ddpm(prediction: str, steps: int) -> None:
     torch.testing.assert_close(ours, z_vp, rtol=0, atol=1e-3)
 
 
-def test_stochastic_samplers_ask_for_their_noise_by_number() -> None:
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.stochastic])
+def test_stochastic_samplers_ask_for_their_noise_by_number(kind: type[Sampler]) -> None:
     asked: list[int] = []
 
     def fresh(i: int) -> Tensor:
         asked.append(i)
         return white(2, 12)
 
-    Ancestral()(denoise, white(2, 12), EDM().sigmas(5), fresh)
+    kind()(denoise, white(2, 12), EDM().sigmas(5), fresh)
     assert asked == [1, 2, 3, 4]
-    with pytest.raises(ValueError, match="Ancestral sampler needs noise between steps: pass fresh"):
-        Ancestral()(denoise, white(2, 12), EDM().sigmas(5))
+    with pytest.raises(ValueError, match=f"{kind.__name__} sampler needs noise between steps: pass fresh"):
+        kind()(denoise, white(2, 12), EDM().sigmas(5))
+
+
+def test_euler_maruyama_is_the_reverse_vp_equation() -> None:
+    """With many steps, that of Song et al. in x = z/sqrt(1 + sigma²) and t, dx = −(β/2 x + β score) dt + sqrt(β) dw."""
+    schedule, steps, noise = VPSDE(), 2000, white(4, 12)
+    generator = torch.Generator().manual_seed(8)  # that of `stream`
+    times = torch.linspace(1, schedule.t_min, steps, dtype=torch.float64)
+    alpha = (-0.1 * times - 19.9 * times**2 / 2).exp()
+    x = noise * (1 - alpha[0]).sqrt()
+    for i in range(steps - 1):
+        beta, dt = 0.1 + 19.9 * (times[i] + times[i + 1]) / 2, times[i] - times[i + 1]
+        score = -(x - alpha[i].sqrt() * MEAN) / (alpha[i] * VARIANCE + 1 - alpha[i])
+        fresh = torch.randn(4, 12, generator=generator, dtype=torch.float64)
+        x = x + (beta / 2 * x + beta * score) * dt + (beta * dt).sqrt() * fresh
+    got = EulerMaruyama()(denoise, noise, schedule.sigmas(steps), stream(4, 12))
+    clean = denoise(x / alpha[-1].sqrt(), (1 / alpha[-1] - 1).sqrt())
+    torch.testing.assert_close(got, clean, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 16])
+def test_consistency_samples_have_the_datas_variance_at_any_number_of_steps(steps: int) -> None:
+    sampler, asked = Consistency(16), []
+
+    def function(z: Tensor, sigma: Tensor) -> Tensor:
+        asked.append(float(sigma))
+        return consistency(z, sigma)
+
+    every = EDM(40.0, 0.02).sigmas(16)
+    sigmas = sampler.levels_of(EDM(40.0, 0.02).sigmas, steps)
+    z = sampler(function, white(40000, 12), sigmas, stream(40000, 12))
+    torch.testing.assert_close(z.var(0), VARIANCE, rtol=0.03, atol=0)
+    assert asked == every[[round(16 * i / steps) for i in range(steps)]].tolist() and sigmas[-1] == 0
+    with pytest.raises(InputError, match="steps must be 1 to 16"):
+        sampler.levels_of(EDM().sigmas, 17)

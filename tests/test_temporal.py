@@ -11,8 +11,16 @@ import xarray as xr
 
 from finescale.errors import InputError
 from finescale.grid import Factor
-from finescale.verify import aggregate, border_ratio, lag_autocorrelation, score, score_arrays, verify
-from finescale.verify.aggregate import Settings, Sums
+from finescale.verify import (
+    Settings,
+    Sums,
+    border_ratio,
+    evaluate,
+    lag_autocorrelation,
+    score,
+    score_arrays,
+    verify,
+)
 from finescale.verify.align import align
 
 
@@ -163,7 +171,7 @@ def test_files_in_parts_with_a_gap_in_time(monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("autocorrelation", "autocorrelation_truth", "border_ratio", "border_ratio_truth"):
         assert float(whole[name].sel(system="ensemble")) == pytest.approx(expected[name], rel=1e-10)
     assert float(whole["border_ratio"].sel(system="nearest")) == np.inf
-    monkeypatch.setattr(aggregate, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(evaluate, "CHUNK_BYTES", 1)
     xr.testing.assert_allclose(score(ensemble, truth, factor="3x4", baselines=("nearest",)), whole, rtol=1e-12)
     cftime = ensemble.convert_calendar("noleap", use_cftime=True), truth.convert_calendar("noleap", use_cftime=True)
     assert align(*cftime, factor="3x4").follows.tolist() == case.follows.tolist()

@@ -15,8 +15,24 @@ from scipy import ndimage
 
 from finescale.errors import InputError
 from finescale.grid import Factor, Grid
-from finescale.verify import baselines, conservation, scores, spectra, verify
-from finescale.verify.aggregate import Settings, Sums, paired_bootstrap, score, score_arrays
+from finescale.verify import (
+    Settings,
+    Sums,
+    baselines,
+    conservation,
+    distribution,
+    events,
+    frame,
+    multivariate,
+    neighbourhood,
+    paired_bootstrap,
+    ranks,
+    score,
+    score_arrays,
+    scores,
+    spectra,
+    verify,
+)
 from finescale.verify.align import align
 
 FACTOR = Factor(1, y=4, x=6)
@@ -59,22 +75,22 @@ def test_energy_score_equals_scoringrules(case: Any) -> None:
     x, y, _ = rain((5, 2, 9, 7), 1), rain((2, 9, 7), 2), None
     flat = x.reshape(5, 2, -1)
     nrg = [scoringrules.es_ensemble(y[t].ravel(), flat[:, t], m_axis=0, v_axis=-1, estimator="fair") for t in range(2)]
-    assert scores.energy_score(x, y) == pytest.approx(np.mean(nrg) / np.sqrt(63), rel=1e-10)
+    assert multivariate.energy_score(x, y) == pytest.approx(np.mean(nrg) / np.sqrt(63), rel=1e-10)
 
 
 def test_one_member_crps_is_the_absolute_error(case: Any) -> None:
     x, y, area = case
-    assert scores.fair_crps(x[:1], y, area) == pytest.approx(scores.mae(x[:1], y, area), rel=1e-12)
-    assert np.isnan(scores.spread_skill(x[:1], y))
+    assert scores.fair_crps(x[:1], y, area) == pytest.approx(scores.mean_errors(x[:1], y, area)["mae"], rel=1e-12)
+    assert np.isnan(scores.mean_errors(x[:1], y)["spread_skill"])
 
 
 def test_mean_errors_with_weights_by_hand(case: Any) -> None:
     x, y, area = case
     error, w = x.mean(axis=0) - y, np.where(np.isfinite(y), area, 0.0)
-    assert scores.mae(x, y, area) == pytest.approx(np.nansum(w * np.abs(error)) / w.sum())
-    assert scores.rmse(x, y, area) == pytest.approx(np.sqrt(np.nansum(w * error**2) / w.sum()))
-    assert scores.bias(x, y, area) == pytest.approx(np.nansum(w * error) / w.sum())
-    assert scores.mae(x, y, area) != pytest.approx(scores.mae(x, y), rel=1e-4)
+    assert scores.mean_errors(x, y, area)["mae"] == pytest.approx(np.nansum(w * np.abs(error)) / w.sum())
+    assert scores.mean_errors(x, y, area)["rmse"] == pytest.approx(np.sqrt(np.nansum(w * error**2) / w.sum()))
+    assert scores.mean_errors(x, y, area)["bias"] == pytest.approx(np.nansum(w * error) / w.sum())
+    assert scores.mean_errors(x, y, area)["mae"] != pytest.approx(scores.mean_errors(x, y)["mae"], rel=1e-4)
 
 
 @pytest.mark.parametrize("threshold", [0.1, 5.0])
@@ -87,7 +103,7 @@ def test_csi_equals_scores(case: Any, threshold: float) -> None:
         float(table.make_contingency_manager(xr.DataArray(m), xr.DataArray(y)).transform().critical_success_index())
         for m in x
     ]
-    assert scores.csi(x, y, (threshold,))[0] == pytest.approx(np.mean(expected), rel=1e-12)
+    assert events.event_scores(x, y, (threshold,))["csi"][0] == pytest.approx(np.mean(expected), rel=1e-12)
 
 
 @pytest.mark.parametrize("scale", [3, 6])
@@ -108,22 +124,22 @@ def test_fss_equals_scores(scale: int) -> None:
         )
         for m in x
     ]
-    assert scores.fss(x, y, (1.0,), (scale,))[0][0] == pytest.approx(np.mean(expected), rel=1e-10)
+    assert neighbourhood.fss(x, y, (1.0,), (scale,))[0][0] == pytest.approx(np.mean(expected), rel=1e-10)
 
 
 def test_psnr_and_ssim_equal_skimage() -> None:
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     x, y = rain((4, 2, 30, 40), 7), rain((2, 30, 40), 8)
-    a, b = scores.log_rain(x.mean(axis=0)), scores.log_rain(y)
-    assert scores.psnr(x, y) == pytest.approx(peak_signal_noise_ratio(b, a, data_range=3.0), rel=1e-12)
+    a, b = frame.log_rain(x.mean(axis=0)), frame.log_rain(y)
+    assert scores.image_scores(x, y)["psnr"] == pytest.approx(peak_signal_noise_ratio(b, a, data_range=3.0), rel=1e-12)
     options: dict[str, Any] = {
         "data_range": 3.0,
         "gaussian_weights": True,
         "sigma": 1.5,
         "use_sample_covariance": False,
     }
-    assert scores.ssim(x, y) == pytest.approx(
+    assert scores.image_scores(x, y)["ssim"] == pytest.approx(
         np.mean([structural_similarity(*p, **options) for p in zip(a, b, strict=True)]), rel=1e-10
     )
 
@@ -132,17 +148,17 @@ def test_ssim_leaves_out_windows_with_missing_cells() -> None:
     x, y = rain((4, 1, 30, 40), 7), rain((1, 30, 40), 8)
     spoilt = y.copy()
     spoilt[0, :, :3] = np.nan
-    cut = scores.ssim(x[..., 3:], y[..., 3:])
-    assert scores.ssim(x, spoilt) == pytest.approx(cut, rel=1e-10)
+    cut = scores.image_scores(x[..., 3:], y[..., 3:])["ssim"]
+    assert scores.image_scores(x, spoilt)["ssim"] == pytest.approx(cut, rel=1e-10)
 
 
 def test_quantile_is_close_to_numpys() -> None:
     values = rain((300, 300), 9) + 1e-3
-    counts = scores.value_terms(values, np.ones_like(values))
+    counts = distribution.value_counts(values.ravel(), np.ones(values.size))
     for q in (0.5, 0.99, 0.999):
-        assert scores.quantile_formula(counts, q) == pytest.approx(np.quantile(values, q), rel=2e-3)
-    temperature = scores.value_terms(values - 2.0, np.ones_like(values))
-    assert scores.quantile_formula(temperature, 0.001) == pytest.approx(np.quantile(values - 2.0, 0.001), rel=2e-3)
+        assert distribution.quantiles(counts, q) == pytest.approx(np.quantile(values, q), rel=2e-3)
+    temperature = distribution.value_counts(values.ravel() - 2.0, np.ones(values.size))
+    assert distribution.quantiles(temperature, 0.001) == pytest.approx(np.quantile(values - 2.0, 0.001), rel=2e-3)
 
 
 def test_perfect_forecast() -> None:
@@ -174,8 +190,8 @@ def test_gaussian_ensemble_has_the_known_scores() -> None:
 
 def test_shifted_field_scores_worse_in_csi_than_in_fss_at_large_scale() -> None:
     y = rain((1, 64, 64), 2)
-    table = scores.fss(np.roll(y, 5, axis=-1)[None], y, (1.0,), (1, 21))[0]
-    assert scores.csi(np.roll(y, 5, axis=-1)[None], y, (1.0,))[0] < 0.5
+    table = neighbourhood.fss(np.roll(y, 5, axis=-1)[None], y, (1.0,), (1, 21))[0]
+    assert events.event_scores(np.roll(y, 5, axis=-1)[None], y, (1.0,))["csi"][0] < 0.5
     assert table[1] > table[0] + 0.3
     assert spectra.log_spectral_distance(np.roll(y, 5, axis=-1)[None], y) == pytest.approx(0.0, abs=1e-9)
 
@@ -183,8 +199,8 @@ def test_shifted_field_scores_worse_in_csi_than_in_fss_at_large_scale() -> None:
 def test_ranks_of_dry_cells_are_drawn_at_random() -> None:
     zeros = np.zeros((1, 200, 200))
     drizzle = np.full((3, 1, 200, 200), 0.01)
-    assert np.abs(scores.rank_histogram(drizzle, zeros, dry=0.05) - 0.25).max() < 0.01
-    assert scores.rank_histogram(drizzle, zeros)[0] == 1.0
+    assert np.abs(ranks.rank_scores(drizzle, zeros, dry=0.05)["rank_histogram"] - 0.25).max() < 0.01
+    assert ranks.rank_scores(drizzle, zeros)["rank_histogram"][0] == 1.0
 
 
 def test_spectrum_of_a_wave_and_parseval_on_a_field_that_is_not_square() -> None:
@@ -331,12 +347,12 @@ def test_score_gives_all_systems_along_one_dimension() -> None:
 
 
 def test_score_in_parts_equals_the_whole_with_time_refined(monkeypatch: pytest.MonkeyPatch) -> None:
-    from finescale.verify import aggregate
+    from finescale.verify import evaluate
 
     ensemble, truth = dataset(times=6)
     names = ("nearest", "bilinear", "bicubic")
     whole = score(ensemble, truth, factor="2x4", baselines=names)
-    monkeypatch.setattr(aggregate, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(evaluate, "CHUNK_BYTES", 1)
     xr.testing.assert_allclose(score(ensemble, truth, factor="2x4", baselines=names), whole, rtol=1e-12)
 
 
@@ -424,6 +440,19 @@ def test_report_from_files(files: tuple[Path, Path, Path], tmp_path: Path) -> No
     assert "stand in" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_other_ensembles_stand_beside_the_first(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    other, out = tmp_path / "other.nc", tmp_path / "out"
+    other.write_bytes(files[0].read_bytes())
+    rewrite(other, lambda ds: ds + 1.0)
+    options = ["--against", str(other), "--against", str(files[1]), "--baselines", "climatology"]
+    command = [sys.executable, "-m", "finescale", "verify", str(files[0]), str(files[1]), "-o", str(out), *options]
+    subprocess.run(command, check=True, capture_output=True)
+    systems = json.loads((out / "scores.json").read_text())["systems"]
+    assert list(systems) == ["ensemble", "other", "truth", "climatology"]
+    assert systems["other"]["bias"] == pytest.approx(systems["ensemble"]["bias"] + 1.0)
+    assert systems["truth"]["crps"] == 0.0 and systems["climatology"]["crps"] > systems["ensemble"]["crps"]
+
+
 def test_report_escapes_names_from_the_files(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
     # NetCDF refuses such a name, Zarr does not.
     evil = {"long_name": "$\\frac<b>rain", "units": "mm/h"}
@@ -443,7 +472,8 @@ def test_report_without_factor_and_with_one_member(files: tuple[Path, Path, Path
     rewrite(files[0], lambda ds: ds.isel(realization=[0]).drop_attrs(deep=False))
     result = verify(files[0], files[1], tmp_path / "out")
     assert list(result["systems"]) == ["ensemble"]
-    assert result["left_out"] == ["spread_skill", "rank_departure", "rank_histogram", "energy_score"]
+    assert {"spread_skill", "rank_departure", "rank_histogram", "energy_score", "coverage"} <= set(result["left_out"])
+    assert not set(result["left_out"]) & result["systems"]["ensemble"].keys()
     page = (tmp_path / "out" / "report.html").read_text()
     assert "no baselines" in page and "one member" in page and "no baseline to compare" in page
     assert "Rank departure" not in page

@@ -21,10 +21,23 @@ from torch import nn
 from finescale import backbones, configuration, constraints, latents, mean, samplers, transforms
 from finescale.conditions import SCALARS
 from finescale.constraints.penalty import SoftPenalty
-from finescale.diffusion import EDM, VP, Denoiser, Schedule, ScheduleNoise, TrainingNoise
-from finescale.downscaler import Downscaler, Process
+from finescale.diffusion import (
+    EDM,
+    VP,
+    VPSDE,
+    Denoiser,
+    NoiseLevels,
+    Schedule,
+    ScheduleNoise,
+    TimeNoise,
+    TotalVariation,
+    TrainingNoise,
+)
+from finescale.downscaler import Downscaler
 from finescale.errors import InputError, nearest
 from finescale.grid import Factor, Factors
+from finescale.latents import LatentSpace
+from finescale.process import Process
 from finescale.schema import as_mapping, call, classes_of, construct, kind_of, part, validated
 
 EMBEDDING = 64
@@ -82,7 +95,7 @@ def build(config: Mapping[str, Any]) -> Downscaler:
         _mean(config.get("mean", "interpolation"), fields, channels, factors),
         latent,
         denoiser,
-        _process(config.get("process") or {}),
+        _process(config.get("process") or {}, latent),
         constraint,
         dict(config),
     )
@@ -167,27 +180,41 @@ def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _process(spec: Mapping[str, Any]) -> Process:
-    allowed = ("schedule", "noise", "sampler", "steps", "constrain")
+def _process(spec: Mapping[str, Any], latent: LatentSpace) -> Process:
+    allowed = ("schedule", "noise", "sampler", "steps", "constrain", "tv")
     for key in spec:
         if key not in allowed:
             raise InputError(f"unknown configuration key process.{key}{nearest(key, allowed)}")
-    schedule = construct({"edm": EDM, "vp": VP}, spec.get("schedule", "edm"), "process.schedule")
+    schedule = construct({"edm": EDM, "vp": VP, "vp_sde": VPSDE}, spec.get("schedule", "edm"), "process.schedule")
     return Process(
         schedule=schedule,
         noise=_noise(spec.get("noise", {}), schedule),
         sampler=part(samplers, spec.get("sampler", "dpm"), "process.sampler"),
         steps=validated(PositiveInt, spec.get("steps", 12), "process.steps"),
         constrain=validated(Literal["end", "steps"], spec.get("constrain", "end"), "process.constrain"),
+        tv=_tv(spec.get("tv"), latent),
     )
 
 
-def _noise(spec: Any, schedule: Schedule) -> TrainingNoise | ScheduleNoise:
+def _tv(spec: Any, latent: LatentSpace) -> TotalVariation | None:
+    """Penalty on variation: its strength alone, or a mapping; None or 0 for none."""
+    if spec in (None, 0):
+        return None
+    if not latent.details(torch.zeros(1, latent.channels, 1, 1, 1)):
+        raise InputError(
+            "process.tv is a penalty on detail bands, which this latent does not have: take latent wavelet"
+        )
+    return call(TotalVariation, spec if isinstance(spec, Mapping) else {"strength": spec}, "process.tv")
+
+
+def _noise(spec: Any, schedule: Schedule) -> NoiseLevels:
     """Noise levels of training: log-normal (its mean and std), or ``schedule``, those of the sampling schedule."""
     if spec != "schedule":
         return call(TrainingNoise, spec, "process.noise")
+    if isinstance(schedule, VPSDE):
+        return TimeNoise(schedule)
     if not isinstance(schedule, VP):
-        raise InputError("process.noise: schedule needs process.schedule.kind: vp, which has discrete levels")
+        raise InputError("process.noise: schedule needs process.schedule.kind: vp or vp_sde, whose times it draws")
     return ScheduleNoise(schedule)
 
 

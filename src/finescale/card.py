@@ -22,11 +22,12 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
     paths = data.get("path", [])
     names = [Path(path).name for path in ([paths] if isinstance(paths, str) else paths)]
     lines = [
-        f"# finescale model: {model.variable.get('name')} at {model.factor}",
+        f"# finescale model: {model.variable.get('name')} at {model.factors}",
         "",
-        f"- Factor (time x space): {model.factor}",
+        f"- Factor (time x space): {model.factors}",
         f"- Variable: {model.variable.get('name')} in {model.variable.get('units')}",
         f"- Training data: {', '.join(names)}, ranges {data.get('train')}, {crops} crops of {data.get('crop')} cells",
+        *_origin(model),
         f"- Parts: {', '.join(f'{part} {_kind(model, part)}' for part in ('mean', 'latent', 'constraint'))}",
         f"- Parameters: {', '.join(f'{n:,} in {part}' for part, n in model.parameters_by_part.items())}",
         f"- Training: {json.dumps(spent)}",
@@ -39,6 +40,13 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
         "",
     ]
     return "\n".join(lines)
+
+
+def _origin(model: Downscaler) -> list[str]:
+    """What a distilled model was distilled from."""
+    origin = model.config.get("distilled")
+    steps = f"for {model.process.steps} steps of sampling by default"
+    return [f"- Distilled from: {origin.get('from')}, {steps}"] if origin else []
 
 
 def _kind(model: Downscaler, part: str) -> Any:

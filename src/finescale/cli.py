@@ -86,10 +86,11 @@ def coarsen(
 
 @app.command
 def fit(
-    config: str,
+    config: str | None = None,
     /,
     *,
     output: Output,
+    distill: Path | None = None,
     set_: Annotated[list[str] | None, Parameter("--set", negative=(), allow_leading_hyphen=True)] = None,
     overwrite: Flag = False,
 ) -> None:
@@ -101,15 +102,24 @@ def fit(
         A YAML file, or the name of a preset.
     output
         The model's folder.
+    distill
+        Instead of a configuration, a trained model: make one of it that needs only 1, 2 or 4 steps.
     set_
         A setting to change, such as train.minutes=5; may be given several times.
     overwrite
         Start afresh where the folder holds a model or checkpoint.
     """
     changes = overrides(set_ or [])
+    if (config is None) == (distill is None):
+        raise InputError("fit takes either a configuration (a YAML file or a preset's name) or --distill MODEL")
+    if distill is not None:
+        from finescale.distill import distill as make
+
+        make(distill, output, changes, overwrite=overwrite)
+        return
     from finescale.train import fit as train
 
-    train(config, output, changes, overwrite=overwrite)
+    train(str(config), output, changes, overwrite=overwrite)
 
 
 @app.command
@@ -189,6 +199,7 @@ def verify(
     output: Output,
     coarse: Path | None = None,
     baselines: str = "nearest,bicubic,rainfarm",
+    against: Annotated[list[Path] | None, Parameter(negative=())] = None,
     variable: str | None = None,
     overwrite: Flag = False,
 ) -> None:
@@ -205,7 +216,9 @@ def verify(
     coarse
         The coarse input; its absence means block means of the truth.
     baselines
-        Names separated by commas: nearest, bicubic, rainfarm; "none" for none.
+        Names separated by commas: nearest, bilinear, bicubic, rainfarm, climatology; "none" for none.
+    against
+        Another ensemble to show beside it; give the option again for each.
     variable
         The variable, where a file has several.
     overwrite
@@ -213,6 +226,7 @@ def verify(
     """
     from tqdm import tqdm
 
+    from finescale.verify.report import names_of
     from finescale.verify.report import verify as score
 
     names = [name.strip() for name in baselines.split(",") if name.strip() not in ("", "none")]
@@ -223,6 +237,7 @@ def verify(
             output,
             coarse=coarse,
             baselines=names,
+            against=names_of(against or []),
             variable=variable,
             overwrite=overwrite,
             progress=lambda share: bar.update(round(100 * share) - bar.n),

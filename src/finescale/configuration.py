@@ -30,6 +30,7 @@ SECTIONS = (
     "constraint",
     "precision",
     "train",
+    "distilled",
 )
 
 

@@ -9,12 +9,11 @@ x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import xarray as xr
@@ -27,35 +26,18 @@ from finescale.conditions import Conditions, factor_features
 from finescale.constraints.base import Constraint
 from finescale.constraints.penalty import SoftPenalty
 from finescale.data.patches import Batch
-from finescale.diffusion import Denoiser, NoiseLevels, Schedule, TiledDenoiser, noise_field
+from finescale.diffusion import Denoiser, Distillation, TiledDenoiser, noise_source
 from finescale.errors import InputError
 from finescale.extent import Extent, Index, coarse_frames, pad
 from finescale.gain import Gain
 from finescale.grid import Factor, Factors
 from finescale.latents.base import LatentSpace
 from finescale.mean import MeanModel
+from finescale.precision import autocast
 from finescale.predict import downscale_dataset
-from finescale.samplers.base import Denoise, Sampler
+from finescale.process import Process
+from finescale.samplers.base import Denoise
 from finescale.transforms.base import Transform
-
-
-@dataclass(frozen=True)
-class Process:
-    """How noise is drawn in training and removed in sampling.
-
-    Attributes:
-        schedule: noise levels of sampling.
-        noise: noise levels of training.
-        sampler: what integrates from noise to a latent.
-        steps: its steps.
-        constrain: the constraint acts on what sampling ends with, or on the clean estimate of every step besides.
-    """
-
-    schedule: Schedule
-    noise: NoiseLevels
-    sampler: Sampler
-    steps: int
-    constrain: Literal["end", "steps"] = "end"
 
 
 class Downscaler(nn.Module):
@@ -90,6 +72,8 @@ class Downscaler(nn.Module):
         self.conditions = Conditions(config.get("static") or [])
         # Mean networks that have not seen a fold of the data; in training only.
         self.held_out: nn.ModuleList | None = None
+        # The denoiser that this one's is distilled from; in training only.
+        self.distillation: Distillation | None = None
         self.transform, self.mean, self.latent = transform, mean, latent
         self.denoiser = denoiser
         self.constraint = constraint if isinstance(constraint, Constraint) else None
@@ -135,7 +119,7 @@ class Downscaler(nn.Module):
     # --- training
 
     def loss(self, stage: str, batch: Batch, generator: torch.Generator, mean: MeanModel | None = None) -> Tensor:
-        """Loss of one stage on a batch: ``mean`` (squared error), ``denoiser`` (EDM), or ``joint``, their sum.
+        """Loss of a stage on a batch: ``mean`` (squared error), ``denoiser`` (EDM), ``joint``, their sum, ``distill``.
 
         A model without a denoiser is trained through its constraint, or with its penalty; elsewhere the constraint
         comes after sampling.
@@ -164,8 +148,17 @@ class Downscaler(nn.Module):
         clean = self.encode(y - mu, factor)
         sigma = self.process.noise.sample(len(y), generator).to(y.device)
         noise = torch.randn(clean.shape, generator=generator).to(y.device)
-        folded = self.latent.fold(torch.cat([cond, mu], 1))
-        return first + self.denoiser.loss(clean, sigma, noise, folded, self.latent.coverage(known), scalars)
+        folded, weight = self.latent.fold(torch.cat([cond, mu], 1)), self.latent.coverage(known)
+        if stage == "distill":
+            assert self.distillation is not None
+            return self.distillation(self.denoiser, noise, folded, generator, weight, scalars)
+        variation = None if self.process.tv is None else self._variation
+        return first + self.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation)
+
+    def _variation(self, clean: Tensor, sigma: Tensor) -> Tensor:
+        """Penalty on the variation of the detail bands of a clean estimate."""
+        assert self.process.tv is not None
+        return self.process.tv(self.latent.details(clean), sigma)
 
     def _closed(self, mu: Tensor, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor]:
         """Mean (in the transform's space) after the constraint, and the penalty."""
@@ -304,13 +297,14 @@ class Downscaler(nn.Module):
         origins: list[Any] = [origin] * len(mu) if isinstance(origin[0], Integral) else list(origin)
         corners = [extent.latent_index(first) for first in origins]
         tiling = extent.tiling(self.latent.stride, self.tile, self.tile_halo)
-        sigmas = self.process.schedule.sigmas(steps or self.process.steps).to(mu.device)
+        sigmas = self.process.sigmas(steps).to(mu.device)
         pairs = [(item, member) for item in range(len(mu)) for member in range(first_member, first_member + members)]
         fields = []
         for start in range(0, len(pairs), self.batch):
             some = pairs[start : start + self.batch]
             pick = torch.tensor([item for item, _ in some], device=mu.device)
-            white = self._white([(member, corners[item]) for item, member in some], (t, height, width), seed)
+            places = [(member, corners[item]) for item, member in some]
+            white = noise_source(self.latent.channels, (t, height, width), places, seed, self.device)
             # One tiling for every step: windows' predictions are blended on one canvas.
             features = None if scalars is None else scalars[:1]
             denoise: Denoise = TiledDenoiser(self.denoiser, folded[pick], tiling, self.autocast(mu.device), features)
@@ -334,18 +328,6 @@ class Downscaler(nn.Module):
             return self.encode(y - mu, self.factor)
 
         return project
-
-    def _white(self, places: Sequence[tuple[int, Index]], shape: Index, seed: int) -> Callable[[int], Tensor]:
-        """White noise number ``draw`` of (member, origin) pairs, (N, K, T', H', W'); number 0 starts the sampling."""
-
-        def white(draw: int) -> Tensor:
-            fields = [
-                noise_field(self.latent.channels, shape, seed=seed, member=member, origin=origin, draw=draw)
-                for member, origin in places
-            ]
-            return torch.stack(fields).to(self.device)
-
-        return white
 
     def finish(self, y: Tensor, coarse: Tensor, area: Tensor | None = None, gaps: list[float] | None = None) -> Tensor:
         """Transform's space -> units, cut to the coarse field's size, constrained, NaN where it is unknown.
@@ -417,12 +399,7 @@ class Downscaler(nn.Module):
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """bfloat16 where the processor computes with it natively and the configuration does not ask for float32."""
-        wanted = self.config.get("precision", "auto")
-        return (
-            torch.autocast(device.type, torch.bfloat16)
-            if wanted != "float32" and has_bfloat16(device)
-            else nullcontext()
-        )
+        return autocast(self.config.get("precision", "auto"), device)
 
     def downscale(
         self, coarse: xr.Dataset | xr.DataArray, members: int = 16, seed: int = 0, **settings: Any
@@ -451,10 +428,3 @@ class Downscaler(nn.Module):
         config.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
         weights.replace(folder / "weights.safetensors")
         config.replace(folder / "config.yaml")
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether the processor multiplies bfloat16 matrices natively."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())

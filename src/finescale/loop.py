@@ -89,7 +89,7 @@ class Stage:
 
     Attributes:
         name: what logs call it.
-        kind: the loss: mean, denoiser or joint.
+        kind: the loss: mean, denoiser, joint or distill.
         part: the networks that are trained.
         sources: crops and, where it is not the model's own, the mean model; steps take them in turn.
         share: share of the budget.

@@ -22,15 +22,18 @@ from finescale.checkpoint import NAME, read_progress
 from finescale.data.open import convert_units, open_field
 from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
 from finescale.data.static import StaticFields
-from finescale.downscaler import Downscaler, has_bfloat16
+from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.extent import coarse_frames
 from finescale.grid import Factor, Factors
 from finescale.loop import STATISTICS, Loop, Stage, Training
 from finescale.mean import MeanModel
+from finescale.precision import has_bfloat16
 
 OURS = ("config.yaml", "weights.safetensors", "README.md", "log.jsonl")
 """Files of a model folder, beside the checkpoint."""
+DISTILL_KEY = 1000
+"""Random numbers of a distillation; those of folds count up from 2."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def fit(
     folder = Path(out)
     resolved = configuration.read(config, overrides)
     training = schema.call(Training, resolved.get("train", {}), "train")
-    _check_folder(folder, resolved, overwrite)
+    check_folder(folder, resolved, overwrite)
     patches, valid, variable, static = read_data(resolved)
     resolved.setdefault("variable", variable)
     if static:
@@ -93,10 +96,15 @@ def fit(
     model = assemble.build(resolved)
     folder.mkdir(parents=True, exist_ok=True)
     train(model, patches, valid, training, folder)
-    model.save(folder)
-    (folder / "README.md").write_text(card(model, training, folder, len(patches)), encoding="utf-8")
-    (folder / NAME).unlink(missing_ok=True)
+    finish(model, training, folder, len(patches))
     return model
+
+
+def finish(model: Downscaler, training: Training, folder: Path, crops: int) -> None:
+    """Write the trained model and its card; the checkpoint goes."""
+    model.save(folder)
+    (folder / "README.md").write_text(card(model, training, folder, crops), encoding="utf-8")
+    (folder / NAME).unlink(missing_ok=True)
 
 
 def train(
@@ -108,6 +116,8 @@ def train(
     on_step: Callable[[str, int], None] | None = None,
 ) -> None:
     """Run all stages on a built model, with checkpoints and ``log.jsonl`` in ``folder``.
+
+    Of a model with a `distillation` only the student's denoiser is trained; statistics and mean stay.
 
     Args:
         model: trained in place; ends with the averaged weights, on the processor.
@@ -130,8 +140,8 @@ def train(
     model.to(fabric.device)
     # Neighbouring frames say little more than one: sequences need fewer crops.
     frames = patches.crop[0]
-    crops = _samples(patches, max(16, STATISTICS // frames), training.seed)
-    if progress["stage"] == "statistics":
+    crops = [] if model.distillation else _samples(patches, max(16, STATISTICS // frames), training.seed)
+    if progress["stage"] == "statistics" and crops:
         model.transform.fit([batch.fine.to(fabric.device) for batch in crops])
         model.conditions.fit([batch.static.to(fabric.device) for batch in crops if batch.static is not None])
     held = [
@@ -143,11 +153,11 @@ def train(
         if progress["stage"] not in ("statistics", stage.name):
             continue
         started = progress["stage"] == stage.name
-        if stage.kind != "mean" and not started:
+        if stage.kind in ("denoiser", "joint") and not started:
             _fit_latent(model, crops, stage.sources[0][1], fabric.device)
         Loop(fabric, model, stage, training, folder).run(held, progress if started else None, on_step)
         progress = {"stage": "statistics"}
-    model.held_out = None
+    model.held_out = model.distillation = None
     model.to("cpu").eval()
 
 
@@ -155,6 +165,8 @@ def stages(model: Downscaler, patches: Patches, training: Training) -> list[Stag
     """What is trained, one after the other, and the share of the budget that each stage gets."""
     if model.denoiser is None:
         return [Stage("mean", "mean", model.mean, [(patches, None)], 1.0, 0)] if model.mean.trainable else []
+    if model.distillation is not None:
+        return [Stage("distill", "distill", model.denoiser, [(patches, None)], 1.0, DISTILL_KEY)]
     if not model.mean.trainable:
         return [Stage("denoiser", "denoiser", model.denoiser, [(patches, None)], 1.0, 1)]
     means = [mean for mean in model.held_out or () if isinstance(mean, MeanModel)]
@@ -246,7 +258,7 @@ def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, st
     return patches, valid, variable, [] if static is None else static.names
 
 
-def _check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
+def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
     """Refuse to train over something else; with ``overwrite`` remove what an earlier training left."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder for the model")

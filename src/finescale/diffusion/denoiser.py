@@ -10,6 +10,7 @@ so that the input and the target of the network F have unit variance at every no
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,9 @@ class Denoiser(nn.Module):
         cond: Tensor,
         weight: Tensor | None = None,
         scalars: Tensor | None = None,
+        penalty: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """Weighted mean of λ(sigma) (D(clean + sigma·noise) − clean)².
+        """Weighted mean of λ(sigma) (D(clean + sigma·noise) − clean)², and the penalty.
 
         Args:
             clean: (B, K, T', H', W') latent.
@@ -81,9 +83,16 @@ class Denoiser(nn.Module):
             cond: (B, Kc, T', H', W') conditioning fields.
             weight: (B, 1, T', H', W'), 0 where the latent is unknown; None for equal weights.
             scalars: (B, S) features of the factor, where the model serves several.
+            penalty: penalty(D, sigma) on the clean estimate, added to the loss.
         """
         wide = sigma.reshape(-1, 1, 1, 1, 1)
-        z = clean + wide * noise
+        error = self.mismatch(clean, clean + wide * noise, sigma, cond, scalars)
+        square = error.square().mean(1, keepdim=True)
+        loss = square.mean() if weight is None else (square * weight).sum() / weight.sum().clamp_min(1)
+        return loss if penalty is None else loss + penalty(clean + self.c_out(wide) * error, sigma)
+
+    def mismatch(self, clean: Tensor, z: Tensor, sigma: Tensor, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
+        """(D(z; sigma) − clean)/c_out, the error of the network F; shapes as in `forward`."""
+        wide = sigma.reshape(-1, 1, 1, 1, 1)
         target = (clean - self.c_skip(wide) * z) / self.c_out(wide)
-        error = (self.network(z, sigma, cond, scalars) - target).square().mean(1, keepdim=True)
-        return error.mean() if weight is None else (error * weight).sum() / weight.sum().clamp_min(1)
+        return self.network(z, sigma, cond, scalars) - target

@@ -10,6 +10,8 @@ so they depend on nothing else: not on the window they are asked for, the batch,
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -47,3 +49,25 @@ def noise_field(
                 canvas[:, t, i * BLOCK : (i + 1) * BLOCK, j * BLOCK : (j + 1) * BLOCK] = block
     y, x = y0 - rows.start * BLOCK, x0 - columns.start * BLOCK
     return torch.from_numpy(canvas[:, :, y : y + height, x : x + width].copy())
+
+
+def noise_source(
+    channels: int,
+    shape: tuple[int, int, int],
+    places: Sequence[tuple[int, tuple[int, int, int]]],
+    seed: int,
+    device: torch.device,
+) -> Callable[[int], Tensor]:
+    """white(draw) -> (N, K, T', H', W'), noise number ``draw`` of (member, origin) pairs; number 0 starts a sampling.
+
+    Arguments as in `noise_field`.
+    """
+
+    def white(draw: int) -> Tensor:
+        fields = [
+            noise_field(channels, shape, seed=seed, member=member, origin=origin, draw=draw)
+            for member, origin in places
+        ]
+        return torch.stack(fields).to(device)
+
+    return white

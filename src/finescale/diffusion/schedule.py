@@ -96,6 +96,44 @@ class VP(Schedule):
         return torch.cat([self.levels[torch.tensor(times) - 1], torch.zeros(1, dtype=torch.float64)])
 
 
+class VPSDE(Schedule):
+    """Variance-preserving process in continuous time with linear β (Song et al. 2021, the VP-SDE of arXiv 2507.01354):
+
+        β(t) = beta_min + t (beta_max − beta_min),      ᾱ(t) = exp(−∫β) = exp(−t beta_min − ½ t² (beta_max − beta_min))
+
+    and sigma(t) = sqrt(1/ᾱ − 1), t in [0, 1]. Sampling visits evenly spaced t from 1 to t_min, then 0.
+
+    Args:
+        beta_min: β(0); 0.1 and 20 are those of Song et al. 2021, for the paper's are not known.
+        beta_max: β(1).
+        t_min: last time before 0, and the first one of training.
+
+    Raises:
+        ValueError: unless 0 < beta_min <= beta_max and 0 < t_min < 1; in `sigmas` unless steps >= 1.
+    """
+
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, t_min: float = 1e-3) -> None:
+        if not 0 < beta_min <= beta_max or not 0 < t_min < 1:
+            raise ValueError(
+                "the VP-SDE schedule needs 0 < beta_min <= beta_max and 0 < t_min < 1, "
+                f"not {beta_min}, {beta_max} and {t_min}"
+            )
+        self.beta_min, self.beta_max, self.t_min = beta_min, beta_max, t_min
+        self.sigma_max = float(self.level(torch.ones(1, dtype=torch.float64)))
+
+    def level(self, t: Tensor) -> Tensor:
+        """sigma(t), float64."""
+        t = t.double()
+        # 1/ᾱ − 1 without the difference of nearly equal numbers.
+        return torch.expm1(self.beta_min * t + (self.beta_max - self.beta_min) * t.square() / 2).sqrt()
+
+    def sigmas(self, steps: int) -> Tensor:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, not {steps}")
+        times = torch.linspace(1, self.t_min, steps, dtype=torch.float64)
+        return torch.cat([self.level(times), torch.zeros(1, dtype=torch.float64)])
+
+
 class NoiseLevels(Protocol):
     """Noise levels of training."""
 
@@ -142,3 +180,19 @@ class ScheduleNoise:
         """(batch,) noise levels; stratified, so that every batch covers the whole distribution."""
         count = len(self.levels)
         return self.levels[(stratified(batch, generator) * count).long().clamp_max(count - 1)]
+
+
+class TimeNoise:
+    """sigma(t) of uniform times t ~ U[t_min, 1] of a VP-SDE: the training of Song et al. 2021.
+
+    Args:
+        schedule: whose sigma(t).
+    """
+
+    def __init__(self, schedule: VPSDE) -> None:
+        self.schedule = schedule
+
+    def sample(self, batch: int, generator: torch.Generator) -> Tensor:
+        """(batch,) noise levels; stratified, so that every batch covers the whole distribution."""
+        first = self.schedule.t_min
+        return self.schedule.level(first + (1 - first) * stratified(batch, generator)).float()

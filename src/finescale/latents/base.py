@@ -76,6 +76,10 @@ class LatentSpace(nn.Module):
         """Conditioning fields (B, C, T, H, W) at latent resolution (B, C·st·sy·sx, T', H', W'), by space-to-depth."""
         return space_to_depth(x, self.stride)
 
+    def details(self, z: Tensor) -> list[Tensor]:
+        """Detail bands of a latent (B, K, T', H', W'), each on its own grid; none where it has no such thing."""
+        return []
+
     def coverage(self, known: Tensor) -> Tensor:
         """The share (B, 1, T', H', W') of known fine cells (B, 1, T, H, W) under each latent cell."""
         return space_to_depth(known, self.stride).mean(1, keepdim=True)

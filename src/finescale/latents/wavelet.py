@@ -10,6 +10,8 @@ diagonal); finer detail bands are folded by space-to-depth, so that all K = C·4
 LL_J. The transform is orthonormal: white noise stays white, and the adjoint is the inverse. For Haar, LL_J is
 2^J times the mean over blocks of 2^J × 2^J cells. Filters longer than Haar's wrap around the borders of the window they
 are given, so that cells within a filter's length of a border see the opposite side.
+
+Conditioning fields come to the resolution of the latent by space-to-depth, or, as in the paper, by the same transform.
 """
 
 from __future__ import annotations
@@ -35,11 +37,18 @@ class Wavelet(LinearLatentSpace):
             noise.
         time_levels: 1 for one Haar level along time besides, before those in space: sums and differences of frames two
             by two, each transformed in space, so that K = 2·C·4^J and a latent has half as many frames.
+        condition: conditioning fields are folded by space-to-depth (fold), or transformed like the field (analysis);
+            either is orthonormal. Their coefficients are not whitened (ours).
         channels: C, channels of the field.
     """
 
     def __init__(
-        self, levels: Literal[1, 2, 3] = 2, family: str = "haar", time_levels: Literal[0, 1] = 0, channels: int = 1
+        self,
+        levels: Literal[1, 2, 3] = 2,
+        family: str = "haar",
+        time_levels: Literal[0, 1] = 0,
+        condition: Literal["fold", "analysis"] = "fold",
+        channels: int = 1,
     ) -> None:
         frames = 2**time_levels
         super().__init__(frames * channels * 4**levels, (frames, 2**levels, 2**levels))
@@ -56,6 +65,7 @@ class Wavelet(LinearLatentSpace):
             )
         self.levels = levels
         self.time_levels = time_levels
+        self.condition = condition
         self.field_channels = frames * channels
         self.filters = (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
         self.haar = wavelet.dec_len == 2
@@ -75,19 +85,28 @@ class Wavelet(LinearLatentSpace):
 
     def synthesis(self, c: Tensor) -> Tensor:
         """The inverse of `analysis`, which is also its adjoint."""
-        channels = self.field_channels
-        x, used = c[:, :channels], channels
-        for level in range(self.levels, 0, -1):
-            rest = 2 ** (self.levels - level)
-            count = 3 * channels * rest * rest
-            bands = depth_to_space(c[:, used : used + count], (1, rest, rest))
-            used += count
+        x = c[:, : self.field_channels]
+        for bands in self.details(c):
             horizontal, vertical, diagonal = bands.chunk(3, dim=1)
             x = self._merge(self._merge(x, vertical, X), self._merge(horizontal, diagonal, X), Y)
         if self.time_levels:
             low, high = x.chunk(2, dim=1)
             x = torch.stack([low + high, low - high], dim=3).flatten(2, 3) * 0.5**0.5
         return x
+
+    def details(self, z: Tensor) -> list[Tensor]:
+        """Detail bands (B, 3C, T', H/2^l, W/2^l), (horizontal, vertical, diagonal), from level l = J to 1."""
+        found, used = [], self.field_channels
+        for level in range(self.levels, 0, -1):
+            rest = 2 ** (self.levels - level)
+            count = 3 * self.field_channels * rest * rest
+            found.append(depth_to_space(z[:, used : used + count], (1, rest, rest)))
+            used += count
+        return found
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Conditioning fields (B, C, T, H, W) at latent resolution, (B, C·st·4^J, T', H/2^J, W/2^J)."""
+        return self.analysis(x) if self.condition == "analysis" else super().fold(x)
 
     def synthesis_squared(self, variance: Tensor) -> Tensor:
         """diag(S⁻¹ Σ S⁻ᵀ) band by band: Σ_bands G_y∘² V G_xᵀ∘², G the band's one-dimensional synthesis matrices."""
@@ -96,15 +115,10 @@ class Wavelet(LinearLatentSpace):
             variance.shape[-2] << self.levels,
             variance.shape[-1] << self.levels,
         )
-        total, used = self._band_variance(variance[:, :channels], height, width, self.levels, "low", "low"), channels
-        for level in range(self.levels, 0, -1):
-            rest = 2 ** (self.levels - level)
-            count = 3 * channels * rest * rest
-            bands = depth_to_space(variance[:, used : used + count], (1, rest, rest)).chunk(3, dim=1)
-            used += count
-            for band, (along_y, along_x) in zip(
-                bands, (("high", "low"), ("low", "high"), ("high", "high")), strict=True
-            ):
+        total = self._band_variance(variance[:, :channels], height, width, self.levels, "low", "low")
+        kinds = (("high", "low"), ("low", "high"), ("high", "high"))
+        for level, bands in zip(range(self.levels, 0, -1), self.details(variance), strict=True):
+            for band, (along_y, along_x) in zip(bands.chunk(3, dim=1), kinds, strict=True):
                 total = total + self._band_variance(band, height, width, level, along_y, along_x)
         if self.time_levels:
             # Both frames of a pair have half the variance of their sum's and of their difference's coefficients.

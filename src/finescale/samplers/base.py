@@ -50,6 +50,10 @@ class Sampler:
             )
         return self.diffuse(denoise, z, levels, fresh)
 
+    def levels_of(self, schedule: Callable[[int], Tensor], steps: int) -> Tensor:
+        """(steps + 1,) noise levels to visit, the last one 0, of a schedule(steps) -> noise levels."""
+        return schedule(steps)
+
     def integrate(self, denoise: Denoise, z: Tensor, sigmas: Tensor) -> Tensor:
         """From z at sigmas[0] to z at sigmas[-1]; sigmas are float64."""
         raise NotImplementedError

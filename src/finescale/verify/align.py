@@ -234,15 +234,6 @@ def in_mm_per_hour(da: xr.DataArray) -> xr.DataArray:
     return stores.convert_units(da, "mm/h") if _rate(str(da.attrs.get("units", ""))) else da
 
 
-def cell_size(grid: Grid) -> tuple[float, float]:
-    """Mean (dy, dx) in metres on latitude and longitude (at the mean latitude), else in units of the coordinates."""
-    dy, dx = (float(np.abs(np.diff(e)).mean()) for e in (grid.y, grid.x))
-    if not grid.geographic:
-        return dy, dx
-    metres = np.pi / 180 * 6_371_000.0
-    return dy * metres, dx * metres * float(np.cos(np.deg2rad((grid.y[0] + grid.y[-1]) / 2)))
-
-
 def _field(data: Field, variable: str | None, what: str) -> xr.DataArray:
     return stores.select(data, variable, what) if isinstance(data, xr.Dataset) else axes.canonical(data)
 

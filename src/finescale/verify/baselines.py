@@ -9,6 +9,12 @@ All take coarse (t, h, w) and a `Factor` and give members (M, T, H, W), NaN wher
     rainfarm   RainFARM (Rebora et al. 2006, D'Onofrio et al. 2014; by pysteps): with g a Gaussian random field whose
                power spectrum k^-α continues the coarse one and A the block mean,  x = c · exp(g/σ_g) / A exp(g/σ_g).
                It conserves exactly without a threshold; setting values below one to 0 makes it drier than c
+    climatology
+               what the truth was at other times: member m at time t is the truth at t + s_m, going round from the last
+               time to the first, with shifts s_m drawn at random from those at least a quarter of the series away, so
+               that the truth of the time itself, or one close to it, is never among the members. It looks at truth
+               that no forecast has, and not at the coarse field: a measure of how much there is to know, right in
+               texture and extremes, wrong in place. A short file has few weathers: then it is too good
 """
 
 from __future__ import annotations
@@ -104,6 +110,38 @@ BASELINES: dict[str, Callable[..., Array]] = {
     "rainfarm": rainfarm,
 }
 """Name -> function(coarse, factor) -> (M, T, H, W); rainfarm also takes members, seed, threshold and first."""
+NAMES = (*BASELINES, "climatology")
+"""All baselines; climatology takes the truth's other times instead of a coarse field."""
+
+
+def climatology(
+    truth: Callable[[slice], Array], times: int, cut: slice, members: int, *, seed: int = 0, step: int = 1
+) -> Array:
+    """The truth at other times, (M, T, H, W) for the times ``cut``.
+
+    Args:
+        truth: gives the fine truth (T, H, W) of a slice of times.
+        times: T of the whole series.
+        cut: the times wanted.
+        members: most members; fewer where there are fewer shifts.
+        seed: of the shifts.
+        step: fine frames in a coarse interval; shifts are whole intervals.
+
+    Raises:
+        InputError: if the series is too short for two members.
+    """
+    intervals = times // step
+    gap = max(-(-intervals // 4), 1)
+    shifts = np.arange(gap, intervals - gap + 1)
+    if shifts.size < 2:
+        raise InputError(f"the baseline climatology needs more than {intervals} coarse intervals: leave it out")
+    drawn = np.random.default_rng([seed, times]).permutation(shifts)[:members] * step
+    out = []
+    for shift in np.sort(drawn):
+        start, stop = (cut.start + shift) % times, (cut.stop - 1 + shift) % times + 1
+        pieces = [slice(start, stop)] if start < stop else [slice(start, times), slice(0, stop)]
+        out.append(np.concatenate([truth(piece) for piece in pieces]))
+    return np.stack(out)
 
 
 def baseline(name: str, coarse: ArrayLike, factor: Factor, *, members: int = 8, seed: int = 0, first: int = 0) -> Array:
@@ -113,7 +151,7 @@ def baseline(name: str, coarse: ArrayLike, factor: Factor, *, members: int = 8, 
         InputError: for an unknown name.
     """
     if name not in BASELINES:
-        raise InputError(f"there is no baseline {name!r}{nearest_name(name, BASELINES)}")
+        raise InputError(f"there is no baseline {name!r}{nearest_name(name, NAMES)}")
     if name == "rainfarm":
         return rainfarm(coarse, factor, members=members, seed=seed, first=first)
     return BASELINES[name](coarse, factor)

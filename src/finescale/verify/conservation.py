@@ -5,38 +5,62 @@ residual = max |A x − c| / max |c| over coarse cells known in both, A the area
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from finescale.data.blocks import block_means
 from finescale.grid import Factor, check_divisible
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
-def block_mean(x: ArrayLike, factor: Factor, area: ArrayLike | None = None) -> Array:
+@dataclass
+class Residuals:
+    """Largest |A x − c| over members so far.
+
+    Attributes:
+        cells: (h, w), over times; NaN where a coarse cell was never known in both.
+        intervals: of each coarse interval, over cells.
+        scale: max |c|.
+    """
+
+    cells: Array | None = None
+    intervals: list[float] = field(default_factory=list)
+    scale: float = 0.0
+
+    def add(self, members: ArrayLike, coarse: ArrayLike, factor: Factor, area: ArrayLike | None = None) -> None:
+        """Add whole coarse intervals: members (M, T, H, W), coarse (t, h, w)."""
+        c = np.asarray(coarse, dtype=np.float64)
+        most = np.full(c.shape, np.nan)
+        for member in np.asarray(members):
+            np.fmax(most, np.abs(block_mean(member, factor, area) - c), out=most)
+        self.intervals += [float(np.fmax.reduce(one, axis=None)) for one in most]
+        by_cell = np.fmax.reduce(most, axis=0, initial=np.nan)
+        self.cells = by_cell if self.cells is None else np.fmax(self.cells, by_cell)
+        self.scale = max(self.scale, float(np.fmax.reduce(np.abs(c), axis=None, initial=0.0)))
+
+    def value(self) -> float:
+        """max |A x − c| / max |c|; for an all-zero coarse field max |A x|."""
+        largest = 0.0 if self.cells is None else float(np.fmax.reduce(self.cells, axis=None, initial=0.0))
+        return largest / (self.scale or 1.0)
+
+
+def block_mean(x: ArrayLike, factor: Factor, area: ArrayLike | None = None) -> NDArray[np.float64]:
     """A: area-weighted means (…, T, H, W) -> (…, t, h, w) over the valid cells of each block; NaN without one."""
-    field = np.asarray(x, dtype=np.float64)
-    shape = field.shape[-3:]
+    values = np.asarray(x)
+    shape = values.shape[-3:]
     check_divisible((shape[0], shape[1], shape[2]), factor)
     weight = np.ones(shape[-2:]) if area is None else np.asarray(area, dtype=np.float64)
-    return block_means(field, weight, tuple(factor), dtype=np.float64)
-
-
-def residual_terms(members: ArrayLike, coarse: ArrayLike, factor: Factor, area: ArrayLike | None = None) -> Array:
-    """max |A x − c| and max |c| over coarse cells valid in both: merged by taking the greater."""
-    c = np.asarray(coarse, dtype=np.float64)
-    difference = np.abs(block_mean(members, factor, area) - c)
-    return np.array([np.fmax.reduce(f, axis=None, initial=0.0) for f in (difference, np.abs(c))])
+    return block_means(values, weight, tuple(factor), dtype=np.float64)
 
 
 def conservation_residual(
     members: ArrayLike, coarse: ArrayLike, factor: Factor, area: ArrayLike | None = None
 ) -> float:
-    """max |A x − c| / max |c|; 0 where nothing is lost (for an all-zero coarse field: max |A x|)."""
-    return residual_formula(residual_terms(members, coarse, factor, area))
-
-
-def residual_formula(terms: Array) -> float:
-    """The residual from merged `residual_terms`."""
-    return float(terms[0] / (terms[1] or 1.0))
+    """max |A x − c| / max |c|; 0 where nothing is lost."""
+    residuals = Residuals()
+    residuals.add(members, coarse, factor, area)
+    return residuals.value()

@@ -4,14 +4,14 @@ Of each member, from the weights of hits H, forecast events F and observed event
 
     CSI  H / (F + O − H)          POD  H / O          FAR  1 − H / F
 
-Of the probability p = k/M, k the number of members with the event, from the weights N_k of cells with k and O_k of those
-among them where it was seen (o = 1):
+Of the probability p = k/M, k the number of members with the event, from the weights N_k of cells with k and O_k of
+those among them where it was seen (o = 1):
 
     Brier score    ⟨(p − o)²⟩ = Σ_k (N_k p² − 2 p O_k + O_k) / Σ_k N_k
     fair Brier     Brier score − ⟨p(1 − p)⟩ / (M − 1), unbiased in M (Ferro 2014)
     reliability    observed frequency O_k / N_k against p: on the diagonal where probabilities mean what they say
-    ROC            hit rate Σ_{j ≥ k} O_j / O against false alarm rate Σ_{j ≥ k} (N_j − O_j) / (N − O), over all k, and the
-                   area below (trapezoids): 1 if events are told apart from non-events, ½ by chance
+    ROC            hit rate Σ_{j ≥ k} O_j / O against false alarm rate Σ_{j ≥ k} (N_j − O_j) / (N − O), over all k, and
+                   the area below (trapezoids): 1 if events are told apart from non-events, ½ by chance
 """
 
 from __future__ import annotations

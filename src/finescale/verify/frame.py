@@ -111,12 +111,11 @@ def cell_sums(
     members: ArrayLike,
     truth: ArrayLike,
     weights: ArrayLike | None = None,
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
 ) -> Array:
     """A statistic of cells, added over blocks and times of members (M, T, H, W) and truth (T, H, W)."""
-    parts = (
-        terms(cells, settings) for one in frames(members, truth, weights, settings.seed) for cells in one.blocks()
-    )
+    settings = settings or Settings()
+    parts = (terms(cells, settings) for one in frames(members, truth, weights, settings.seed) for cells in one.blocks())
     return np.sum(list(parts), axis=0)
 
 
@@ -125,10 +124,19 @@ def field_sums(
     members: ArrayLike,
     truth: ArrayLike,
     weights: ArrayLike | None = None,
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
 ) -> Array:
     """A statistic of fields, added over times."""
+    settings = settings or Settings()
     return np.sum([terms(one, settings) for one in frames(members, truth, weights, settings.seed)], axis=0)
+
+
+def dot(a: Array, b: Array) -> float:
+    """Σ a b of vectors (N,), in double precision.
+
+    Not by BLAS, whose own threads and those that take a time each would get into each other's way.
+    """
+    return float(np.einsum("i,i->", a, b, dtype=np.float64, casting="unsafe"))
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Array:

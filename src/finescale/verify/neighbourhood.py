@@ -15,31 +15,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finescale.verify.frame import Array, Frame, field_sums, mean_of, ratio
+from finescale.verify.frame import BLOCK, Array, Frame, dot, field_sums, mean_of, ratio
 from finescale.verify.settings import SCALES, THRESHOLDS, Settings
 
 
 def fss_terms(frame: Frame, settings: Settings) -> Array:
     """Sums (K, S, M, 2) over windows of (p_x − p_y)² and p_x² + p_y²; windows without a valid cell do not count."""
     valid = frame.w > 0
-    whole = bool(valid.all())
-    scales = [scale for scale in settings.scales if scale <= min(frame.y.shape)]
-    inside = None if whole else _integral(valid)
-    # Where no cell is missing, counts stand for fractions: they are exact.
-    shares = [1.0 if inside is None else 1.0 / np.maximum(_windows(inside, scale), 1) for scale in scales]
+    inside = None if valid.all() else _integral(valid)
     sums = np.zeros((len(settings.thresholds), len(settings.scales), len(frame.x), 2))
     for k, threshold in enumerate(settings.thresholds):
-        seen = _fractions((frame.y >= threshold) & valid, scales, shares)
+        seen = _integral((frame.y >= threshold) & valid)
         for m, member in enumerate(frame.x):
-            event = (member >= threshold) & valid
-            rare = not event.any()
-            for s, p_y in enumerate(seen):
-                if s == 0:
-                    forecast = [] if rare else _fractions(event, scales, shares)
-                yy = np.dot(p_y, p_y)
-                xx, xy = (0.0, 0.0) if rare else (np.dot(forecast[s], forecast[s]), np.dot(forecast[s], p_y))
-                unit = scales[s] ** -4 if whole else 1.0
-                sums[k, settings.scales.index(scales[s]), m] = max(xx + yy - 2 * xy, 0.0) * unit, (xx + yy) * unit
+            forecast = _integral((member >= threshold) & valid)
+            for s, scale in enumerate(settings.scales):
+                if scale <= min(frame.y.shape):
+                    xx, yy, xy = _products(forecast, seen, inside, scale)
+                    sums[k, s, m] = max(xx + yy - 2 * xy, 0.0), xx + yy
     return sums
 
 
@@ -56,10 +48,24 @@ def fss(
     return fss_formula(field_sums(fss_terms, members, truth, None, settings))
 
 
-def _fractions(event: Array, scales: Sequence[int], shares: Sequence[float | Array]) -> list[Array]:
-    """Fractions, flat, in all windows of each scale."""
-    corner = _integral(event)
-    return [(_windows(corner, scale) * share).ravel() for scale, share in zip(scales, shares, strict=True)]
+def _products(x: Array, y: Array, inside: Array | None, scale: int) -> tuple[float, float, float]:
+    """Σ p_x², Σ p_y², Σ p_x p_y over windows, from corner counts of events and (unless all are) valid cells."""
+    if x[-1, -1] == 0 and y[-1, -1] == 0:
+        return 0.0, 0.0, 0.0
+    total = np.zeros(3)
+    height = x.shape[0] - scale
+    # Some rows at a time, which stay in the cache.
+    step = max(1, BLOCK // x.shape[1])
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height) + scale)
+        p_x, p_y = (_windows(f[rows], scale).astype(np.float64).ravel() for f in (x, y))
+        if inside is not None:
+            share = 1.0 / np.maximum(_windows(inside[rows], scale), 1).ravel()
+            p_x, p_y = p_x * share, p_y * share
+        total += dot(p_x, p_x), dot(p_y, p_y), dot(p_x, p_y)
+    # Where no cell is missing, counts stand for fractions up to here: their sums are exact.
+    xx, yy, xy = total if inside is not None else total / scale**4
+    return float(xx), float(yy), float(xy)
 
 
 def _integral(mask: Array) -> Array:

@@ -15,13 +15,19 @@ import numpy as np
 
 from finescale.data import open as stores
 from finescale.errors import InputError
-from finescale.verify.aggregate import Settings, evaluate, refine, settings_for, wavenumbers
 from finescale.verify.align import Case, align
-from finescale.verify.baselines import BASELINES
-from finescale.verify.scorecard import ENTRIES, confidence, table, title, verdict
+from finescale.verify.baselines import BASELINES, NAMES
+from finescale.verify.dataset import NOT_SCORES
+from finescale.verify.entries import ENTRIES
+from finescale.verify.evaluate import evaluate, refine, settings_for, wavenumbers
+from finescale.verify.scorecard import confidence, table, title, verdict
+from finescale.verify.settings import Settings
 
 FILES = ("scores.json", "report.html", "overview.png")
-_PROBABILISTIC = ("spread_skill", "rank_departure", "rank_histogram", "energy_score")
+_PROBABILISTIC = (
+    *("spread_skill", "rank_departure", "rank_histogram", "energy_score"),
+    *("pit_histogram", "mace", "coverage", "coverage_expected", "brier_fair"),
+)
 
 
 def verify(
@@ -63,8 +69,8 @@ def verify(
     """
     folder = _folder(Path(out_dir), overwrite)
     for name in baselines:
-        if name not in BASELINES:
-            raise InputError(f"there is no baseline {name!r}; allowed: {', '.join(BASELINES)}")
+        if name not in NAMES:
+            raise InputError(f"there is no baseline {name!r}; allowed: {', '.join(NAMES)}")
     fields = {name: stores.open_store(path) for name, path in (against or {}).items()}
     low = None if coarse is None else stores.open_store(coarse)
     case = align(
@@ -85,6 +91,19 @@ def verify(
     return summary
 
 
+def names_of(paths: Sequence[Path]) -> dict[str, Path]:
+    """A name for each file of another system: its own, with its folder's where two would be alike."""
+    taken: dict[str, Path] = {}
+    for path in paths:
+        free = (
+            n
+            for n in (path.stem, f"{path.absolute().parent.name}/{path.stem}")
+            if n not in (*taken, "ensemble", *NAMES)
+        )
+        taken[next(free, f"{path.stem} ({len(taken) + 1})")] = path
+    return taken
+
+
 def summarise(case: Case, settings: Settings, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Everything of scores.json but the file names: verdict, sizes, scores of all systems, definitions, notes."""
     units = str(case.truth.attrs.get("units", ""))
@@ -93,12 +112,11 @@ def summarise(case: Case, settings: Settings, results: Mapping[str, Mapping[str,
     notes = list(case.notes)
     if alone:
         notes.append(
-            "The ensemble has one member: spread–skill, rank histogram and energy score are left out, and its "
+            "The ensemble has one member: spread–skill, rank and PIT histograms, coverage, fair Brier "
+            "score and energy score are left out, and its "
             "CRPS is the absolute error."
         )
-    systems = {
-        name: {k: v for k, v in r.items() if k not in (*out, "thresholds", "scales")} for name, r in results.items()
-    }
+    systems = {name: {k: v for k, v in r.items() if k not in (*out, *NOT_SCORES[:4])} for name, r in results.items()}
     if not alone:
         systems = {
             n: {k: v for k, v in r.items() if r["members"] > 1 or k not in _PROBABILISTIC} for n, r in systems.items()
@@ -118,6 +136,8 @@ def summarise(case: Case, settings: Settings, results: Mapping[str, Mapping[str,
         "dry_threshold": settings.dry,
         "thresholds": list(settings.thresholds),
         "fss_scales_cells": list(settings.scales),
+        "coverage_levels": results["ensemble"]["coverage_levels"],
+        "quantile_levels": results["ensemble"]["quantile_levels"],
         "wavenumber": wavenumbers(case.truth.shape, settings.cell),
         "systems": systems,
         "left_out": out,
@@ -130,7 +150,7 @@ def summarise(case: Case, settings: Settings, results: Mapping[str, Mapping[str,
                 "meaning": e.meaning,
             }
             for e in ENTRIES
-            if e.key in results["ensemble"]
+            if e.key in results["ensemble"] and e.key not in out
         },
     }
 
@@ -225,10 +245,16 @@ def _map_fields(case: Case, settings: Settings, used: Sequence[str]) -> tuple[di
 
 def _usable(case: Case, settings: Settings, baselines: Sequence[str]) -> list[str]:
     """The baselines that this case can have; why others cannot goes to the notes."""
-    if case.factor is None:
-        return []
     used = []
     for name in dict.fromkeys(baselines):
+        if name == "climatology":
+            try:
+                refine(case, name, slice(0, case.factor.time if case.factor else 1))
+            except InputError as error:
+                case.notes.append(f"Climatology is left out: {error}.")
+                continue
+        elif case.factor is None:
+            continue
         if name == "rainfarm":
             if not settings.rain:
                 case.notes.append("RainFARM is left out: it is for rain.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from finescale.verify.aggregate import paired_bootstrap
+from finescale.verify.dataset import DIMENSIONS
+from finescale.verify.entries import ENTRIES, Entry
+from finescale.verify.significance import block_length, paired_bootstrap
 
 _NAMES = {
     "ensemble": "Ensemble",
@@ -15,157 +16,8 @@ _NAMES = {
     "bilinear": "Bilinear",
     "bicubic": "Bicubic",
     "rainfarm": "RainFARM",
+    "climatology": "Climatology",
 }
-
-
-@dataclass(frozen=True)
-class Entry:
-    """How a score is shown; ``best`` is "low", "high", a number or "truth", ``in_units`` says: in the field's units."""
-
-    key: str
-    name: str
-    best: str | float
-    in_units: bool
-    meaning: str
-
-
-ENTRIES = (
-    Entry(
-        "crps",
-        "CRPS",
-        "low",
-        True,
-        "Fair continuous ranked probability score: distance of the whole ensemble from the truth, mean |member − "
-        "truth| less half the mean distance between members, unbiased in the number of members; for one member the "
-        "absolute error.",
-    ),
-    Entry(
-        "mae",
-        "MAE of the mean",
-        "low",
-        True,
-        "Mean absolute error of the ensemble mean.",
-    ),
-    Entry(
-        "rmse",
-        "RMSE of the mean",
-        "low",
-        True,
-        "Root mean square error of the ensemble mean.",
-    ),
-    Entry(
-        "bias",
-        "Bias",
-        0.0,
-        True,
-        "Mean of ensemble mean less truth.",
-    ),
-    Entry(
-        "energy_score",
-        "Energy score",
-        "low",
-        True,
-        "The CRPS of whole fields: distances between fields are root mean squares over cells; mean over times.",
-    ),
-    Entry(
-        "spread_skill",
-        "Spread–skill",
-        1.0,
-        False,
-        "√((M+1)/M) × mean ensemble standard deviation / RMSE of the mean. Above 1 the ensemble is too wide, below "
-        "1 too sure of itself.",
-    ),
-    Entry(
-        "rank_departure",
-        "Rank departure",
-        "low",
-        False,
-        "Σ |f − 1/(M+1)| over the rank histogram: 0 when the truth is equally likely to fall between any two "
-        "members. Ties, and all values below the dry threshold, are ranked at random.",
-    ),
-    Entry(
-        "csi",
-        "CSI",
-        "high",
-        False,
-        "Critical success index: hits / (hits + misses + false alarms) of cells at or above the threshold; each "
-        "member, then averaged.",
-    ),
-    Entry(
-        "fss",
-        "FSS",
-        "high",
-        False,
-        "Fractions skill score: agreement of the fraction of cells at or above the threshold in square windows that"
-        " lie inside the field; each member, then averaged.",
-    ),
-    Entry(
-        "psnr",
-        "PSNR (dB)",
-        "high",
-        False,
-        "Peak signal-to-noise ratio of the ensemble mean in log-rain, log10(1 + R/0.1), with a range of 3.",
-    ),
-    Entry(
-        "ssim",
-        "SSIM",
-        "high",
-        False,
-        "Structural similarity of the ensemble mean in log-rain, Gaussian windows of 1.5 cells.",
-    ),
-    Entry(
-        "p999_bias",
-        "99.9th percentile",
-        0.0,
-        False,
-        "Relative error of the 99.9th percentile of all members' cells: are extremes strong enough?",
-    ),
-    Entry(
-        "wet_fraction",
-        "Wet fraction",
-        "truth",
-        False,
-        "Share of the area with at least 0.1 mm/h; best is that of the truth.",
-    ),
-    Entry(
-        "log_spectral_distance",
-        "Spectral distance",
-        "low",
-        False,
-        "Root mean square difference of log10 power between the members' and the truth's radial spectra, in dex: is"
-        " there the right amount of detail at each scale?",
-    ),
-    Entry(
-        "log_spectral_distance_log_rain",
-        "Spectral distance, log-rain",
-        "low",
-        False,
-        "The same of log10(1 + R/0.1), in which weak rain counts too.",
-    ),
-    Entry(
-        "autocorrelation",
-        "Autocorrelation in time",
-        "truth",
-        False,
-        "Correlation of each member with itself one frame later, over all cells and frames; best is that of the truth. "
-        "Lower: the members flicker; higher: they are too steady.",
-    ),
-    Entry(
-        "border_ratio",
-        "Border ratio",
-        "truth",
-        False,
-        "Mean absolute change between two frames across the border of coarse frames, over that inside a coarse frame; "
-        "best is that of the truth. Higher: coarse frames are refined apart from each other, and jump.",
-    ),
-    Entry(
-        "conservation_residual",
-        "Conservation",
-        "low",
-        False,
-        "max |block mean − coarse value| / max |coarse value|: 0 when the coarse totals are kept.",
-    ),
-)
 
 
 def verdict(results: Mapping[str, Mapping[str, Any]], units: str) -> str:
@@ -187,11 +39,13 @@ def confidence(results: Mapping[str, Mapping[str, Any]], units: str) -> str:
     best, ours = rival(results), results["ensemble"]
     if best is None or ours["times"] < 5:
         return ""
-    mean, low, high = paired_bootstrap(ours["crps_by_time"], results[best]["crps_by_time"])
+    block = block_length(ours["times"])
+    mean, low, high = paired_bootstrap(ours["crps_by_time"], results[best]["crps_by_time"], block=block)
     sure = "more" if low > 0 or high < 0 else "no more"
     interval = f"mean difference {mean:+.3g} {units}".rstrip() + f", 95 % interval {low:+.3g} to {high:+.3g}"
     text = (
-        f"Over the {ours['times']} times that is {sure} than chance would give, if times are independent ({interval})."
+        f"Over the {ours['times']} times that is {sure} than chance would give, if times {block} apart are independent "
+        f"({interval})."
     )
     return text.replace("-", "−")
 
@@ -206,6 +60,8 @@ def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the table: name, hint, unit and one cell {text, best} a system; the best of several is marked."""
     systems, rows = summary["systems"], []
     for entry in ENTRIES:
+        if not entry.table:
+            continue
         for label, pick in _picks(entry, summary):
             values = [pick(r) for r in systems.values()]
             if not any(v is not None and math.isfinite(v) for v in values):
@@ -223,16 +79,16 @@ def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _picks(entry: Entry, summary: Mapping[str, Any]) -> list[tuple[str, Callable[[Mapping[str, Any]], float | None]]]:
     """Label and getter of each row of a score: one, or one a threshold."""
-    if entry.key not in ("csi", "fss"):
+    if DIMENSIONS.get(entry.key, ())[:1] != ("threshold",):
         return [(entry.name, lambda r: r.get(entry.key))]
     unit, scales = summary["units"], summary["fss_scales_cells"]
     # One window width in the table, about a coarse cell; the others are in scores.json.
     chosen = min(2, len(scales) - 1)
 
     def pick(k: int) -> Callable[[Mapping[str, Any]], float | None]:
-        return lambda r: r["csi"][k] if entry.key == "csi" else r["fss"][k][chosen]
+        return lambda r: r["fss"][k][chosen] if entry.key == "fss" else r[entry.key][k]
 
-    end = "" if entry.key == "csi" else f", {scales[chosen]} cells"
+    end = f", {scales[chosen]} cells" if entry.key == "fss" else ""
     return [(f"{entry.name} ≥ {t:g} {unit}".rstrip() + end, pick(k)) for k, t in enumerate(summary["thresholds"])]
 
 
@@ -257,7 +113,7 @@ def _number(value: float | None, key: str) -> str:
         return "–"
     if math.isinf(value):
         return "∞"
-    if key == "p999_bias":
+    if key in ("p99_bias", "p999_bias", "p9999_bias"):
         text = f"{round(100 * value):+d} %" if abs(value) >= 0.005 else "0 %"
     elif key == "wet_fraction":
         text = f"{value:.3f}"

@@ -13,8 +13,8 @@ With ⟨·⟩ the mean over cells weighted by w (cell area, zero where a cell is
                    that they compare between cases; SSIM with Gaussian windows of 1.5 cells (Wang et al. 2004)
 
 Here and in the files beside it each score comes as a *statistic* that adds over cells or times and chunks (functions
-ending in ``_terms``) and a *formula* on summed statistics, which takes any number of leading axes (bootstrap draws); the
-function named after the score does both for members (M, T, H, W), truth (T, H, W) and weights broadcastable to it.
+ending in ``_terms``) and a *formula* on summed statistics, which takes any number of leading axes (bootstrap draws);
+the function named after the score does both for members (M, T, H, W), truth (T, H, W) and weights broadcastable to it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from finescale.verify.frame import Array, Cells, Frame, cell_sums, field_sums, log_rain, ratio, sort_members
+from finescale.verify.frame import Array, Cells, Frame, cell_sums, dot, field_sums, log_rain, ratio, sort_members
 from finescale.verify.settings import Settings
 
 LOG_RANGE = 3.0
@@ -37,7 +37,9 @@ def crps_ordered(errors: Array) -> Array:
     if count == 1:
         return error
     order = (2.0 * np.arange(1, count + 1) - count - 1) / (count * (count - 1))
-    return error - order.astype(errors.dtype) @ errors
+    for weight, one in zip(order.astype(errors.dtype), errors, strict=True):
+        error -= weight * one
+    return error
 
 
 def crps_cells(x: Array, y: Array) -> Array:
@@ -48,7 +50,7 @@ def crps_cells(x: Array, y: Array) -> Array:
 
 def crps_terms(cells: Cells, settings: Settings) -> Array:
     """Σw·CRPS and Σw."""
-    return np.array([np.dot(cells.w, crps_ordered(cells.errors)), cells.w.sum()])
+    return np.array([dot(cells.w, crps_ordered(cells.errors)), cells.w.sum()])
 
 
 def crps_formula(terms: Array) -> Array:
@@ -69,7 +71,7 @@ def weighted_crps_terms(cells: Cells, settings: Settings) -> Array:
         above = np.flatnonzero(largest > threshold)  # elsewhere all are equal, and the CRPS is 0
         level = cells.y.dtype.type(threshold)
         errors = np.maximum(cells.ordered[:, above], level) - np.maximum(cells.y[above], level)
-        sums[k, 0] = np.dot(cells.w[above], crps_ordered(errors))
+        sums[k, 0] = dot(cells.w[above], crps_ordered(errors))
     return sums
 
 
@@ -93,7 +95,7 @@ def mean_terms(cells: Cells, settings: Settings) -> Array:
     e = error.astype(np.float64)
     m = y + e
     products = (np.abs(e), e * e, e, variance, m, y, m * m, y * y, m * y)
-    return np.array([w.sum(), *(np.dot(w, f) for f in products)])
+    return np.array([w.sum(), *(dot(w, f) for f in products)])
 
 
 def mean_formula(terms: Array, members: int) -> dict[str, Array]:

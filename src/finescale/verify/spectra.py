@@ -5,6 +5,9 @@ For a field f on H x W cells of dy x dx metres with discrete Fourier transform F
 Wavenumbers come from the physical sizes, so fields and cells need not be square; the bin is the coarser of the two
 fundamental wavenumbers 1/(H dy), 1/(W dx), so no ring is empty; rings end at the lesser of the two Nyquist wavenumbers.
 
+Where rows of cells differ in size (cos φ on latitude and longitude) the field is cut into bands of rows whose cells are
+within a tenth of each other, each transformed with its own cell size; the mean over bands is that of the whole.
+
     log-spectral distance = √( mean over k of (log10 P_x(k) − log10 P_y(k))² )      in dex: 1 is a factor of ten in
                                                                                     power
 """
@@ -17,9 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from finescale.verify.scores import joint, log_rain
-
-Array = NDArray[np.float64]
+from finescale.verify.frame import Array, Frame, field_sums, log_rain, ratio
+from finescale.verify.settings import Settings
 
 
 def power_spectrum(
@@ -36,13 +38,15 @@ def power_spectrum(
     Returns:
         Wavenumbers (K,) and power (…, K), in field² · cell units².
     """
-    values = np.asarray(fields, dtype=np.float64)
+    values = np.asarray(fields)
+    values = values if values.dtype == np.float32 else values.astype(np.float64)
     height, width = values.shape[-2:]
     wavenumbers, ring, copies = _rings(height, width, *cell)
     if taper:
         window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]
-        values = values * window / np.sqrt((window**2).mean())
-    power = np.abs(fft.rfft2(values)) ** 2 * (cell[0] * cell[1] / (height * width))
+        values = values * (window / np.sqrt((window**2).mean())).astype(values.dtype)
+    waves = fft.rfft2(values)
+    power = (waves.real**2 + waves.imag**2) * (cell[0] * cell[1] / (height * width))
     flat = (power * copies).reshape(-1, ring.size)
     used = slice(1, wavenumbers.size + 1)  # ring 0 is the mean; those beyond Nyquist are cut by the corners
     count = np.bincount(ring, weights=np.broadcast_to(copies, power.shape[-2:]).ravel())[used]
@@ -50,41 +54,62 @@ def power_spectrum(
     return wavenumbers, rings.reshape(*values.shape[:-2], wavenumbers.size)
 
 
-def spectrum_terms(
-    x: Array,
-    y: Array,
-    w: Array,
-    cell: tuple[float, float],
-    *,
-    rain: bool = False,
-    centre: bool = False,
-    taper: bool = False,
-) -> Array:
-    """Spectra (2, K) summed over times, of the members (mean over members) and of the truth.
+def spectrum_terms(frame: Frame, settings: Settings, *, rain: bool = False, taper: bool = False) -> Array:
+    """Spectra (3, K) of a time: of the members (mean over members), of the truth, and 1.
 
     Args:
-        x: members (M, T, H, W) without NaN.
-        y: truth (T, H, W) without NaN.
-        w: weights (T, H, W), 0 in missing cells, which hold 0 in x and y.
-        cell: (dy, dx).
+        frame: missing cells hold 0; those of a field that is not rain are filled with the truth's mean instead, since a
+            0 in a temperature would be a cliff.
+        settings: cell size, or bands of it, and whether the field is rain.
         rain: take the spectra of log10(1 + R/0.1), in which weak rain counts too, instead of the field itself.
-        centre: fill missing cells with the truth's mean instead of 0, which for a temperature would be a cliff.
         taper: see `power_spectrum`.
     """
-    if rain:
-        x, y = log_rain(x), log_rain(y)
-    if centre:
-        mean = (w * y).sum(axis=(1, 2), keepdims=True) / np.maximum(w.sum(axis=(1, 2), keepdims=True), 1e-300)
-        x, y = (x - mean) * (w > 0), (y - mean) * (w > 0)
-    ours = power_spectrum(x, cell, taper=taper)[1].mean(axis=0).sum(axis=0)
-    return np.stack([ours, power_spectrum(y, cell, taper=taper)[1].sum(axis=0)])
+    mean = 0.0 if settings.rain else float((frame.w * frame.y).sum() / max(frame.w.sum(), 1e-300))
+    valid = None if settings.rain or frame.w.all() else frame.w > 0
+
+    def power(field: Array) -> Array:
+        values = log_rain(field) if rain else field - field.dtype.type(mean)
+        return banded_spectrum(values if valid is None else values * valid, settings, taper=taper)
+
+    ours = np.mean([power(member) for member in frame.x], axis=0)
+    return np.stack([ours, power(frame.y), np.ones_like(ours)])
 
 
-def spectral_distance(power: ArrayLike, reference: ArrayLike) -> float:
-    """Root mean square of log10(power / reference) in dex, where both are positive; NaN where they never are."""
+def banded_spectrum(field: Array, settings: Settings, *, taper: bool = False) -> Array:
+    """Power (K,) of a field (H, W) at the wavenumbers of the whole, mean over bands where cells differ in size.
+
+    Wavenumbers beyond a band's own range take the value at its end.
+    """
+    if not settings.bands:
+        return power_spectrum(field, settings.cell, taper=taper)[1]
+    k = ring_wavenumbers(field.shape, settings.cell)
+    total = np.zeros(k.size)
+    for first, last, cell in settings.bands:
+        own, power = power_spectrum(field[first:last], cell, taper=taper)
+        if own.size:
+            # Linear in the logarithms: a spectrum is close to a power law.
+            smooth = np.exp(np.interp(np.log(k), np.log(own), np.log(np.maximum(power, 1e-300))))
+            total += (last - first) / field.shape[0] * np.where(smooth <= 1e-299, 0.0, smooth)
+    return total
+
+
+def ring_wavenumbers(shape: tuple[int, ...], cell: tuple[float, float]) -> Array:
+    """The rings' wavenumbers (K,) of fields (…, H, W)."""
+    return _rings(*shape[-2:], *cell)[0]
+
+
+def spectrum_formula(terms: Array) -> dict[str, Array]:
+    """spectrum, spectrum_truth (…, K) and log_spectral_distance from summed `spectrum_terms` (…, 3, K)."""
+    ours, true = np.moveaxis(ratio(terms[..., :2, :], terms[..., 2:, :]), -2, 0)
+    return {"spectrum": ours, "spectrum_truth": true, "log_spectral_distance": spectral_distance(ours, true)}
+
+
+def spectral_distance(power: ArrayLike, reference: ArrayLike) -> Array:
+    """Root mean square (…) of log10(power / reference) (…, K) in dex, where both are positive; NaN where never."""
     p, q = np.asarray(power, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     there = (p > 0) & (q > 0)
-    return float(np.sqrt(np.mean(np.log10(p[there] / q[there]) ** 2))) if there.any() else float("nan")
+    dex = np.log10(np.where(there, p, 1.0) / np.where(there, q, 1.0))
+    return np.sqrt(ratio((dex**2).sum(axis=-1), there.sum(axis=-1)))
 
 
 def log_spectral_distance(
@@ -96,8 +121,13 @@ def log_spectral_distance(
     centre: bool = False,
     taper: bool = False,
 ) -> float:
-    """Log-spectral distance in dex of members (M, T, H, W) from truth (T, H, W); arguments as in `spectrum_terms`."""
-    return spectral_distance(*spectrum_terms(*joint(members, truth), cell, rain=rain, centre=centre, taper=taper))
+    """Log-spectral distance in dex of members (M, T, H, W) from truth (T, H, W).
+
+    ``rain``: of log-rain; ``centre``: fill missing cells with the truth's mean; ``taper``: see `power_spectrum`.
+    """
+    settings = Settings(cell=cell, dry=None if centre else 0.05)
+    sums = field_sums(lambda f, s: spectrum_terms(f, s, rain=rain, taper=taper), members, truth, None, settings)
+    return float(spectrum_formula(sums)["log_spectral_distance"])
 
 
 @lru_cache(maxsize=8)

@@ -17,12 +17,11 @@ The statistic (`pair_terms`) adds over pairs, so a sequence may come in parts if
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from finescale.errors import InputError
-from finescale.verify.scores import ratio
-
-Array = NDArray[np.float64]
+from finescale.grid import Factor
+from finescale.verify.frame import Array, Frame, dot, mean_of, ratio
 
 EQUAL = 1e-12
 """Variance over mean square below which a field counts as constant: what is left is rounding."""
@@ -31,9 +30,12 @@ EQUAL = 1e-12
 def pair_terms(a: Array, b: Array, w: Array) -> Array:
     """Σw, Σwa, Σwb, Σwa², Σwb², Σwab, Σw|b − a| (…, 7) of fields a, b (…, H, W) without NaN and weights (…, H, W)."""
     weights = np.broadcast_to(w, a.shape)
-    first, second, change = (np.einsum("...ij,...ij->...", weights, f) for f in (a, b, np.abs(b - a)))
-    square = [np.einsum("...ij,...ij,...ij->...", weights, f, g) for f, g in ((a, a), (b, b), (a, b))]
-    return np.stack([weights.sum(axis=(-2, -1)), first, second, *square, change], axis=-1)
+    out = np.empty((*a.shape[:-2], 7))
+    for place in np.ndindex(a.shape[:-2]):
+        u, v, k = (f[place].ravel() for f in (a, b, weights))
+        ku, kv = k * u, k * v
+        out[place] = k.sum(), ku.sum(), kv.sum(), dot(ku, u), dot(kv, v), dot(ku, v), dot(k, np.abs(v - u))
+    return out
 
 
 def correlation_formula(terms: Array) -> Array:
@@ -53,10 +55,23 @@ def border_formula(across: Array, inside: Array) -> Array:
     return np.where((calm == 0) & (jump > 0), np.inf, ratio(jump, calm))
 
 
-def member_mean(values: Array) -> float:
-    """Mean over members, leaving out NaN; NaN where all are, infinite where one is."""
-    kept = values[~np.isnan(values)]
-    return float(kept.mean()) if kept.size else float("nan")
+def step_terms(old: Frame, new: Frame, crosses: bool) -> Array:
+    """`pair_terms` (2, M + 1, 7) of a step in time, of the members and the truth; [1] if it crosses a border."""
+    both = np.where(old.w > 0, new.w, 0.0)
+    terms = np.concatenate([pair_terms(old.x, new.x, both), pair_terms(old.y, new.y, both)[None]])
+    return np.stack([np.zeros_like(terms), terms] if crosses else [terms, np.zeros_like(terms)])
+
+
+def step_formula(terms: Array, factor: Factor | None) -> dict[str, Array]:
+    """autocorrelation and, where time is refined, border_ratio, each with the truth's, from summed `step_terms`."""
+    inside, across = np.moveaxis(terms, -3, 0)
+    found = {"autocorrelation": correlation_formula(inside + across)}
+    if factor is not None and factor.time > 1:
+        found["border_ratio"] = border_formula(across, inside)
+    result: dict[str, Array] = {}
+    for name, values in found.items():
+        result |= {name: mean_of(values[..., :-1]), f"{name}_truth": values[..., -1]}
+    return result
 
 
 def lag_autocorrelation(x: ArrayLike, lag: int = 1, weights: ArrayLike | None = None) -> Array:

@@ -1,0 +1,152 @@
+"""Arrays, or aligned files in parts, to scores: `score_arrays` for arrays, `evaluate` for a `Case`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from finescale.errors import InputError
+from finescale.grid import Factor
+from finescale.verify import settings as s
+from finescale.verify.align import Case, is_rain
+from finescale.verify.baselines import baseline, climatology
+from finescale.verify.frame import Array
+from finescale.verify.settings import Settings
+from finescale.verify.sizes import cell_bands, cell_size
+from finescale.verify.spectra import ring_wavenumbers
+from finescale.verify.sums import Sums
+
+CHUNK_BYTES = 256 * 2**20
+"""Most memory that one system's times may take, in single precision, while they are read."""
+
+
+def score_arrays(
+    members: ArrayLike,
+    truth: ArrayLike,
+    coarse: ArrayLike | None = None,
+    factor: Factor | None = None,
+    area: ArrayLike | None = None,
+    thresholds: Sequence[float] = s.THRESHOLDS,
+    dry: float | None = 0.05,
+    seed: int = 0,
+    *,
+    cell: tuple[float, float] = (1.0, 1.0),
+    scales: Sequence[int] = s.SCALES,
+    sequence: int | None = None,
+    full: bool = False,
+) -> dict[str, Any]:
+    """Scores of members (M, T, H, W) against truth (T, H, W).
+
+    Times are frames of one sequence, or of several one after another (``sequence``); each may be a case of its own,
+    such as a crop, with ``sequence=1``. ``crps_by_time`` has the fair CRPS of each, so that two systems can be compared
+    in pairs (`finescale.verify.paired_bootstrap`).
+
+    Args:
+        members: one system's ensemble; NaN cells are ignored.
+        truth: what was seen.
+        coarse: coarse field (t, h, w), for the conservation residual.
+        factor: from coarse to fine.
+        area: cell areas (H, W).
+        thresholds: events ≥ threshold.
+        dry: dry threshold in mm/h; None for fields other than rain.
+        seed: of random ties.
+        cell: cell size (dy, dx) for the wavenumbers.
+        scales: FSS windows in cells.
+        sequence: frames in each sequence; by default all times are one.
+        full: also variogram score and SAL, which take longer.
+
+    Returns:
+        Scores by name, as in scores.json (docs/verification.md), and wavenumber. NaN where a score is undefined
+        (spread_skill of one member); scores of rain, of time and of conservation only where there are any.
+
+    Raises:
+        InputError: for shapes that do not fit, times that are no whole sequences, or no valid cell.
+    """
+    times = np.shape(truth)[0]
+    length = sequence or max(times, 1)
+    if times % length:
+        raise InputError(f"{times} times are no whole number of sequences of {length} frames")
+    follows = np.arange(times) % length != 0
+    weights = None if area is None else np.asarray(area, dtype=np.float64)
+    sums = Sums(Settings(tuple(thresholds), tuple(scales), dry, seed, weights, cell, factor, full))
+    sums.add(members, truth, coarse, follows)
+    return sums.scores() | {"wavenumber": wavenumbers(np.shape(truth), cell)}
+
+
+def wavenumbers(shape: Sequence[int], cell: tuple[float, float]) -> list[float]:
+    """The rings' wavenumbers of fields (…, H, W)."""
+    return ring_wavenumbers(tuple(shape), cell).tolist()
+
+
+def settings_for(case: Case, thresholds: Sequence[float] | None = None, seed: int = 0) -> Settings:
+    """Settings that suit a case: rain or not, cell areas and sizes."""
+    rain = is_rain(case.truth) or is_rain(case.systems["ensemble"])
+    chosen = tuple(thresholds) if thresholds is not None else (s.THRESHOLDS if rain else ())
+    grid, dry = case.grid, 0.05 if rain else None
+    return Settings(chosen, s.SCALES, dry, seed, grid.cell_area, cell_size(grid), case.factor, bands=cell_bands(grid))
+
+
+def evaluate(
+    case: Case,
+    settings: Settings,
+    baselines: Sequence[str] = (),
+    progress: Callable[[float], None] | None = None,
+    workers: int | None = None,
+) -> dict[str, Sums]:
+    """Add up all systems of a case, a few times at once: the ensemble, other ensembles, then baselines.
+
+    Args:
+        case: aligned data.
+        settings: what to score.
+        baselines: names of baselines; all but climatology need the case's factor, and the block means of the truth
+            stand in for a missing coarse field.
+        progress: called with the share done.
+        workers: threads, each with a time of its own; by default as many as there are cores, up to 4.
+    """
+    names = (*case.systems, *baselines)
+    sums = {name: Sums(settings) for name in names}
+    count, step = case.truth.sizes[case.time], case.factor.time if case.factor else 1
+    threads = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+    largest = max(da[:, :1].size * 4 for da in case.systems.values())
+    # Whole coarse intervals; a number of times that keeps all threads busy where memory allows.
+    part = max(step, CHUNK_BYTES // largest // step * step)
+    part = part // np.lcm(step, threads) * np.lcm(step, threads) or part
+    follows = case.follows
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, count, part):
+            cut = slice(start, min(start + part, count))
+            truth = case.truth[cut].values
+            coarse = case.coarse_values(cut)
+            for k, name in enumerate(names):
+                members = case.systems[name][:, cut].values if name in case.systems else None
+                if members is None:
+                    members = refine(case, name, cut, settings.seed)
+                sums[name].add(members, truth, coarse, follows[cut], pool if threads > 1 else None)
+                if progress is not None:
+                    progress((start + (cut.stop - start) * (k + 1) / len(names)) / count)
+    return sums
+
+
+def refine(case: Case, name: str, cut: slice, seed: int = 0) -> Array:
+    """A baseline's members (M, T, H, W) for the fine times ``cut`` (whole coarse intervals).
+
+    Random baselines have as many members as the ensemble, or 8 where it has one.
+    """
+    members = next(iter(case.systems.values())).shape[0]
+    members = members if members > 1 else 8
+    ft = case.factor.time if case.factor else 1
+    if name == "climatology":
+        return climatology(lambda at: case.truth[at].values, case.truth.shape[0], cut, members, seed=seed, step=ft)
+    if case.factor is None:
+        raise InputError("baselines need the coarse field, or the factor: give --coarse")
+    # One interval more on both sides, so that interpolation in time sees the neighbours of the part.
+    low, high = max(cut.start - ft, 0), min(cut.stop + ft, case.truth.sizes[case.time])
+    coarse = case.coarse_values(slice(low, high))
+    assert coarse is not None
+    fine = baseline(name, coarse, case.factor, members=members, seed=seed, first=low // ft)
+    return fine[:, cut.start - low : cut.stop - low]
