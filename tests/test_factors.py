@@ -131,7 +131,7 @@ def sequence(frames: int, gaps: tuple[int, ...] = (), seed: int = 0) -> xr.DataA
 
 def test_windows_in_time_do_not_change_a_long_sequence_much_more_than_they_must() -> None:
     """With a halo in time of many contexts the members are those of one piece."""
-    model, coarse = small("2x2", latent={"kind": "wavelet", "levels": 1, "time_levels": 1}), sequence(24)
+    model, coarse = small("2x2", latent={"kind": "wavelet", "levels": 1, "frames": 2}), sequence(24)
     assert model.context == 3 and model.multiple == (1, 2, 2)
     whole = model.downscale(coarse, members=1, window=(24, 4, 4), halo=(0, 0, 0))["rain"].values
     parts = model.downscale(coarse, members=1, window=(8, 4, 4), halo=(8, 0, 0))["rain"].values

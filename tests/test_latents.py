@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import pywt
 import torch
+from scipy.fft import dct
 
 from finescale import latents
 from finescale.errors import InputError
@@ -13,11 +14,16 @@ from finescale.latents import LatentSpace, LinearLatentSpace, Pixel, Wavelet
 from finescale.schema import part
 
 FAMILIES = ("haar", "db2", "db4", "sym4", "coif1")
-CASES: list[LatentSpace] = [Pixel(), *(Wavelet(j, family) for j in (1, 2, 3) for family in ("haar", "db2", "sym4"))]  # type: ignore[arg-type]
+CASES: list[LatentSpace] = [
+    Pixel(),
+    *(Wavelet(j, family) for j in (1, 2, 3) for family in ("haar", "db2", "sym4")),  # type: ignore[arg-type]
+    Wavelet(1, frames=2),
+    Wavelet(2, "db2", frames=3),
+]
 IDS = [f"{type(c).__name__}-{getattr(c, 'levels', '')}-{i}" for i, c in enumerate(CASES)]
 
 
-def field(batch: int = 2, frames: int = 2, height: int = 24, width: int = 40) -> torch.Tensor:
+def field(batch: int = 2, frames: int = 6, height: int = 24, width: int = 40) -> torch.Tensor:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(batch, 1, frames, height, width, generator=generator, dtype=torch.float64)
     return x.cumsum(-1) / 3 + 2
@@ -126,3 +132,15 @@ def test_biorthogonal_families_and_odd_windows_are_refused() -> None:
         Wavelet(1, "harr")
     with pytest.raises(InputError, match="stride"):
         Wavelet(2).fold(torch.zeros(1, 1, 1, 6, 8))
+
+
+def test_frames_are_transformed_by_an_orthonormal_cosine_transform() -> None:
+    x = field(batch=1, frames=6, height=4, width=4)
+    z = Wavelet(1, frames=3).analysis(x)
+    spatial = Wavelet(1).analysis(x)
+    expected = dct(spatial.reshape(1, 4, 2, 3, 2, 2).numpy(), axis=3, norm="ortho")
+    # Channels: spatial bands outside, bands in time inside, as the levels in space split every band in time.
+    ours = torch.stack([z[:, :3], *(z[:, 3 + 3 * k : 6 + 3 * k] for k in range(3))], 1).reshape(1, 4, 3, 2, 2, 2)
+    np.testing.assert_allclose(ours.permute(0, 1, 3, 2, 4, 5).numpy(), expected, atol=1e-12)
+    pair = Wavelet(1, frames=2).analysis(x)[:, :1]
+    torch.testing.assert_close(pair, (spatial[:, :1, ::2] + spatial[:, :1, 1::2]) * 0.5**0.5)

@@ -64,7 +64,8 @@ def advised(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with what its ``recipe`` section (cadence, horizon) leaves open filled in.
 
     Filled in are data.frames (or data.horizon, for a range of factors), the amplitude of process.schedule, power and
-    tau of a tapered constraint, and a wavelet level in time where the factor in time is even; what is set stays.
+    tau of a tapered constraint, and the frames that a wavelet latent transforms together, those of a coarse frame;
+    what is set stays.
     """
     config = dict(config)
     given = config.pop("recipe") or {}
@@ -73,8 +74,8 @@ def advised(config: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"unknown configuration key recipe.{key}{nearest(key, ('cadence', 'horizon'))}")
     factors = Factors.parse(config.get("factor", "1x8"))
     latent = as_mapping(config.get("latent", "pixel"))
-    if latent["kind"] == "wavelet" and factors.single is not None and factors.time[0] % 2 == 0:
-        latent.setdefault("time_levels", 1)
+    if latent["kind"] == "wavelet" and factors.single is not None:
+        latent.setdefault("frames", factors.single.time)
     largest = factors.single or Factor(factors.time[1], factors.space[1])
     knobs = recipe(
         largest, given.get("cadence"), horizon=given.get("horizon"), stride=part(latents, latent, "latent").stride

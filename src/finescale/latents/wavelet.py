@@ -11,15 +11,25 @@ LL_J. The transform is orthonormal: white noise stays white, and the adjoint is 
 2^J times the mean over blocks of 2^J × 2^J cells. Filters longer than Haar's wrap around the borders of the window they
 are given, so that cells within a filter's length of a border see the opposite side.
 
+Along time n frames may be transformed together before, by the orthonormal cosine transform
+
+    b[k] = √(2/n) c_k Σ_j cos(π (j + ½) k / n) x[j],      c_0 = √½, otherwise 1
+
+for n = 2 a Haar level; any n will do. A latent then has a frame for n, b[0] is √n times their mean, and what changes
+within them is whitened apart from what stays. (Ours: a wavelet level in time exists for even factors only.)
+
 Conditioning fields come to the resolution of the latent by space-to-depth, or, as in the paper, by the same transform.
 """
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Literal
 
 import pywt
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 
 from finescale.errors import InputError
@@ -35,8 +45,8 @@ class Wavelet(LinearLatentSpace):
         levels: J, 1 to 3 halvings in space.
         family: an orthogonal family of PyWavelets (haar, db2, db4, sym4, coif1, ...). Biorthogonal ones colour white
             noise.
-        time_levels: 1 for one Haar level along time besides, before those in space: sums and differences of frames two
-            by two, each transformed in space, so that K = 2·C·4^J and a latent has half as many frames.
+        frames: n frames transformed together along time, so that K = n·C·4^J; 1 for none, the factor in time for those
+            of a coarse frame.
         condition: conditioning fields are folded by space-to-depth (fold), or transformed like the field (analysis);
             either is orthonormal. Their coefficients are not whitened (ours).
         channels: C, channels of the field.
@@ -46,11 +56,10 @@ class Wavelet(LinearLatentSpace):
         self,
         levels: Literal[1, 2, 3] = 2,
         family: str = "haar",
-        time_levels: Literal[0, 1] = 0,
+        frames: PositiveInt = 1,
         condition: Literal["fold", "analysis"] = "fold",
         channels: int = 1,
     ) -> None:
-        frames = 2**time_levels
         super().__init__(frames * channels * 4**levels, (frames, 2**levels, 2**levels))
         try:
             wavelet = pywt.Wavelet(family)
@@ -64,7 +73,7 @@ class Wavelet(LinearLatentSpace):
                 "take haar, dbN, symN or coifN"
             )
         self.levels = levels
-        self.time_levels = time_levels
+        self.frames = frames
         self.condition = condition
         self.field_channels = frames * channels
         self.filters = (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
@@ -72,9 +81,8 @@ class Wavelet(LinearLatentSpace):
 
     def analysis(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C·4^J, T, H/2^J, W/2^J), LL first, then detail from coarse to fine."""
-        if self.time_levels:
-            even, odd = x[:, :, ::2], x[:, :, 1::2]
-            x = torch.cat([even + odd, even - odd], 1) * 0.5**0.5
+        if self.frames > 1:
+            x = _along_time(x.unflatten(2, (-1, self.frames)).movedim(3, 1), _cosines(self.frames)).flatten(1, 2)
         details: list[Tensor] = []
         for level in range(1, self.levels + 1):
             low, high = self._split(x, Y)
@@ -89,10 +97,13 @@ class Wavelet(LinearLatentSpace):
         for bands in self.details(c):
             horizontal, vertical, diagonal = bands.chunk(3, dim=1)
             x = self._merge(self._merge(x, vertical, X), self._merge(horizontal, diagonal, X), Y)
-        if self.time_levels:
-            low, high = x.chunk(2, dim=1)
-            x = torch.stack([low + high, low - high], dim=3).flatten(2, 3) * 0.5**0.5
-        return x
+        return self._frames_of(x, _cosines(self.frames).T)
+
+    def _frames_of(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """Bands (B, n·C, T/n, H, W) -> frames (B, C, T, H, W) = Σ_k matrix[·, k] band k."""
+        if self.frames == 1:
+            return x
+        return _along_time(x.unflatten(1, (self.frames, -1)), matrix).movedim(1, 3).flatten(2, 3)
 
     def details(self, z: Tensor) -> list[Tensor]:
         """Detail bands (B, 3C, T', H/2^l, W/2^l), (horizontal, vertical, diagonal), from level l = J to 1."""
@@ -120,11 +131,7 @@ class Wavelet(LinearLatentSpace):
         for level, bands in zip(range(self.levels, 0, -1), self.details(variance), strict=True):
             for band, (along_y, along_x) in zip(bands.chunk(3, dim=1), kinds, strict=True):
                 total = total + self._band_variance(band, height, width, level, along_y, along_x)
-        if self.time_levels:
-            # Both frames of a pair have half the variance of their sum's and of their difference's coefficients.
-            low, high = total.chunk(2, dim=1)
-            total = ((low + high) / 2).repeat_interleave(2, dim=2)
-        return total
+        return self._frames_of(total, _cosines(self.frames).T.square())
 
     def _band_variance(self, v: Tensor, height: int, width: int, level: int, along_y: str, along_x: str) -> Tensor:
         rows, columns = self._matrix(height, level, along_y).to(v), self._matrix(width, level, along_x).to(v)
@@ -159,6 +166,21 @@ class Wavelet(LinearLatentSpace):
             out = out + _interleave(band, torch.zeros_like(band), axis).roll(half - j, axis)
         assert isinstance(out, Tensor)
         return out
+
+
+@lru_cache(maxsize=8)
+def _cosines(n: int) -> Tensor:
+    """(n, n) orthonormal, row k the k-th band."""
+    k, j = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
+    rows = (2 / n) ** 0.5 * torch.cos(math.pi * (j + 0.5) * k / n)
+    rows[0] *= 0.5**0.5
+    return rows
+
+
+def _along_time(x: Tensor, matrix: Tensor) -> Tensor:
+    """y[:, k] = Σ_j matrix[k, j] x[:, j], in x's own precision where networks around run in bfloat16."""
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.einsum("kj,bj...->bk...", matrix.to(x), x)
 
 
 def _every_second(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
