@@ -121,16 +121,16 @@ class Bench:
         for pair in PAIRS:
             self.baselines("mrms", pair)
             self.judge("mrms", pair, "factor", self.model("factor", pair))
-        for system in ("single frame", "frames apart"):
+        self.tapers("6x25")
+        for pair in ("1x10", "3x10", "6x25"):
+            self.amplitudes(pair)
+        self.pictures()
+        for system in ("frames apart", "single frame"):
             self.judge("mrms", "3x10", system, self.model(system, "3x10"))
         for system in ("many", "many, without"):
             model = self.model(system)
             for pair in PAIRS:
                 self.judge("mrms", pair, system, model.at(Factor.parse(pair)))
-        self.tapers("6x25")
-        for pair in ("1x10", "3x10", "6x25"):
-            self.amplitudes(pair)
-        self.pictures()
         self.judge("mrms", "3x10", "folds", self.model("folds", "3x10"))
         self.baselines("5 min", "3x10")
         self.judge("5 min", "3x10", "factor", self.model("factor", "3x10", place="5 min"))

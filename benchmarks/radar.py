@@ -31,8 +31,7 @@ from finescale.data.patches import Patches, region
 from finescale.downscaler import Downscaler
 from finescale.grid import Factor
 from finescale.plots.maps import png
-from finescale.verify import baselines
-from finescale.verify.aggregate import paired_bootstrap, score_arrays
+from finescale.verify import baselines, paired_bootstrap, score_arrays
 
 CROP = {"1x8": 128, "1x10": 120}
 MEAN_SHARE = 0.15

@@ -70,15 +70,14 @@ def test_pictures_are_small_and_exact() -> None:
 
 def test_spectra_and_rank_histogram_have_all_systems_and_units() -> None:
     k = np.arange(1, 20) / 100
-    figure = diagnostics.spectra(k, {"Ensemble": k**-2, "Bicubic": k**-4}, k**-2.1, length="km", units="mm/h")
-    ax = figure.axes[0]
+    ax = diagnostics.spectra(k, {"Ensemble": k**-2, "Bicubic": k**-4}, k**-2.1, length="km", units="mm/h")
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["truth", "Ensemble", "Bicubic"]
     assert ax.get_xlabel() == "wavelength (km)" and "mm/h" in ax.get_ylabel()
     assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 3
     ranks = diagnostics.rank_histogram({"Ensemble": np.full(9, 1 / 9), "RainFARM": np.full(5, 0.2)})
-    assert {t.get_text() for t in ranks.axes[0].get_legend().get_texts()} == {"Ensemble", "RainFARM", "flat (reliable)"}
-    for one in (figure, ranks):
-        assert len(maps.png(one)) < 300_000
+    assert {t.get_text() for t in ranks.get_legend().get_texts()} == {"Ensemble", "RainFARM", "flat (reliable)"}
+    for one in (ax, ranks):
+        assert len(maps.png(one.figure)) < 300_000
 
 
 def test_no_pyplot_is_loaded_by_the_figures() -> None:

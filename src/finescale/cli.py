@@ -198,12 +198,14 @@ def verify(
     *,
     output: Output,
     coarse: Path | None = None,
-    baselines: str = "nearest,bicubic,rainfarm",
+    baselines: str | None = None,
     against: Annotated[list[Path] | None, Parameter(negative=())] = None,
     variable: str | None = None,
+    block: int | None = None,
+    regrid: Flag = False,
     overwrite: Flag = False,
 ) -> None:
-    """Score an ensemble against the truth: scores.json and report.html.
+    """Score an ensemble against the truth: report.html, scores.json, scores.csv and figures.
 
     Parameters
     ----------
@@ -216,11 +218,16 @@ def verify(
     coarse
         The coarse input; its absence means block means of the truth.
     baselines
-        Names separated by commas: nearest, bilinear, bicubic, rainfarm, climatology; "none" for none.
+        Names separated by commas: nearest, bilinear, bicubic, rainfarm, climatology; "none" for none. By default all
+        but bilinear that suit the data.
     against
         Another ensemble to show beside it; give the option again for each.
     variable
         The variable, where a file has several.
+    block
+        Times in a block of the bootstrap that gives intervals: as many as weather stays alike; T^1/3 unless given.
+    regrid
+        Bring a truth on other cells to those of the ensemble, by area-weighted means.
     overwrite
         Replace a report that exists.
     """
@@ -229,7 +236,9 @@ def verify(
     from finescale.verify.report import names_of
     from finescale.verify.report import verify as score
 
-    names = [name.strip() for name in baselines.split(",") if name.strip() not in ("", "none")]
+    names = None
+    if baselines is not None:
+        names = [name.strip() for name in baselines.split(",") if name.strip() not in ("", "none")]
     with tqdm(total=100, desc="verify", unit="%", leave=False) as bar:
         score(
             ensemble,
@@ -239,6 +248,8 @@ def verify(
             baselines=names,
             against=names_of(against or []),
             variable=variable,
+            block=block,
+            regrid=regrid,
             overwrite=overwrite,
             progress=lambda share: bar.update(round(100 * share) - bar.n),
         )

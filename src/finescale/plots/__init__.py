@@ -1,7 +1,24 @@
-"""Figures of fields and scores, as matplotlib objects without pyplot; sequences as animated GIFs."""
+"""Figures of fields and scores, without pyplot: curves return matplotlib axes, sequences become animated GIFs."""
 
 from finescale.plots.animation import animate, animate_ensemble
-from finescale.plots.diagnostics import rank_histogram, spectra
-from finescale.plots.maps import Frame, overview
+from finescale.plots.diagnostics import by_time, fss, pit_histogram, quantiles, rank_histogram, spectra
+from finescale.plots.maps import Frame, overview, single
+from finescale.plots.probability import coverage, reliability, roc, spread_error
 
-__all__ = ["Frame", "animate", "animate_ensemble", "overview", "rank_histogram", "spectra"]
+__all__ = [
+    "Frame",
+    "animate",
+    "animate_ensemble",
+    "by_time",
+    "coverage",
+    "fss",
+    "overview",
+    "pit_histogram",
+    "quantiles",
+    "rank_histogram",
+    "reliability",
+    "roc",
+    "single",
+    "spectra",
+    "spread_error",
+]

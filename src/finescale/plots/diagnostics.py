@@ -1,29 +1,28 @@
-"""Curves and histograms that compare systems: power spectra, rank histograms.
-
-Colours are those of Okabe and Ito, told apart by colour-blind eyes; the truth is black, the ensemble blue and thicker.
-"""
+"""Curves over wavelength, rank, window and time that compare systems; all return matplotlib axes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finescale.plots.maps import STYLE
+from finescale.plots.canvas import COLOURS, DASHES, diagonal, drawing, legend, lines, text
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7f7f7f")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)), (0, (1, 1)), "--")
-"""Line styles beside the colours, so that nothing hangs on colour alone."""
+    from matplotlib.axes import Axes
 
 
 def spectra(
-    wavenumber: ArrayLike, systems: Mapping[str, ArrayLike], truth: ArrayLike, *, length: str = "cells", units: str = ""
-) -> Figure:
+    wavenumber: ArrayLike,
+    systems: Mapping[str, ArrayLike],
+    truth: ArrayLike,
+    *,
+    length: str = "cells",
+    units: str = "",
+    ax: Axes | None = None,
+) -> Axes:
     """Radial power spectra on logarithmic axes.
 
     Args:
@@ -32,19 +31,16 @@ def spectra(
         truth: power (K,).
         length: unit of length, such as km.
         units: of the field; power is in units² · length².
+        ax: where to draw; by default on a figure of its own.
     """
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
     wavelength = 1.0 / np.asarray(wavenumber, dtype=np.float64)
     reference = np.asarray(truth, dtype=np.float64)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 4.0), dpi=110, layout="constrained")
-        ax = figure.subplots()
+    with drawing(ax) as ax:
         ax.loglog(wavelength, reference, color="black", lw=2.6, alpha=0.85, label="truth")
-        for i, (name, power) in enumerate(systems.items()):
-            style = {"color": COLOURS[i % len(COLOURS)], "ls": DASHES[i % len(DASHES)]}
-            ax.loglog(wavelength, np.asarray(power), lw=2.2 if i == 0 else 1.5, zorder=3 - 0.1 * i, label=name, **style)
+        for _, power, style in lines(systems):
+            ax.loglog(wavelength, power, **style)
         positive = reference[reference > 0]
         if positive.size:
             # Interpolation loses its power by many orders of magnitude: do not let it squeeze the rest.
@@ -56,46 +52,119 @@ def spectra(
             ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
         ax.set_xlabel(f"wavelength ({length})")
         ax.set_ylabel(f"power (({units})² {length}²)" if units else "power")
-        ax.grid(True, which="major", color="#e3e6ea", lw=0.7)
-        ax.set_axisbelow(True)
-        ax.legend(loc="lower left")
-    return figure
+        legend(ax)
+    return ax
 
 
-def rank_histogram(systems: Mapping[str, ArrayLike]) -> Figure:
+def rank_histogram(systems: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
     """Rank histograms as steps over the flat one.
 
     Args:
         systems: name -> frequencies (M + 1,) summing to 1, the ensemble first; lengths may differ.
+        ax: where to draw; by default on a figure of its own.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
+    ax = _histogram(systems, ax)
+    ax.set_xticks([0.0, 0.5, 1.0], labels=["below all", "in the middle", "above all"])
+    first, _, last = ax.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
+    ax.set_xlabel("rank of the truth among the members")
+    return ax
 
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 4.0), dpi=110, layout="constrained")
-        ax = figure.subplots()
+
+def pit_histogram(systems: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
+    """Histograms of the probability integral transform, name -> frequencies (bins,), over the flat one."""
+    ax = _histogram(systems, ax)
+    ax.set_xlabel("probability integral transform of the truth (1)")
+    return ax
+
+
+def fss(
+    widths: ArrayLike,
+    systems: Mapping[str, ArrayLike],
+    *,
+    length: str = "cells",
+    base_rate: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Fractions skill score by window.
+
+    Args:
+        widths: (S,) of windows, in ``length``.
+        systems: name -> score (S,).
+        length: unit of the widths.
+        base_rate: share of cells with the event in the truth; ½ + half of it is the least that is useful (Roberts and
+            Lean 2008).
+        ax: where to draw; by default on a figure of its own.
+    """
+    with drawing(ax) as ax:
+        for _, values, style in lines(systems, markers=True):
+            ax.plot(np.asarray(widths), values, **style)
+        if base_rate is not None and np.isfinite(base_rate):
+            ax.axhline(0.5 + base_rate / 2, color="black", lw=1.2, label="useful above")
+        ax.set(xlabel=f"window width ({length})", ylabel="fractions skill score (1)", ylim=(0, 1.02))
+        legend(ax)
+    return ax
+
+
+def quantiles(
+    truth: ArrayLike, systems: Mapping[str, ArrayLike], *, units: str = "", rain: bool = False, ax: Axes | None = None
+) -> Axes:
+    """Quantiles (Q,) of each system against those of the truth; logarithmic for rain, from 0.05."""
+    reference = np.asarray(truth, dtype=np.float64)
+    unit = f" ({units})" if units else ""
+    with drawing(ax) as ax:
+        shown = reference[reference >= 0.05] if rain else reference
+        if shown.size:
+            diagonal(ax, float(shown.min()), float(shown.max()), "equal")
+        for _, values, style in lines(systems, markers=True):
+            there = (reference >= 0.05) & (values >= 0.05) if rain else np.isfinite(values)
+            ax.plot(reference[there], values[there], **(style | {"ms": 3.5}))
+        if rain and shown.size:
+            ax.set(xscale="log", yscale="log")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_formatter(lambda v, _: f"{v:g}")
+        ax.set(xlabel=f"quantile of the truth{unit}", ylabel=f"quantile of the system{unit}")
+        legend(ax)
+    return ax
+
+
+def by_time(
+    systems: Mapping[str, ArrayLike], times: Any = None, *, name: str = "CRPS", units: str = "", ax: Axes | None = None
+) -> Axes:
+    """A score over time: name -> values (T,); ``times`` numpy dates (T,), or None for numbers of frames."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    with drawing(ax) as ax:
+        dates = times is not None and np.asarray(times).dtype.kind == "M"
+        for _, values, style in lines(systems):
+            ax.plot(np.asarray(times) if dates else np.arange(1, values.size + 1), values, **style)
+        if dates:
+            locator = AutoDateLocator(maxticks=6)
+            ax.xaxis.set_major_locator(locator)
+            ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        ax.set(xlabel="time" if dates else "frame", ylabel=f"{name} ({units})" if units else name)
+        ax.set_ylim(bottom=0)
+        legend(ax)
+    return ax
+
+
+def _histogram(systems: Mapping[str, ArrayLike], ax: Axes | None) -> Axes:
+    """Shares of the range on x and multiples of the flat frequency on y: ensembles of any size compare."""
+    with drawing(ax) as ax:
         top = 0.0
         for i, (name, frequency) in enumerate(systems.items()):
             f = np.asarray(frequency, dtype=np.float64)
-            # Ranks as shares of M + 1, frequencies as multiples of the flat one: ensembles of any size compare.
+            if f.size == 0:
+                continue
             edges, height = np.arange(f.size + 1) / f.size, f * f.size
-            top = max(top, float(height.max()))
+            top = max(top, float(np.nanmax(height, initial=0.0)))
             if i == 0:
                 ax.stairs(height, edges, fill=True, color=COLOURS[0], alpha=0.3)
-            ax.stairs(
-                height,
-                edges,
-                color=COLOURS[i % len(COLOURS)],
-                lw=2.0 if i == 0 else 1.5,
-                ls=DASHES[i % len(DASHES)],
-                label=name,
-            )
+            style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "ls": DASHES[i % len(DASHES)]}
+            ax.stairs(height, edges, lw=2.0 if i == 0 else 1.5, label=text(name), **style)
         ax.axhline(1.0, color="black", lw=1.2, label="flat (reliable)")
-        ax.set(xlim=(0, 1), ylim=(0, max(1.5, 1.3 * top)))
-        ax.set_xticks([0.0, 0.5, 1.0], labels=["below all\nmembers", "in the middle", "above all\nmembers"])
-        ax.set_xlabel("rank of the truth among the members")
-        ax.set_ylabel("frequency / flat frequency")
-        ax.grid(True, axis="y", color="#e3e6ea", lw=0.7)
-        ax.set_axisbelow(True)
-        ax.legend(loc="upper center", ncols=2)
-    return figure
+        ax.set(xlim=(0, 1), ylim=(0, max(1.5, 1.08 * top)), ylabel="frequency / flat frequency")
+        ax.grid(False, axis="x")
+        legend(ax)
+    return ax

@@ -20,7 +20,7 @@ def frame_of(da: xr.DataArray) -> tuple[Frame, str]:
     bottom, top = sorted((float(grid.y[0]), float(grid.y[-1])))
     if grid.geographic:
         aspect = 1.0 / max(math.cos(math.radians((bottom + top) / 2)), 0.05)
-        return Frame((left, right, bottom, top), "longitude (°)", "latitude (°)", aspect), "km"
+        return Frame((left, right, bottom, top), "longitude (°)", "latitude (°)", aspect, True), "km"
     x = da.dims[-1]
     unit = str(da[x].attrs.get("units", "")) if x in da.coords else "cells"
     if unit in ("m", "metre", "meter", "metres", "meters"):

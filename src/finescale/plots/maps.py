@@ -1,8 +1,8 @@
 """Maps of fields on one colour scale.
 
 Colour maps are perceptually uniform and safe for colour-blind eyes: rain on a logarithmic scale from 0.1, white where
-it is dry; other fields on a linear one. Missing cells are grey. Figures are made without pyplot, so nothing is kept
-between calls.
+it is dry; other fields on a linear one; errors from blue over white to brown. Missing cells are grey. Figures are made
+without pyplot, so nothing is kept between calls.
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Frame:
-    """Where maps lie: ``extent`` (left, right, bottom, top), labels, height of a unit of y over a unit of x."""
+    """Where maps lie: ``extent`` (left, right, bottom, top), labels, height of a unit of y over a unit of x.
+
+    ``geographic`` frames are in degrees, and get coastlines where there are any (`finescale.plots.coast`).
+    """
 
     extent: tuple[float, float, float, float]
     xlabel: str = "x (cells)"
     ylabel: str = "y (cells)"
     aspect: float = 1.0
+    geographic: bool = False
 
     @property
     def shape(self) -> float:
@@ -71,6 +75,18 @@ def scale(fields: list[ArrayLike], *, rain: bool) -> tuple[Any, Any]:
     )
 
 
+def error_scale(values: ArrayLike) -> tuple[Any, Any]:
+    """A diverging colour map and a norm about 0 that reaches 99 % of the absolute values."""
+    from matplotlib import colors
+
+    from finescale.plots.colours import diverging
+
+    size = np.abs(np.asarray(values, dtype=np.float64))
+    size = size[np.isfinite(size)]
+    most = float(np.quantile(size, 0.99)) if size.size else 0.0
+    return diverging().with_extremes(bad=MISSING), colors.Normalize(-(most or 1.0), most or 1.0)
+
+
 def field(ax: Axes, values: ArrayLike, frame: Frame, *, cmap: Any, norm: Any, title: str = "") -> Axes:
     """Draw one field (H, W), row 0 at ``frame.extent``'s bottom, on ``ax``."""
     shown: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
@@ -80,6 +96,8 @@ def field(ax: Axes, values: ArrayLike, frame: Frame, *, cmap: Any, norm: Any, ti
     ax.imshow(
         shown, origin="lower", extent=frame.extent, aspect=frame.aspect, cmap=cmap, norm=norm, interpolation="nearest"
     )
+    if frame.geographic:
+        _coast(ax, frame)
     ax.set_title(title)
     ax.locator_params(nbins=4)
     ax.tick_params(length=2.5)
@@ -97,6 +115,7 @@ def overview(
     columns: int = 3,
     label: str = "",
     apart: tuple[str, ...] = (),
+    errors: tuple[str, ...] = (),
 ) -> Figure:
     """Maps side by side with one shared colour scale.
 
@@ -109,11 +128,12 @@ def overview(
         label: what is shown, for the colour bar.
         apart: titles of fields with a colour bar of their own, such as a spread that is much smaller than the field
             itself.
+        errors: titles of differences, on a scale of their own about 0.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    shared = [values for title, values in fields.items() if title not in apart] or list(fields.values())
+    shared = [f for title, f in fields.items() if title not in (*apart, *errors)] or list(fields.values())
     cmap, norm = scale(shared, rain=rain)
     rows = -(-len(fields) // columns)
     width = 3.1 * columns + 0.4
@@ -125,11 +145,16 @@ def overview(
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         axes = list(grid.ravel())
         for ax, (title, values) in zip(axes, fields.items(), strict=False):
-            own = scale([values], rain=rain) if title in apart else (cmap, norm)
-            field(ax, values, frame, cmap=own[0], norm=own[1], title=title)
-            if title in apart:
-                bar = figure.colorbar(mpl.cm.ScalarMappable(own[1], own[0]), ax=ax, shrink=0.8, pad=0.02)
+            own = error_scale(values) if title in errors else scale([values], rain=rain)
+            lone = title in (*apart, *errors)
+            field(ax, values, frame, cmap=own[0] if lone else cmap, norm=own[1] if lone else norm, title=title)
+            if lone:
+                # Inside the map's own box, so that all maps of a row stay equally large.
+                inset = ax.inset_axes((1.02, 0.0, 0.035, 1.0))
+                bar = figure.colorbar(mpl.cm.ScalarMappable(own[1], own[0]), cax=inset, extend="both")
                 bar.outline.set_visible(False)
+                bar.ax.tick_params(labelsize=7.5, length=2)
+                bar.set_label(units, fontsize=7.5, labelpad=1)
         for ax in axes[len(fields) :]:
             ax.set_visible(False)
         for i, ax in enumerate(axes[: len(fields)]):
@@ -147,6 +172,44 @@ def overview(
             bar.set_ticks(ticks, labels=[f"{t:g}" for t in ticks])
             bar.minorticks_off()
     return figure
+
+
+def single(
+    values: ArrayLike, frame: Frame, *, label: str = "", units: str = "", title: str = "", ax: Axes | None = None
+) -> Axes:
+    """One field (H, W), such as a map of residuals, on a linear scale from its least to its largest value."""
+    import matplotlib as mpl
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    shown = np.asarray(values, dtype=np.float64)
+    known = shown[np.isfinite(shown)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    norm = Normalize(low, high if high > low else low + 1.0)
+    with mpl.rc_context(STYLE):
+        if ax is None:
+            ax = Figure(figsize=(4.8, min(3.3 * frame.shape + 0.7, 8.0)), dpi=110, layout="compressed").subplots()
+        cmap = mpl.colormaps["viridis"].resampled(LEVELS).with_extremes(bad=MISSING)
+        field(ax, shown, frame, cmap=cmap, norm=norm, title=title)
+        ax.set(xlabel=frame.xlabel, ylabel=frame.ylabel)
+        ticks = mpl.ticker.ScalarFormatter()
+        ticks.set_powerlimits((-3, 4))
+        bar = ax.figure.colorbar(mpl.cm.ScalarMappable(norm, cmap), ax=ax, shrink=0.9, pad=0.02, format=ticks)
+        bar.outline.set_visible(False)
+        bar.set_label(f"{label} ({units})" if label and units else label or units)
+    return ax
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file, the same bytes each time."""
+    import io
+
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "finescale"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
 
 
 def png(figure: Figure, limit: int = 150_000) -> bytes:
@@ -172,3 +235,14 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
     palette.putpalette(colours[order[:256]].ravel().tolist())
     picture.quantize(palette=palette, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()
+
+
+def _coast(ax: Axes, frame: Frame) -> None:
+    from finescale.plots import coast
+
+    lines = coast.lines(frame.extent)
+    if lines:
+        from matplotlib.collections import LineCollection
+
+        ax.add_collection(LineCollection(lines, colors="#30363d", linewidths=0.6), autolim=False)
+        ax.set(xlim=frame.extent[:2], ylim=frame.extent[2:])

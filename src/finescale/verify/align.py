@@ -19,11 +19,11 @@ from finescale.data import open as stores
 from finescale.errors import InputError
 from finescale.grid import Factor, Grid, check_divisible
 from finescale.verify.conservation import block_mean
+from finescale.verify.regrid import regrid as to_cells
+from finescale.verify.units import in_mm_per_hour, is_rain, same_units
 
 Array = NDArray[np.float64]
 Field = xr.Dataset | xr.DataArray
-
-_RAIN = ("rain", "precip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +82,11 @@ def align(
     against: Mapping[str, Field] | None = None,
     factor: Factor | str | None = None,
     variable: str | None = None,
+    regrid: bool = False,
 ) -> Case:
     """Bring all fields to the ensemble's cells and to the times it shares with the truth; rain rates to mm/h.
+
+    With ``regrid`` a truth or other ensemble on other cells is brought to the ensemble's by area-weighted means.
 
     Raises:
         InputError: if the grids differ (the message says how), no times overlap, or units do not measure the same
@@ -97,11 +100,11 @@ def align(
     )
     if is_rain(ens) or is_rain(reference):
         ens = in_mm_per_hour(ens)
-    reference = on_cells(_units(reference, ens, notes), ens, "the truth")
+    reference = _placed(same_units(reference, ens, notes), ens, "the truth", regrid, notes)
     ens, reference = common_times(ens, reference, "the truth", notes)
     others: dict[str, xr.DataArray] = {}
     for name, other in (against or {}).items():
-        da = on_cells(_units(_members(_field(other, variable, name)), ens, notes), ens, name)
+        da = _placed(same_units(_members(_field(other, variable, name)), ens, notes), ens, name, regrid, notes)
         kept, da = common_times(ens, da, name, notes)
         if kept.shape[1] != ens.shape[1]:
             raise InputError(f"{name} lacks {ens.shape[1] - kept.shape[1]} of the {ens.shape[1]} times that are scored")
@@ -110,7 +113,7 @@ def align(
     low = (
         None
         if coarse is None
-        else _units(_single(_field(coarse, variable, "the coarse field"), "the coarse field"), ens, notes)
+        else same_units(_single(_field(coarse, variable, "the coarse field"), "the coarse field"), ens, notes)
     )
     if low is not None:
         factor = Factor.parse(factor) if factor else _factor_from_sizes(ens, low)
@@ -136,7 +139,9 @@ def on_cells(da: xr.DataArray, like: xr.DataArray, what: str) -> xr.DataArray:
     """
     mine, wanted = axes.read_grid(da), axes.read_grid(like)
     if mine.crs and wanted.crs and mine.crs != wanted.crs:
-        raise InputError(f"{what} is on a {mine.crs} grid, but the ensemble on a {wanted.crs} grid: regrid one of them")
+        raise InputError(
+            f"{what} is on a {mine.crs} grid, but the ensemble on a {wanted.crs} grid: reproject one of them"
+        )
     for axis, dim, target in zip(("y", "x"), da.dims[-2:], like.dims[-2:], strict=True):
         ours, theirs = getattr(mine, axis), getattr(wanted, axis)
         if (ours[1] > ours[0]) != (theirs[1] > theirs[0]):
@@ -146,7 +151,7 @@ def on_cells(da: xr.DataArray, like: xr.DataArray, what: str) -> xr.DataArray:
         if part.size != theirs.size or not np.allclose(part, theirs, rtol=0, atol=1e-2 * np.abs(np.diff(theirs)).min()):
             raise InputError(
                 f"{what} and the ensemble are not on the same cells: along {axis} {what} has {_describe(ours)}, "
-                f"the ensemble {_describe(theirs)}; regrid or crop one to the other first"
+                f"the ensemble {_describe(theirs)}; give --regrid, or crop one to the other first"
             )
         da = da.isel({dim: slice(start, start + theirs.size - 1)})
         da = da.drop_vars([name for name in da.coords if dim in da[name].dims])
@@ -216,22 +221,15 @@ def on_coarse(coarse: xr.DataArray, ens: xr.DataArray, factor: Factor) -> xr.Dat
     return coarse
 
 
-def is_rain(da: xr.DataArray) -> bool:
-    """Whether names or units say rain (or any precipitation)."""
-    words = " ".join(
-        str(v).lower() for v in (da.name, da.attrs.get("standard_name", ""), da.attrs.get("long_name", ""))
-    )
-    units = str(da.attrs.get("units", ""))
-    return (
-        any(word in words for word in _RAIN)
-        or ("mm" in units and _rate(units))
-        or units in ("kg m-2 s-1", "kg m**-2 s**-1")
-    )
-
-
-def in_mm_per_hour(da: xr.DataArray) -> xr.DataArray:
-    """Rain rates in mm/h; rain in units that are no rate unchanged."""
-    return stores.convert_units(da, "mm/h") if _rate(str(da.attrs.get("units", ""))) else da
+def _placed(da: xr.DataArray, like: xr.DataArray, what: str, regrid: bool, notes: list[str]) -> xr.DataArray:
+    """`on_cells`, or on other cells, if allowed, regridded."""
+    try:
+        return on_cells(da, like, what)
+    except InputError:
+        if not regrid:
+            raise
+    notes.append(f"{what[0].upper()}{what[1:]} was regridded to the ensemble's cells by area-weighted means.")
+    return to_cells(da, like, what)
 
 
 def _field(data: Field, variable: str | None, what: str) -> xr.DataArray:
@@ -250,24 +248,6 @@ def _single(da: xr.DataArray, what: str) -> xr.DataArray:
             f"{what} has {da.sizes['realization']} members, but must be one field: are ensemble and truth swapped?"
         )
     return da.isel(realization=0, drop=True)
-
-
-def _units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.DataArray:
-    has, wanted = da.attrs.get("units"), like.attrs.get("units")
-    if not wanted or has == wanted:
-        return da
-    if not has:
-        notes.append(f"Variable {da.name} has no units; they are taken to be {wanted}.")
-        return da.assign_attrs(units=wanted)
-    return stores.convert_units(da, str(wanted))
-
-
-def _rate(units: str) -> bool:
-    try:
-        stores.conversion(units, "mm/h")
-    except InputError:
-        return False
-    return True
 
 
 def _attribute(data: Field) -> Any:

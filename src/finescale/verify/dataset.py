@@ -26,6 +26,7 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("quantiles", "quantiles_truth"), ("quantile_level",)),
     **dict.fromkeys(("spectrum", "spectrum_truth"), ("wavenumber",)),
     **dict.fromkeys(("coverage", "coverage_expected"), ("coverage_level",)),
+    **dict.fromkeys(("spread_by_bin", "error_by_bin", "bin_weight"), ("spread_bin",)),
     "fss": ("threshold", "scale"),
     "rank_histogram": ("rank",),
     "pit_histogram": ("pit_bin",),
@@ -38,6 +39,7 @@ length between ensembles of different sizes and are padded with NaN."""
 IN_FIELD_UNITS = frozenset(
     (
         *("crps", "crps_by_time", "threshold_weighted_crps", "mae", "rmse", "bias", "energy_score", "variogram_score"),
+        *("spread_by_bin", "error_by_bin"),
         *("quantiles", "p99", "p999", "p9999", "maximum", "residual_by_interval"),
         *("quantiles_truth", "p99_truth", "p999_truth", "p9999_truth", "maximum_truth"),
     )

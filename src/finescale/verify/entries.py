@@ -171,7 +171,6 @@ ENTRIES = (
         "low",
         True,
         "Fair CRPS of max(value, threshold): only what lies above the threshold counts.",
-        table=False,
     ),
     Entry(
         "variogram_score",
@@ -180,7 +179,6 @@ ENTRIES = (
         True,
         "Mean square error of the ensemble mean of √|difference| between cells 1, 3 and 9 apart, along both axes: do "
         "cells vary together as in the truth?",
-        table=False,
     ),
     Entry(
         "mace",
@@ -188,7 +186,6 @@ ENTRIES = (
         "low",
         False,
         "Mean absolute difference between the levels 5, 10 … 95 % and how often the truth's PIT lies below them.",
-        table=False,
     ),
     Entry(
         "coverage",
@@ -197,7 +194,6 @@ ENTRIES = (
         False,
         "Share of cells in the members' central 50, 70, 90 and 95 % intervals; best is coverage_expected, which is "
         "less than the level where there are few members.",
-        table=False,
     ),
     Entry(
         "pod",
@@ -205,7 +201,6 @@ ENTRIES = (
         "high",
         False,
         "Probability of detection: hits / (hits + misses); each member, then averaged.",
-        table=False,
     ),
     Entry(
         "far",
@@ -213,7 +208,6 @@ ENTRIES = (
         "low",
         False,
         "False alarm ratio: false alarms / (hits + false alarms); each member, then averaged.",
-        table=False,
     ),
     Entry(
         "brier",
@@ -229,7 +223,6 @@ ENTRIES = (
         "low",
         False,
         "Brier score less what the number of members adds to it.",
-        table=False,
     ),
     Entry(
         "roc_area",
@@ -237,7 +230,6 @@ ENTRIES = (
         "high",
         False,
         "Area below hit rate against false alarm rate: 1 if events are told apart from non-events, ½ by chance.",
-        table=False,
     ),
     Entry(
         "sal_structure_error",
@@ -245,7 +237,6 @@ ENTRIES = (
         "low",
         False,
         "Mean |S|: are rain objects as large and as peaked as in the truth (sal_structure above 0: too large or flat)?",
-        table=False,
     ),
     Entry(
         "sal_amplitude_error",
@@ -253,7 +244,6 @@ ENTRIES = (
         "low",
         False,
         "Mean |A|, the relative error of the domain's mean rain.",
-        table=False,
     ),
     Entry(
         "sal_location",
@@ -261,14 +251,32 @@ ENTRIES = (
         "low",
         False,
         "L: displacement of the centre of rain, and of the objects about it, over the domain's diagonal.",
-        table=False,
     ),
-    Entry("p99_bias", "99th percentile", 0.0, False, "As for the 99.9th percentile.", table=False),
-    Entry("p9999_bias", "99.99th percentile", 0.0, False, "As for the 99.9th percentile.", table=False),
-    Entry(
-        "maximum", "Maximum", "truth", True, "Largest value of a member, averaged; best is the truth's.", table=False
-    ),
+    Entry("p99_bias", "99th percentile", 0.0, False, "As for the 99.9th percentile."),
+    Entry("p9999_bias", "99.99th percentile", 0.0, False, "As for the 99.9th percentile."),
+    Entry("maximum", "Maximum", "truth", True, "Largest value of a member, averaged; best is the truth's."),
 )
 
 BEST: dict[str, str | float] = {e.key: e.best for e in ENTRIES if e.best != "expected"}
 """Score -> its best value, for `finescale.verify.significance.compare`."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Cell by cell": ("crps", "threshold_weighted_crps", "mae", "rmse", "bias", "correlation"),
+    "Spread and calibration": ("spread_skill", "rank_departure", "mace", "coverage"),
+    "Events": ("csi", "pod", "far", "brier", "brier_fair", "roc_area"),
+    "Fields": (
+        *("energy_score", "variogram_score", "fss", "psnr", "ssim"),
+        *("log_spectral_distance", "log_spectral_distance_log_rain"),
+        *("sal_structure_error", "sal_amplitude_error", "sal_location"),
+    ),
+    "Distribution": ("wet_fraction", "p99_bias", "p999_bias", "p9999_bias", "maximum"),
+    "Time": ("autocorrelation", "border_ratio"),
+    "Conservation": ("conservation_residual",),
+}
+"""Heading in the report -> scores in their order there."""
+
+FIRST = (
+    *("crps", "rmse", "energy_score", "spread_skill", "mace"),
+    *("fss", "log_spectral_distance", "p999_bias", "conservation_residual"),
+)
+"""Scores of the short table on top of the report."""

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike
 from finescale.errors import InputError
 from finescale.grid import Factor
 from finescale.verify import settings as s
-from finescale.verify.align import Case, is_rain
+from finescale.verify.align import Case
 from finescale.verify.baselines import baseline, climatology
 from finescale.verify.frame import Array
 from finescale.verify.settings import Settings
 from finescale.verify.sizes import cell_bands, cell_size
 from finescale.verify.spectra import ring_wavenumbers
 from finescale.verify.sums import Sums
+from finescale.verify.units import is_rain
 
 CHUNK_BYTES = 256 * 2**20
 """Most memory that one system's times may take, in single precision, while they are read."""

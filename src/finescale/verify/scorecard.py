@@ -1,13 +1,13 @@
-"""How scores are shown: names and meanings, the table with the best marked, the verdict in one sentence."""
+"""How scores are shown: the tables with the best and what is sure marked, the verdict in one sentence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from finescale.verify.dataset import DIMENSIONS
-from finescale.verify.entries import ENTRIES, Entry
+from finescale.verify.entries import ENTRIES, FIRST, GROUPS, Entry
 from finescale.verify.significance import block_length, paired_bootstrap
 
 _NAMES = {
@@ -34,12 +34,12 @@ def verdict(results: Mapping[str, Mapping[str, Any]], units: str) -> str:
     return f"The ensemble's CRPS is {change} {title(best)}'s, the best of the others ({numbers})."
 
 
-def confidence(results: Mapping[str, Mapping[str, Any]], units: str) -> str:
+def confidence(results: Mapping[str, Mapping[str, Any]], units: str, block: int | None = None) -> str:
     """One sentence with the 95 % interval of that comparison over times; empty below five times."""
     best, ours = rival(results), results["ensemble"]
     if best is None or ours["times"] < 5:
         return ""
-    block = block_length(ours["times"])
+    block = block or block_length(ours["times"])
     mean, low, high = paired_bootstrap(ours["crps_by_time"], results[best]["crps_by_time"], block=block)
     sure = "more" if low > 0 or high < 0 else "no more"
     interval = f"mean difference {mean:+.3g} {units}".rstrip() + f", 95 % interval {low:+.3g} to {high:+.3g}"
@@ -57,39 +57,96 @@ def rival(results: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the table: name, hint, unit and one cell {text, best} a system; the best of several is marked."""
-    systems, rows = summary["systems"], []
-    for entry in ENTRIES:
-        if not entry.table:
-            continue
-        for label, pick in _picks(entry, summary):
-            values = [pick(r) for r in systems.values()]
-            if not any(v is not None and math.isfinite(v) for v in values):
-                continue
-            target = systems["ensemble"].get(f"{entry.key}_truth") if entry.best == "truth" else entry.best
-            known = target is not None and (isinstance(target, str) or math.isfinite(target))
-            lost = [_loss(v, target) if known and v is not None and math.isfinite(v) else math.inf for v in values]
-            marks = _best(lost, entry.key)
-            cells = [{"text": _number(v, entry.key), "best": b} for v, b in zip(values, marks, strict=True)]
-            unit = summary["units"] if entry.in_units else ""
-            row = {"name": label, "hint": _hint(target), "arrow": {"low": "↓", "high": "↑"}.get(str(target), "")}
-            rows.append(row | {"unit": unit, "cells": cells, "main": entry.key == "crps"})
+    """The full table: groups {name, rows}, rows as in `short`."""
+    found = []
+    for name, keys in GROUPS.items():
+        entries = [e for key in keys for e in ENTRIES if e.key == key and e.table]
+        rows = [row for entry in entries for path in _paths(entry, summary) for row in _row(entry, path, summary)]
+        if rows:
+            found.append({"name": name, "rows": rows})
+    return found
+
+
+def short(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table on top: {name, hint, arrow, unit, main, cells}, one cell a system; see `_row`."""
+    rows = []
+    for key in FIRST:
+        entry = next(e for e in ENTRIES if e.key == key)
+        paths = _paths(entry, summary)
+        for path in paths[(len(paths) - 1) // 2 :][:1]:
+            rows += _row(entry, path, summary)
     return rows
 
 
-def _picks(entry: Entry, summary: Mapping[str, Any]) -> list[tuple[str, Callable[[Mapping[str, Any]], float | None]]]:
-    """Label and getter of each row of a score: one, or one a threshold."""
-    if DIMENSIONS.get(entry.key, ())[:1] != ("threshold",):
-        return [(entry.name, lambda r: r.get(entry.key))]
-    unit, scales = summary["units"], summary["fss_scales_cells"]
+def _paths(entry: Entry, summary: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Where the rows of a score are in its lists: (), or (threshold,), (threshold, scale), (level,)."""
+    first = DIMENSIONS.get(entry.key, ("",))[0]
+    if first == "coverage_level":
+        return [(k,) for k in range(len(summary["coverage_levels"]))]
+    if first != "threshold":
+        return [()]
     # One window width in the table, about a coarse cell; the others are in scores.json.
-    chosen = min(2, len(scales) - 1)
+    end = (min(2, len(summary["fss_scales_cells"]) - 1),) if entry.key == "fss" else ()
+    return [(k, *end) for k in range(len(summary["thresholds"]))]
 
-    def pick(k: int) -> Callable[[Mapping[str, Any]], float | None]:
-        return lambda r: r["fss"][k][chosen] if entry.key == "fss" else r[entry.key][k]
 
-    end = f", {scales[chosen]} cells" if entry.key == "fss" else ""
-    return [(f"{entry.name} ≥ {t:g} {unit}".rstrip() + end, pick(k)) for k, t in enumerate(summary["thresholds"])]
+def _row(entry: Entry, path: tuple[int, ...], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row, or none where no system has the score.
+
+    A cell has ``text``, ``best`` (of several), ``range`` (the ensemble's interval) and ``mark``: "better" or "worse"
+    where that system is, by more than chance, than the ensemble. Climatology is the truth itself, at other times: it is
+    right in texture and distribution by construction, so it is never marked as the best.
+    """
+    systems = summary["systems"]
+    values = [_at(r.get(entry.key), path) for r in systems.values()]
+    if not any(_known(v) for v in values):
+        return []
+    targets = [_target(entry, path, r, systems["ensemble"]) for r in systems.values()]
+    lost = [
+        _loss(v, t) if _known(v) and _known(t) and name != "climatology" else math.inf
+        for name, v, t in zip(systems, values, targets, strict=True)
+    ]
+    cells = []
+    for name, value, best in zip(systems, values, _best(lost, entry.key), strict=True):
+        edges = [_at(edge, path) for edge in summary["intervals"].get(name, {}).get(entry.key, ())]
+        shown = name == "ensemble" and len(edges) == 2 and all(_known(e) for e in edges)
+        ends = [_number(e, entry.key) for e in edges] if shown else []
+        compared = summary["comparisons"].get(name, {}).get(entry.key, {})
+        apart = _at(compared.get("difference"), path)
+        sure = bool(_at(compared.get("significant"), path)) and _known(value) and abs(apart) > _slack(entry.key, 0.0)
+        mark = ("worse" if apart < 0 else "better") if sure else ""
+        cells.append({"text": _number(value, entry.key), "best": best, "range": " … ".join(ends), "mark": mark})
+    target = targets[0]
+    row = {"name": _label(entry, path, summary), "hint": _hint(target), "main": entry.key == "crps"}
+    arrow = {"low": "↓", "high": "↑"}.get(str(target), "")
+    return [row | {"arrow": arrow, "unit": summary["units"] if entry.in_units else "", "cells": cells}]
+
+
+def _label(entry: Entry, path: tuple[int, ...], summary: Mapping[str, Any]) -> str:
+    if not path:
+        return entry.name
+    if entry.key == "coverage":
+        return f"{entry.name} of {100 * summary['coverage_levels'][path[0]]:g} %"
+    end = f", {summary['fss_scales_cells'][path[1]]} cells" if len(path) > 1 else ""
+    above = "" if entry.key == "threshold_weighted_crps" else "≥ "
+    return f"{entry.name} {above}{summary['thresholds'][path[0]]:g} {summary['units']}".rstrip() + end
+
+
+def _target(entry: Entry, path: tuple[int, ...], own: Mapping[str, Any], ensemble: Mapping[str, Any]) -> Any:
+    """ "low", "high", or the best value: the truth's, or what an ensemble of that size can have."""
+    if entry.best == "truth":
+        return ensemble.get(f"{entry.key}_truth")
+    return _at(own.get(f"{entry.key}_expected"), path) if entry.best == "expected" else entry.best
+
+
+def _at(value: Any, path: tuple[int, ...]) -> Any:
+    for k in path:
+        value = None if value is None else value[k]
+    return value
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, str) or (value is not None and math.isfinite(value))
 
 
 def _loss(value: float, best: Any) -> float:
@@ -99,8 +156,13 @@ def _loss(value: float, best: Any) -> float:
 def _best(losses: list[float], key: str) -> list[bool]:
     """Which systems are best; those equal to three digits, or conserving to single precision, share the place."""
     least = min(losses)
-    slack = 1e-6 if key in ("conservation_residual", "bias") else 5e-4 * abs(least) + 1e-12
+    slack = _slack(key, least)
     return [len(losses) > 1 and math.isfinite(v) and v <= least + slack for v in losses]
+
+
+def _slack(key: str, least: float) -> float:
+    """Differences up to this are rounding."""
+    return 1e-6 if key in ("conservation_residual", "bias") else 5e-4 * abs(least) + 1e-12
 
 
 def _hint(best: Any) -> str:

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from finescale.verify import distribution, events, multivariate, neighbourhood, objects, ranks, scores, spectra
+from finescale.verify import (
+    distribution,
+    events,
+    multivariate,
+    neighbourhood,
+    objects,
+    ranks,
+    scores,
+    spectra,
+    spread,
+)
 from finescale.verify.frame import Array
 from finescale.verify.settings import Settings
 
@@ -82,6 +92,7 @@ STATISTICS = (
     ),
     Statistic("rank", ranks.rank_terms, _plain(ranks.rank_formula), several=True),
     Statistic("coverage", ranks.coverage_terms, _coverage, several=True),
+    Statistic("spread", spread.spread_terms, spread.spread_formula, several=True),
     Statistic("events", events.event_terms, _plain(events.event_formula)),
     Statistic(
         "weighted_crps",

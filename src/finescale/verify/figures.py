@@ -1,0 +1,237 @@
+"""The report's figures: what each shows, in words too, and its files. Curves here; maps in `figures_maps`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from finescale.verify.evaluate import wavenumbers
+from finescale.verify.scorecard import title
+from finescale.verify.settings import Settings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from finescale.verify.align import Case
+
+NAMES = (
+    *("maps", "animation", "conservation", "spectra", "quantiles", "ranks", "pit", "spread_error", "coverage"),
+    *("fss", "fss_high", "reliability", "reliability_high", "roc", "roc_high", "crps_by_time"),
+)
+"""All figures there may be."""
+Results = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report.
+
+    Attributes:
+        name: of its files, ``figures/NAME.png`` and so on.
+        section: "maps", "animation", "detail", "probability" or "time".
+        files: ending -> bytes.
+        alt: what it shows, for those who cannot see it.
+        caption: how to read it.
+        narrow: a PNG for narrow screens, where the wide one would be too small.
+    """
+
+    name: str
+    section: str
+    files: Mapping[str, bytes] = field(repr=False)
+    alt: str
+    caption: str
+    narrow: bytes = field(default=b"", repr=False)
+
+
+def curves(case: Case, settings: Settings, results: Results) -> list[Picture]:
+    """All figures of curves and histograms that the scores allow."""
+    found = []
+    for name, section, ax, alt, caption in (
+        *_detail(case, settings, results),
+        *_members(case, results),
+        *_events(case, settings, results),
+        *_time(case, results),
+    ):
+        found.append(Picture(name, section, files(ax), alt, caption))
+    return found
+
+
+def files(ax: Axes) -> dict[str, bytes]:
+    """The figure of ``ax`` as PNG and SVG."""
+    from finescale.plots import maps
+
+    figure: Any = ax.figure
+    return {"png": maps.png(figure), "svg": maps.svg(figure)}
+
+
+def lengths(case: Case, settings: Settings) -> tuple[str, float, float]:
+    """Unit of length of the figures, how many of them a unit of `Settings.cell` is, and the width of a cell in them."""
+    from finescale.plots.frame import frame_of
+
+    _, unit = frame_of(case.truth)
+    share = 1e-3 if unit == "km" else 1.0
+    return unit, share, float(np.sqrt(np.prod(settings.cell))) * share
+
+
+def chosen_thresholds(settings: Settings, results: Results) -> list[int]:
+    """Places of at most two thresholds to draw: a light one and the highest that the truth reaches."""
+    reached = [k for k in range(len(settings.thresholds)) if 0 < _base_rate(results, k) < 1]
+    return sorted({reached[(len(reached) - 1) // 2], reached[-1]}) if reached else []
+
+
+def _base_rate(results: Results, k: int) -> float:
+    """Share of cells where the truth has the event."""
+    ours = results["ensemble"]
+    seen, share = (np.asarray(ours[f"reliability_{key}"][k], dtype=np.float64) for key in ("observed", "weight"))
+    return float(np.nansum(np.where(share > 0, seen * share, 0.0)))
+
+
+def _of(results: Results, key: str, *at: int) -> dict[str, Any]:
+    """Shown name -> score of each system; empty where it has none, so that colours stay the same."""
+    found = {}
+    for name, one in results.items():
+        value = one.get(key)
+        for k in at:
+            value = None if not value else value[k]
+        found[title(name)] = [] if value is None else value
+    return found
+
+
+def _several(results: Results, key: str, *at: int) -> dict[str, Any]:
+    """The same of ensembles only: for one member a probability is yes or no."""
+    alone = {title(name) for name, one in results.items() if one["members"] == 1}
+    return {name: [] if name in alone else v for name, v in _of(results, key, *at).items()}
+
+
+Drawn = tuple[str, str, "Axes", str, str]
+
+
+def _detail(case: Case, settings: Settings, results: Results) -> Iterator[Drawn]:
+    from finescale.plots import diagnostics
+    from finescale.plots.frame import tame
+
+    units = tame(str(case.truth.attrs.get("units", "")))
+    unit, share, _ = lengths(case, settings)
+    k = np.asarray(wavenumbers(case.truth.shape, settings.cell)) / share
+    names = ", ".join(title(name) for name in results)
+    if k.size > 1:
+        # Power is per area of wavenumbers: with lengths in km it is smaller by the square of 1000 m.
+        power = {name: np.asarray(p, dtype=np.float64) * share**2 for name, p in _of(results, "spectrum").items()}
+        truth = np.asarray(results["ensemble"]["spectrum_truth"], dtype=np.float64) * share**2
+        yield (
+            "spectra",
+            "detail",
+            diagnostics.spectra(k, power, truth, length=unit, units=units),
+            f"Radial power spectra of {names} and the truth by wavelength.",
+            "Power spectra. Power by wavelength, mean over times and members. On the truth's line there is the right "
+            "amount of detail; below it the field is too smooth, above it too noisy.",
+        )
+    truth = results["ensemble"]["quantiles_truth"]
+    yield (
+        "quantiles",
+        "detail",
+        diagnostics.quantiles(truth, _of(results, "quantiles"), units=units, rain=settings.rain),
+        f"Quantiles of {names} against those of the truth.",
+        "Quantile–quantile plot, from 5 to 99.99 %. Above the line values of that rank are too large, below it too "
+        "small: are extremes strong enough?",
+    )
+
+
+def _members(case: Case, results: Results) -> Iterator[Drawn]:
+    from finescale.plots import diagnostics, probability
+    from finescale.plots.frame import tame
+
+    ours = results["ensemble"]
+    if ours["members"] == 1:
+        return
+    units = tame(str(case.truth.attrs.get("units", "")))
+    yield (
+        "ranks",
+        "probability",
+        diagnostics.rank_histogram(_several(results, "rank_histogram")),
+        "Rank histogram of the truth among the members; flat is reliable.",
+        "Rank histogram: where the truth falls among the members. Flat is reliable; a U shape means too little spread, "
+        "a hump too much, a slope a bias.",
+    )
+    yield (
+        "pit",
+        "probability",
+        diagnostics.pit_histogram(_several(results, "pit_histogram")),
+        "Histogram of the probability integral transform; flat is reliable.",
+        "PIT: the same in 20 bins whatever the number of members, so that ensembles of different sizes compare.",
+    )
+    binned = [_several(results, key) for key in ("spread_by_bin", "error_by_bin", "bin_weight")]
+    yield (
+        "spread_error",
+        "probability",
+        probability.spread_error(*binned, units=units),
+        "Error of the ensemble mean by the ensemble's spread.",
+        "Spread against error: cells sorted by the members' spread. On the line the error is as large as the ensemble "
+        "says; above it the ensemble is too sure of itself there.",
+    )
+    observed, expected = _several(results, "coverage"), _several(results, "coverage_expected")
+    yield (
+        "coverage",
+        "probability",
+        probability.coverage(ours["coverage_levels"], observed, expected),
+        "Observed against expected coverage of central intervals.",
+        "Coverage: share of the truth inside the members' central 50, 70, 90 and 95 % intervals against the share that "
+        "a reliable ensemble of that size has. Dry cells lie in any interval that holds 0.",
+    )
+
+
+def _events(case: Case, settings: Settings, results: Results) -> Iterator[Drawn]:
+    from finescale.plots import diagnostics, probability
+
+    units = str(case.truth.attrs.get("units", ""))
+    length, _, cell = lengths(case, settings)
+    several = results["ensemble"]["members"] > 1
+    for n, k in enumerate(chosen_thresholds(settings, results)):
+        event, end = f"≥ {settings.thresholds[k]:g} {units}".rstrip(), "_high" if n else ""
+        widths = np.asarray(settings.scales) * cell
+        yield (
+            f"fss{end}",
+            "detail",
+            diagnostics.fss(widths, _of(results, "fss", k), length=length, base_rate=_base_rate(results, k)),
+            f"Fractions skill score of {event} by window width.",
+            f"FSS of {event}: agreement of the share of cells with the event, by window width. Above the level line a "
+            "field is useful at that scale.",
+        )
+        if not several:
+            continue
+        seen, share = _several(results, "reliability_observed", k), _several(results, "reliability_weight", k)
+        yield (
+            f"reliability{end}",
+            "probability",
+            probability.reliability(seen, share),
+            f"Reliability of the probability of {event}: observed frequency by forecast probability.",
+            f"Reliability of {event}: of the cells where a share of the members had it, in how many it was seen. "
+            "Flatter than the line is too sure. The base rate is how often it happens.",
+        )
+        yield (
+            f"roc{end}",
+            "probability",
+            probability.roc(_several(results, "roc_hit_rate", k), _several(results, "roc_false_alarm_rate", k)),
+            f"Hit rate against false alarm rate for {event}.",
+            f"ROC of {event}: the nearer to the upper left corner, the better events are told from other cells.",
+        )
+
+
+def _time(case: Case, results: Results) -> Iterator[Drawn]:
+    from finescale.plots import diagnostics
+    from finescale.plots.frame import tame
+
+    if results["ensemble"]["times"] < 2:
+        return
+    times = case.truth[case.time].values if case.time in case.truth.coords else None
+    units = tame(str(case.truth.attrs.get("units", "")))
+    yield (
+        "crps_by_time",
+        "time",
+        diagnostics.by_time(_of(results, "crps_by_time"), times, units=units),
+        "CRPS of each system over time.",
+        "CRPS of each time; lower is better.",
+    )

@@ -1,0 +1,182 @@
+"""What scores.json and scores.csv hold: scores, their intervals, comparisons, definitions and notes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from finescale.verify.align import Case
+from finescale.verify.dataset import DIMENSIONS, NOT_SCORES
+from finescale.verify.entries import BEST, ENTRIES
+from finescale.verify.evaluate import wavenumbers
+from finescale.verify.scorecard import confidence, verdict
+from finescale.verify.settings import Settings
+from finescale.verify.significance import LEAST_TIMES, block_length, compare, intervals
+from finescale.verify.sums import Sums
+
+DRAWS, LEVEL = 1000, 0.95
+PROBABILISTIC = (
+    *("spread_skill", "rank_departure", "rank_histogram", "energy_score"),
+    *("pit_histogram", "mace", "coverage", "coverage_expected", "brier_fair"),
+    *("spread_by_bin", "error_by_bin", "bin_weight"),
+)
+"""Scores that one member cannot have."""
+_PARTS = ("difference", "low", "high", "significant")
+_AXES = {"threshold": "thresholds", "scale": "fss_scales_cells", "coverage_level": "coverage_levels"}
+
+
+def summarise(
+    case: Case, settings: Settings, results: Mapping[str, Mapping[str, Any]], sure: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything of scores.json but the file names; ``sure`` comes from `uncertainty`."""
+    units = str(case.truth.attrs.get("units", ""))
+    ours = results["ensemble"]
+    alone = ours["members"] == 1
+    out = list(PROBABILISTIC) if alone else []
+    notes = list(case.notes)
+    if alone:
+        notes.append(
+            "The ensemble has one member: spread–skill, rank and PIT histograms, coverage, fair Brier "
+            "score and energy score are left out, and its "
+            "CRPS is the absolute error."
+        )
+    systems: dict[str, Any] = {}
+    for name, one in results.items():
+        without = (*NOT_SCORES[:4], *(PROBABILISTIC if alone or one["members"] == 1 else ()))
+        systems[name] = {key: value for key, value in one.items() if key not in without}
+    block = sure["bootstrap"].get("block")
+    return {
+        "finescale": _version(),
+        "verdict": verdict(results, units),
+        "confidence": confidence(results, units, block),
+        "variable": str(case.systems["ensemble"].name or case.truth.name or "field"),
+        "units": units,
+        "members": ours["members"],
+        "times": ours["times"],
+        "grid": [int(n) for n in case.truth.shape[1:]],
+        "cells": ours["cells"],
+        "factor": None if case.factor is None else str(case.factor),
+        "seed": settings.seed,
+        "dry_threshold": settings.dry,
+        "thresholds": list(settings.thresholds),
+        "fss_scales_cells": list(settings.scales),
+        "coverage_levels": ours["coverage_levels"],
+        "quantile_levels": ours["quantile_levels"],
+        "wavenumber": wavenumbers(case.truth.shape, settings.cell),
+        "systems": systems,
+        **sure,
+        "left_out": out,
+        "notes": notes,
+        "definitions": {
+            e.key: {
+                "name": e.name,
+                "best": e.best,
+                "units": units if e.in_units else "dB" if e.key == "psnr" else "1",
+                "meaning": e.meaning,
+            }
+            for e in ENTRIES
+            if e.key in ours and e.key not in out
+        },
+    }
+
+
+def uncertainty(sums: Mapping[str, Sums], block: int | None = None, seed: int = 0) -> dict[str, Any]:
+    """Intervals of each system's scores, and of the ensemble's less each other's, by the bootstrap over times.
+
+    Returns:
+        ``bootstrap``: {block, draws, level}; ``intervals``: system -> score -> [low, high]; ``comparisons``: other
+        system -> score -> {difference, low, high, significant} of the loss, below 0 where the ensemble is better. All
+        empty below five times.
+
+    Raises:
+        InputError: if a block is longer than the series.
+    """
+    ensemble = sums["ensemble"]
+    if ensemble.times < LEAST_TIMES:
+        return {"bootstrap": {}, "intervals": {}, "comparisons": {}}
+    keys = {entry.key for entry in ENTRIES}
+    ranges: dict[str, Any] = {}
+    for name, one in sums.items():
+        found = intervals(one, block, DRAWS, seed, LEVEL)
+        ranges[name] = {key: [edge.tolist() for edge in found[key]] for key in found if key in keys}
+    compared = {}
+    for name, one in sums.items():
+        if name != "ensemble":
+            pairs = compare(ensemble, one, BEST, block, DRAWS, seed, LEVEL)
+            compared[name] = {
+                key: {part: np.asarray(getattr(c, part)).tolist() for part in _PARTS} for key, c in pairs.items()
+            }
+    how = {"block": block or block_length(ensemble.times), "draws": DRAWS, "level": LEVEL}
+    return {"bootstrap": how, "intervals": ranges, "comparisons": compared}
+
+
+def as_csv(summary: Mapping[str, Any]) -> str:
+    """One line a number: system, score, units, threshold, scale, coverage level, value, low, high, significant.
+
+    Scores along other dimensions (spectra, histograms, times) are in scores.json only. ``low`` and ``high`` are the
+    value's interval; ``significant`` says whether the ensemble differs from that system. Empty is undefined.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        (
+            "system",
+            "score",
+            "units",
+            "threshold",
+            "scale_cells",
+            "coverage_level",
+            "value",
+            "low",
+            "high",
+            "significant",
+        )
+    )
+    for name, scores in summary["systems"].items():
+        for key, value in scores.items():
+            dims = DIMENSIONS.get(key, ())
+            if not set(dims) <= _AXES.keys() or key in ("members", "scales"):
+                continue
+            edges = summary["intervals"].get(name, {}).get(key, (None, None))
+            sure = summary["comparisons"].get(name, {}).get(key, {}).get("significant")
+            units = summary["definitions"].get(key, {}).get("units", "")
+            for at in np.ndindex(*(len(summary[_AXES[d]]) for d in dims)):
+                place = {d: summary[_AXES[d]][k] for d, k in zip(dims, at, strict=True)}
+                numbers = [_text(_pick(v, at)) for v in (value, *edges, sure)]
+                where = [place.get(d, "") for d in _AXES]
+                writer.writerow([name, key, units, *where, *numbers])
+    return buffer.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: both become null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _pick(value: Any, at: tuple[int, ...]) -> Any:
+    for k in at:
+        value = None if value is None else value[k]
+    return value
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else repr(value)
+
+
+def _version() -> str:
+    try:
+        return version("finescale")
+    except PackageNotFoundError:
+        return "unknown"
