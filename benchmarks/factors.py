@@ -372,6 +372,9 @@ def curves(noise: dict[str, Any], path: Path) -> None:
     left.set(xscale="log", xlabel="sigma_max", ylabel="CRPS / least CRPS", ylim=(0.99, 1.3))
     right.set(xscale="log", xlabel="sigma_max", ylabel="spread–skill ratio")
     right.axhline(1, color="0.6", linewidth=1)
+    for ax in (left, right):
+        ax.set_xticks(sigma, [f"{n:g}" for n in sigma])
+        ax.minorticks_off()
     left.legend(title="factor")
     path.write_bytes(png(figure, limit=100_000))
 
