@@ -312,7 +312,7 @@ def _edges(da: xr.DataArray, dim: Hashable, axis: str) -> NDArray[np.float64] | 
         if np.abs(line(np.arange(n)) - centres).max() <= TOLERANCE * abs(steps.mean()):
             # Rounding of single-precision coordinates would otherwise make cells of unequal width.
             fitted = np.asarray(line(np.arange(n + 1) - 0.5), dtype=np.float64)
-            return np.round(fitted, 9 - math.floor(math.log10(abs(steps.mean()))))
+            return np.round(fitted, 9 - math.floor(math.log10(abs(steps.mean())))) + 0.0  # no -0
     middle = (centres[:-1] + centres[1:]) / 2
     return np.concatenate([centres[:1] - steps[0] / 2, middle, centres[-1:] + steps[-1] / 2])
 

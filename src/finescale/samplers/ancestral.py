@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from torch import Tensor
 
-from finescale.samplers.base import Denoise, Fresh, Sampler
+from finescale.samplers.base import Stochastic
 
 
-class Ancestral(Sampler):
+class Ancestral(Stochastic):
     """z' = D + (sigma_down/sigma)(z − D) + sigma_up · noise: Euler to sigma_down, then fresh noise up to sigma', with
 
         sigma_up² = sigma'² (sigma² − sigma'²)/sigma²,      sigma_down² = sigma'² − sigma_up² = (sigma'²/sigma)²
@@ -22,15 +20,7 @@ class Ancestral(Sampler):
     One evaluation a step. The draw has the variance of the data only in the limit of many steps, error O(h).
     """
 
-    stochastic = True
-
-    def diffuse(self, denoise: Denoise, z: Tensor, sigmas: Tensor, fresh: Fresh) -> Tensor:
-        dtype = z.dtype
-        for i, (sigma, after) in enumerate(pairwise(sigmas), start=1):
-            clean = denoise(z, sigma.to(dtype))
-            if after == 0:
-                return clean
-            ratio = (after / sigma).square()
-            up = after * (1 - ratio).sqrt()
-            z = clean + ratio.to(dtype) * (z - clean) + up.to(dtype) * fresh(i).to(z)
-        return z
+    def step(self, z: Tensor, clean: Tensor, sigma: Tensor, after: Tensor, noise: Tensor) -> Tensor:
+        ratio = (after / sigma).square()
+        up = after * (1 - ratio).sqrt()
+        return clean + ratio.to(z.dtype) * (z - clean) + up.to(z.dtype) * noise

@@ -9,6 +9,7 @@ noise levels and, where they are stochastic, a source of fresh noise.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -65,3 +66,21 @@ class Sampler:
     def nfe(self, steps: int) -> int:
         """Network evaluations of ``steps`` steps."""
         return steps
+
+
+class Stochastic(Sampler):
+    """Base of samplers that add fresh noise after every step but the last, which returns the clean estimate."""
+
+    stochastic = True
+
+    def diffuse(self, denoise: Denoise, z: Tensor, sigmas: Tensor, fresh: Fresh) -> Tensor:
+        for i, (sigma, after) in enumerate(pairwise(sigmas), start=1):
+            clean = denoise(z, sigma.to(z.dtype))
+            if after == 0:
+                return clean
+            z = self.step(z, clean, sigma, after, fresh(i).to(z))
+        return z
+
+    def step(self, z: Tensor, clean: Tensor, sigma: Tensor, after: Tensor, noise: Tensor) -> Tensor:
+        """From z at sigma to z at after, both float64 scalars, with the clean estimate and white noise."""
+        raise NotImplementedError

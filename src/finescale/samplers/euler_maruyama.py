@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from torch import Tensor
 
-from finescale.samplers.base import Denoise, Fresh, Sampler
+from finescale.samplers.base import Stochastic
 
 
-class EulerMaruyama(Sampler):
+class EulerMaruyama(Stochastic):
     """Euler–Maruyama on the reverse of the variance-preserving equation (Song et al. 2021, eq. 6 and 11)
 
         dx = −(β/2) x dt + sqrt(β) dw,      reversed      dx = (−(β/2) x − β ∇ln p_t(x)) dt + sqrt(β) dw̄
@@ -24,17 +22,9 @@ class EulerMaruyama(Sampler):
     of arXiv 2507.01354; that b is an integral, and the last step, are ours.
     """
 
-    stochastic = True
-
-    def diffuse(self, denoise: Denoise, z: Tensor, sigmas: Tensor, fresh: Fresh) -> Tensor:
-        dtype = z.dtype
-        for i, (sigma, after) in enumerate(pairwise(sigmas), start=1):
-            clean = denoise(z, sigma.to(dtype))
-            if after == 0:
-                return clean
-            now, then = 1 + sigma.square(), 1 + after.square()
-            b = (now / then).log()
-            shrink = (then / now).sqrt()
-            keep, pull, spread = shrink * (1 + b / 2), shrink * b * now / sigma.square(), (then * b).sqrt()
-            z = keep.to(dtype) * z - pull.to(dtype) * (z - clean) + spread.to(dtype) * fresh(i).to(z)
-        return z
+    def step(self, z: Tensor, clean: Tensor, sigma: Tensor, after: Tensor, noise: Tensor) -> Tensor:
+        now, then, dtype = 1 + sigma.square(), 1 + after.square(), z.dtype
+        b = (now / then).log()
+        shrink = (then / now).sqrt()
+        keep, pull, spread = shrink * (1 + b / 2), shrink * b * now / sigma.square(), (then * b).sqrt()
+        return keep.to(dtype) * z - pull.to(dtype) * (z - clean) + spread.to(dtype) * noise
