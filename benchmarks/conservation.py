@@ -6,13 +6,15 @@ DATA is a folder with images/bsd100, images/set14, mrms_west.nc and sst_tasman_1
 block-mean inputs): seven schemes × {none, strict}, three seeds, and the soft penalty with one. Radar ×8 and temperature
 ×4 (land masked): three schemes, one seed, every operator that fits. Every run has the same minutes of processor time
 divided by threads; the same seed gives the same first weights and crops with and without the constraint. The schemes
-are narrow, so that minutes are enough. Runs are kept under --cache, results written as they come: conservation.json,
-conservation.md and conservation.png (validation loss against steps).
+are narrow, so that minutes are enough. `ensemble` puts the members of a trained generative model of radar ×10
+(--model, from radar.py) through each constraint, after sampling or at every step besides. Runs are kept under --cache, results written
+as they come: conservation.json, conservation.md and conservation.png (validation loss against steps).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,11 +30,13 @@ from finescale import assemble
 from finescale.allocator import keep_memory
 from finescale.axes import increasing
 from finescale.coarsen import Coarsen
+from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Tapered
 from finescale.data.open import open_field
 from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
 from finescale.downscaler import Downscaler
 from finescale.grid import Factor
 from finescale.plots.maps import png
+from finescale.verify import score_arrays
 from finescale.verify.scores import ssim_cells
 
 SCHEMES: dict[str, dict[str, Any]] = {
@@ -69,7 +73,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--minutes", type=float, default=1.0, help="of one run")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--sets", nargs="+", default=["photographs", "radar", "sst"])
+    parser.add_argument("--sets", nargs="+", default=["photographs", "radar", "sst", "ensemble"])
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path("benchmarks/cache/radar/1x10-seed0-12min/mean+wavelet-2"),
+        help="for ensemble",
+    )
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/conservation"))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
@@ -79,6 +89,10 @@ def main() -> None:
     found = json.loads(file.read_text()) if file.is_file() else {}
     results = found if found.get("settings") == rounded(settings) else {"settings": settings, "runs": {}}
     for place in args.sets:
+        if place == "ensemble":
+            ensemble(results, args)
+            write(results, file)
+            continue
         crops = test = None
         for label, config, seed in runs(place, args.seeds):
             if label in results["runs"]:
@@ -86,9 +100,7 @@ def main() -> None:
             if crops is None or test is None:
                 crops, test = SETS[place](args.data)
             results["runs"][label] = run(label, config, seed, crops, test, args)
-            args.results.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(rounded(results), indent=1))
-            file.with_suffix(".md").write_text(report(results))
+            write(results, file)
             print(label, {k: v for k, v in results["runs"][label].items() if isinstance(v, float)}, flush=True)
     curves(results["runs"], args.results / "conservation.png")
 
@@ -253,7 +265,54 @@ def picture_scores(x: np.ndarray, truth: np.ndarray, place: str) -> tuple[float,
     return 10 * np.log10(SPAN[place] ** 2 / max(mse, 1e-20)), similar, float(np.abs(x - truth)[known].mean())
 
 
+# --- constraints on the members of a generative model
+
+
+def ensemble(results: dict[str, Any], args: argparse.Namespace) -> None:
+    """Scores of the same draws under each constraint, and of draws that were constrained at every step."""
+    model = assemble.load(args.model)
+    factor, rows = model.factor, results.setdefault("ensemble", {})
+    field = region(increasing(open_field(args.data / "mrms_west.nc")), {"lon": [-90, None]})
+    test = Patches([field.isel(time=slice(None, None, 5)).load()], factor, (1, 120, 120), WET)
+    fine, coarse, area, _ = test.spread(24, seed=1)
+    settings: dict[str, Any] = {
+        "members": 8,
+        "seed": 0,
+        "origin": [(0, i * model.multiple[1] * 64, 0) for i in range(len(fine))],  # other noise for every crop
+    }
+    kinds: dict[str, Constraint | None] = {
+        "none": None,
+        "additive": Additive(factor),
+        "multiplicative": Multiplicative(factor),
+        "bounded, 0 to 200": Bounded(factor, low=0.0, high=200.0),
+        "tapered, power 0.8": Tapered(factor, power=0.8),
+        "tapered, tau 0.02": Tapered(factor, tau=0.02),
+    }
+    drawn = model.draw(coarse, **settings)
+    for label, model.constraint in kinds.items():
+        rows[label] = member_scores(model.finish(drawn, coarse, area), fine, coarse, area, factor)
+    model.process = dataclasses.replace(model.process, constrain="steps")
+    for label in ("additive", "multiplicative"):
+        model.constraint = kinds[label]
+        members = model.sample(coarse, area=area, **settings)
+        rows[f"{label}, at every step"] = member_scores(members, fine, coarse, area, factor)
+
+
+def member_scores(members: Tensor, fine: Tensor, coarse: Tensor, area: Tensor, factor: Factor) -> dict[str, float]:
+    found = score_arrays(members[:, :, 0, 0].transpose(0, 1).numpy(), fine[:, 0, 0].numpy(), sequence=1)
+    means = Coarsen(factor, area.double()[:, None, None, None])(members.double())
+    gap = (means - coarse[:, None].double()).abs().nan_to_num().max() / coarse.nan_to_num().max()
+    kept = ("crps", "spread_skill", "log_spectral_distance", "p999_bias", "wet_fraction")
+    return {key: found[key] for key in kept} | {"violation": float(gap), "least": float(members.nan_to_num().min())}
+
+
 # --- what is written
+
+
+def write(results: dict[str, Any], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(rounded(results), indent=1))
+    file.with_suffix(".md").write_text(report(results))
 
 
 def report(results: dict[str, Any]) -> str:
@@ -275,6 +334,20 @@ def report(results: dict[str, Any]) -> str:
                 cells = [scheme, name, len(rows), f"{rows[0]['parameters']:,}", f"{mean['steps']:.0f}"]
                 cells += [f"{mean['psnr']:.3f}", gain, f"{mean['ssim']:.4f}", f"{mean['mae']:.4g}", f"{worst:.0e}"]
                 lines.append(f"| {' | '.join(map(str, cells))} |")
+    if rows := results.get("ensemble"):
+        head = (
+            "constraint | CRPS | spread–skill | log-spectral distance | 99.9 % bias | wet fraction | least | violation"
+        )
+        lines += [
+            "",
+            "## ensemble: radar ×10, wavelet diffusion, 8 members",
+            "",
+            f"| {head} |",
+            "|---" * 8 + "|",
+        ]
+        form = "{crps:.4f} | {spread_skill:.2f} | {log_spectral_distance:.3f} | {p999_bias:+.2f} | {wet_fraction:.3f}"
+        form += " | {least:.2g} | {violation:.0e}"
+        lines += [f"| {label} | {form.format(**row)} |" for label, row in rows.items()]
     return "\n".join([*lines, ""])
 
 

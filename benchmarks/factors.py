@@ -11,8 +11,12 @@ DATA is a folder with mrms_west.nc (2 min) and fmi_20160928.nc, mch_20170131.nc,
     single frame   as factor, but each coarse frame on its own, 3x10
     folds          as factor, residuals from mean networks that have not seen their fold, 3x10
     joint          as factor, mean and denoiser trained together, 3x10
+    convolution    as factor, networks with a convolution along time at every level, 3x10
+    long           as convolution, but --long times as much training, 3x10
+    single, long   as single frame, but --long times as much training, 3x10
 
-Budgets are equal but for `many`, which gets --many times as much. Minutes are of processor time divided by threads.
+Budgets are equal but for `many`, which gets --many times as much, and the long ones. Minutes are of processor time
+divided by threads.
 Nothing is trained or scored twice: models lie under --cache, scores in --results/factors.json. Writes factors.json and
 factors.md.
 """
@@ -80,6 +84,7 @@ def main() -> None:
     parser.add_argument(
         "--many", type=float, default=1.3, help="budget of a many-factor model, in that of a single one"
     )
+    parser.add_argument("--long", type=float, default=4.0, help="budget of the long runs, likewise")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--crops", type=int, default=4)
     parser.add_argument("--members", type=int, default=8)
@@ -134,7 +139,8 @@ class Bench:
         self.judge("mrms", "3x10", "folds", self.model("folds", "3x10"))
         self.baselines("5 min", "3x10")
         self.judge("5 min", "3x10", "factor", self.model("factor", "3x10", place="5 min"))
-        self.judge("mrms", "3x10", "joint", self.model("joint", "3x10"))
+        for system in ("joint", "convolution", "long", "single, long"):
+            self.judge("mrms", "3x10", system, self.model(system, "3x10"))
 
     # --- training
 
@@ -146,7 +152,7 @@ class Bench:
             config = configuration(system, pair)
             torch.manual_seed(args.seed)
             model = assemble.build(config)
-            minutes = args.minutes * (args.many if pair is None else 1)
+            minutes = args.minutes * (args.many if pair is None else args.long if "long" in system else 1)
             more: dict[str, Any] = {"folds": 2} if system == "folds" else {"joint": True} if system == "joint" else {}
             more |= {"mean_share": 0.25, "batch": config["train"]["batch"]}
             timed_training(model, *self.crops(config, place), minutes, folder, args.seed, **more)
@@ -325,7 +331,7 @@ class Bench:
 def configuration(system: str, pair: str | None) -> dict[str, Any]:
     """Widths, batch and windows are the same everywhere; noise and context come from the recipe."""
     data: dict[str, Any] = {"crop": 128, "horizon": HORIZON}
-    if system == "single frame":
+    if system in ("single frame", "single, long"):
         data = {"crop": 120, "frames": 1}
     elif pair is not None:
         factor = Factor.parse(pair)
@@ -340,21 +346,23 @@ def configuration(system: str, pair: str | None) -> dict[str, Any]:
     noise = 2 * recipe(largest, "2min", stride=(together, 4, 4)).sigma_max
     # A latent of several frames has as many times the channels, and fewer positions.
     width = {1: 32, 2: 40, 3: 48, 6: 56}[together]
+    network: dict[str, Any] = {"kind": "unet", "multipliers": [1, 2, 2]}
+    network |= {"convolution": True} if system in ("convolution", "long") else {}
     return {
         "factor": factor_spec,
         "variable": {"name": "precipitation_rate", "units": "mm h-1"},
         "data": data,
         "transform": [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"],
-        "mean": {"kind": "network", "fold": 4, "backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 2]}},
+        "mean": {"kind": "network", "fold": 4, "backbone": network | {"width": 32}},
         "latent": {"kind": "wavelet", "levels": 2, "frames": together},
-        "denoiser": {"backbone": {"kind": "unet", "width": width, "multipliers": [1, 2, 2]}},
+        "denoiser": {"backbone": network | {"width": width}},
         "process": {
             "schedule": {"kind": "edm", "sigma_max": noise, "sigma_min": 0.02},
             "noise": {"mean": -0.4, "std": 1.2},
             "steps": 8,
         },
         "constraint": "multiplicative",
-        "train": {"batch": 12 if system == "single frame" else 3},
+        "train": {"batch": 12 if data.get("frames") == 1 else 3},
     }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from finescale import backbones
 from finescale.backbones import DBPN, EDSR, RDN, SRCNN, DenseSR, DenseUNet, LapSRN, UNet
 from finescale.backbones.dbpn import Projection
 from finescale.backbones.lapsrn import linear
-from finescale.backbones.layers import TemporalAttention
+from finescale.backbones.layers import TemporalAttention, TemporalConvolution
 from finescale.backbones.scheme import Scheme, Shuffle, stages, transposed
 from finescale.grid import Factor
 
@@ -310,3 +310,30 @@ def test_window_attention_stays_in_its_window() -> None:
         part = net(z[..., 4:], embedding, cond[..., 4:])
     assert moved[0] > 1e-4 and float(moved[margin + 1 :].max()) < 1e-6
     torch.testing.assert_close(part[..., margin:], whole[..., 4 + margin :], atol=1e-4, rtol=1e-4)
+
+
+def test_convolution_in_time_is_that_of_torch() -> None:
+    torch.manual_seed(2)
+    layer, frames = TemporalConvolution(4), 5
+    nn.init.normal_(layer.taps.weight)
+    nn.init.normal_(layer.taps.bias)
+    x = torch.randn(2 * frames, 4, 3, 6)
+    weight = torch.stack(layer.taps.weight.chunk(3), -1)
+    before, middle, after = layer.taps.bias.chunk(3)
+    tokens = F.silu(layer.norm(x)).reshape(2, frames, 4, 18).permute(0, 3, 2, 1).flatten(0, 1)
+    mixed = F.conv1d(tokens, weight, padding=1) + middle[:, None]
+    # Taps have their own biases, which frames beyond the ends do not give.
+    mixed[..., 1:] += before[:, None]
+    mixed[..., :-1] += after[:, None]
+    expected = x + mixed.reshape(2, 18, 4, frames).permute(0, 3, 2, 1).reshape(2 * frames, 4, 3, 6)
+    torch.testing.assert_close(layer(x, frames), expected)
+    assert layer(x, 1) is x
+
+
+def test_a_unet_with_convolution_in_time_lets_frames_see_their_neighbours() -> None:
+    net = built(UNet, attention=False, convolution=True)
+    z, cond, embedding = torch.randn(1, 3, 6, 8, 8), torch.randn(1, 2, 6, 8, 8), torch.randn(1, 16)
+    changed = z.clone()
+    changed[:, :, 0] += 1
+    apart = (net(changed, embedding, cond) - net(z, embedding, cond)).abs().amax((0, 1, 3, 4))
+    assert (apart[:5] > 1e-6).all()

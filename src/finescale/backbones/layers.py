@@ -115,6 +115,30 @@ class TemporalAttention(nn.Module):
         return every[:, :c], every[:, c:]
 
 
+class TemporalConvolution(nn.Module):
+    """x + Σ_d W_d silu(norm(x)) of the frames d = −1, 0, 1 away at each position: a convolution along time.
+
+    Frames beyond the first and the last count as zero. Attention has to learn which frames are near; this knows.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.taps = zero(nn.Linear(channels, 3 * channels))
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x: (B·frames, C, H, W)."""
+        if frames == 1:
+            return x
+        n, c, height, width = x.shape
+        tokens = F.silu(self.norm(x)).permute(0, 2, 3, 1).reshape(n // frames, frames, height * width, c)
+        before, mixed, after = self.taps(tokens).chunk(3, dim=-1)
+        mixed = mixed.clone()
+        mixed[:, 1:] += before[:, :-1]
+        mixed[:, :-1] += after[:, 1:]
+        return x + mixed.reshape(n, height, width, c).permute(0, 3, 1, 2)
+
+
 class WindowAttention(nn.Module):
     """x + attention among the cells of windows of size × size, anchored to the field's first cell.
 

@@ -18,6 +18,7 @@ from finescale.backbones.layers import (
     FeedForward,
     ResidualBlock,
     TemporalAttention,
+    TemporalConvolution,
     WindowAttention,
     zero,
 )
@@ -38,6 +39,7 @@ class UNet(nn.Module):
         feedforward: hidden features, as a multiple of the channels, of a feed-forward layer after that attention; 0 for
             none.
         window: cells a side of local windows of attention in space, on the coarsest level; 0 for none.
+        convolution: convolve along time after every level's blocks, on the way down and up.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class UNet(nn.Module):
         heads: int = 0,
         feedforward: int = 0,
         window: int = 0,
+        convolution: bool = False,
     ) -> None:
         super().__init__()
         step = 2 * max(heads, 4)
@@ -66,13 +69,15 @@ class UNet(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, wide in enumerate(widths):
             before = widths[max(level - 1, 0)]
-            mixers: list[nn.Module] = [TemporalAttention(wide, heads)] if attention else []
+            mixers: list[nn.Module] = [TemporalConvolution(wide)] if convolution else []
+            mixers += [TemporalAttention(wide, heads)] if attention else []
             mixers += [FeedForward(wide, feedforward)] if attention and feedforward else []
             mixers += [WindowAttention(wide, window, heads)] if window and level == len(widths) - 1 else []
             self.down.append(Stage([before, *[wide] * (blocks - 1)], wide, features, mixers))
         for level in reversed(range(len(widths) - 1)):
             wide = widths[level]
-            self.up.append(Stage([widths[level + 1] + wide, *[wide] * blocks], wide, features))
+            mixers = [TemporalConvolution(wide)] if convolution else []
+            self.up.append(Stage([widths[level + 1] + wide, *[wide] * blocks], wide, features, mixers))
         self.norm = ChannelNorm(widths[0])
         self.head = zero(nn.Conv2d(widths[0], out_channels, 3, padding=1))
         self.levels, self.blocks, self.window = len(widths), blocks, window
@@ -124,5 +129,5 @@ class Stage(nn.Module):
         for block in self.blocks:
             x = block(x, embedding)
         for mixer in self.mixers:
-            x = mixer(x, frames) if isinstance(mixer, TemporalAttention) else mixer(x)
+            x = mixer(x, frames) if isinstance(mixer, TemporalAttention | TemporalConvolution) else mixer(x)
         return x
