@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "finescale needs Python 3.11 or newer")' && \
 	  $(PYTHON) -m venv $(VENV); }
 	@echo "--- install finescale and what it needs (some minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[dev,baselines]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[dev]'
 	@touch $@
 
 lint: $(STAMP)

@@ -7,8 +7,8 @@ block-mean inputs): seven schemes × {none, strict}, three seeds, and the soft p
 ×4 (land masked): three schemes, one seed, every operator that fits. Every run has the same minutes of processor time
 divided by threads; the same seed gives the same first weights and crops with and without the constraint. The schemes
 are narrow, so that minutes are enough. `ensemble` puts the members of a trained generative model of radar ×10
-(--model, from radar.py) through each constraint, after sampling or at every step besides. Runs are kept under --cache, results written
-as they come: conservation.json, conservation.md and conservation.png (validation loss against steps).
+(--model, from radar.py) through each constraint, after sampling or at every step besides. Runs are kept under --cache,
+results written as they come: conservation.json, conservation.md and conservation.png (validation loss against steps).
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ DATA is a folder with mrms_west.nc (2 min) and fmi_20160928.nc, mch_20170131.nc,
     single frame   as factor, but each coarse frame on its own, 3x10
     folds          as factor, residuals from mean networks that have not seen their fold, 3x10
     joint          as factor, mean and denoiser trained together, 3x10
-    convolution    as factor, networks with a convolution along time at every level, 3x10
-    long           as convolution, but --long times as much training, 3x10
-    single, long   as single frame, but --long times as much training, 3x10
+    persistent     as frames apart, with noise that persists along time as the latent does, and networks that convolve
+                   along time, 3x10
+    long           as persistent, but --long times as much training, 3x10
+    single, long   as long, but each coarse frame on its own, 3x10
 
 Budgets are equal but for `many`, which gets --many times as much, and the long ones. Minutes are of processor time
 divided by threads.
@@ -137,10 +138,11 @@ class Bench:
             for pair in PAIRS:
                 self.judge("mrms", pair, system, model.at(Factor.parse(pair)))
         self.judge("mrms", "3x10", "folds", self.model("folds", "3x10"))
+        for system in ("persistent", "long", "single, long"):
+            self.judge("mrms", "3x10", system, self.model(system, "3x10"))
         self.baselines("5 min", "3x10")
         self.judge("5 min", "3x10", "factor", self.model("factor", "3x10", place="5 min"))
-        for system in ("joint", "convolution", "long", "single, long"):
-            self.judge("mrms", "3x10", system, self.model(system, "3x10"))
+        self.judge("mrms", "3x10", "joint", self.model("joint", "3x10"))
 
     # --- training
 
@@ -342,12 +344,12 @@ def configuration(system: str, pair: str | None) -> dict[str, Any]:
         if system == "many, without":
             factor_spec["without"] = list(PAIRS)
     largest = Factor.parse(pair or "6x25")
-    together = 1 if pair is None or system == "frames apart" else largest.time
+    together = 1 if pair is None or system in ("frames apart", "persistent", "long", "single, long") else largest.time
     noise = 2 * recipe(largest, "2min", stride=(together, 4, 4)).sigma_max
     # A latent of several frames has as many times the channels, and fewer positions.
     width = {1: 32, 2: 40, 3: 48, 6: 56}[together]
     network: dict[str, Any] = {"kind": "unet", "multipliers": [1, 2, 2]}
-    network |= {"convolution": True} if system in ("convolution", "long") else {}
+    network |= {"convolution": True} if system in ("persistent", "long", "single, long") else {}
     return {
         "factor": factor_spec,
         "variable": {"name": "precipitation_rate", "units": "mm h-1"},
@@ -360,7 +362,8 @@ def configuration(system: str, pair: str | None) -> dict[str, Any]:
             "schedule": {"kind": "edm", "sigma_max": noise, "sigma_min": 0.02},
             "noise": {"mean": -0.4, "std": 1.2},
             "steps": 8,
-        },
+        }
+        | ({"persistent": True} if system in ("persistent", "long", "single, long") else {}),
         "constraint": "multiplicative",
         "train": {"batch": 12 if data.get("frames") == 1 else 3},
     }  # fmt: skip

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import statistics
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,27 @@ def timed_training(
     }
     (folder / "time.json").write_text(json.dumps(spent))
     model.save(folder)
+
+
+def interleaved(
+    functions: Mapping[str, Callable[[], Any]], repeats: int, wait: Callable[[], Any] | None = None
+) -> dict[str, float]:
+    """Median seconds of each function, called in turn ``repeats`` times after a round that does not count.
+
+    Args:
+        functions: what to time, by name.
+        repeats: rounds that count.
+        wait: waits for the device, where calls return before their work is done.
+    """
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats + 1):
+        for name, function in functions.items():
+            started = time.perf_counter()
+            function()
+            if wait is not None:
+                wait()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(spent[1:]) for name, spent in times.items()}
 
 
 def processor() -> str:

@@ -123,14 +123,14 @@ def test_damaged_and_foreign_folders(tmp_path: Path) -> None:
 
 def test_the_recipe_fills_in_what_is_left_open() -> None:
     config = configuration.read("space-time", {"factor": "2x10"})
-    assert "recipe" not in config and config["data"]["frames"] == 6 and config["latent"]["frames"] == 2
+    assert "recipe" not in config and config["data"]["frames"] == 6 and config["process"]["persistent"]
     assert config["process"]["schedule"]["sigma_max"] == 10.0
     faithful = configuration.read("scale-adaptive", {"constraint.tau": 0.5})
     assert faithful["process"]["schedule"]["beta_max"] == pytest.approx(0.02) and faithful["data"]["frames"] == 4
     assert faithful["constraint"] == {"kind": "tapered", "scope": "block", "power": 1.0, "tau": 0.5}
     horizon = {"recipe": {"cadence": "10min", "horizon": "3h"}, "data.crop": 125}
     many = configuration.read("space-time", {"factor": {"time": [1, 6], "space": [1, 25]}} | horizon)
-    assert many["data"]["horizon"] == 18 and "frames" not in many["latent"]
+    assert many["data"]["horizon"] == 18
     assert many["process"]["schedule"]["sigma_max"] == pytest.approx(2 * (3750 / 16) ** 0.5)
     with pytest.raises(InputError, match="did you mean 'cadence'"):
         configuration.read("space-time", {"recipe.cadense": "1h"})

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from finescale import backbones
-from finescale.backbones import DBPN, EDSR, RDN, SRCNN, DenseSR, DenseUNet, LapSRN, UNet
+from finescale.backbones import DBPN, EDSR, RDN, SRCNN, DenseSR, DenseUNet, LapSRN, UNet, ViT
 from finescale.backbones.dbpn import Projection
 from finescale.backbones.lapsrn import linear
 from finescale.backbones.layers import TemporalAttention, TemporalConvolution
@@ -20,6 +20,7 @@ from finescale.grid import Factor
 
 SMALL: dict[type[nn.Module], dict[str, Any]] = {
     UNet: {"embedding": 16, "width": 16},
+    ViT: {"embedding": 16, "width": 16, "depth": 3, "window": 4},
     SRCNN: {"width": 8},
     LapSRN: {"width": 6, "convolutions": 2},
     DenseUNet: {"width": 8, "depth": 1, "layers": 2},
@@ -64,7 +65,7 @@ class TestContract:
         assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.abs().max() > 0 for p in net.parameters())
 
     def test_without_embedding(self, kind: type[nn.Module]) -> None:
-        net = built(kind, **({"embedding": 0} if kind is UNet else {}))
+        net = built(kind, **({"embedding": 0} if kind in (UNet, ViT) else {}))
         assert net(torch.randn(1, 5, 1, 16, 16)).shape == (1, 2, 1, *size(net, (16, 16), Factor(y=2, x=2)))
 
     def test_items_of_a_batch_do_not_mix(self, kind: type[nn.Module]) -> None:

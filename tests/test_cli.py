@@ -152,6 +152,7 @@ def bad_inputs(tmp_path):
         (("downscale", tmp_path / "model", tmp_path / "fien.nc", "-o", out), "does not exist"),
         (("downscale", tmp_path / "model", fine, "-o", tmp_path / "there.nc"), "--overwrite"),
         (("downscale", tmp_path / "model", fine, "-o", out, "--members", "two"), "--members"),
+        (("downscale", tmp_path / "model", fine, "-o", out, "--variance=psychic"), "--variance"),
         (("fit", "rain", "-o", tmp_path / "model", "--set", "epochs"), "key=value"),
         (("fit", "rain", "-o", tmp_path / "model", "--set", "a={"), "not a YAML value"),
         (("info", tmp_path / "nowhere"), "does not exist"),

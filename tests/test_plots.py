@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from finescale import plots
 from finescale.plots import Frame, diagnostics, maps
 
 FRAME = Frame((0.0, 120.0, 0.0, 80.0), "x (km)", "y (km)")
@@ -106,3 +107,32 @@ def test_a_small_file_keeps_the_rare_colours_of_the_extremes() -> None:
     assert np.abs(pictures[0] - pictures[1]).max() <= 24
     yellow = (pictures[0] == [253, 231, 36]).all(-1)
     assert yellow.any() and np.abs(pictures[1][yellow] - [253, 231, 36]).max() <= 15
+
+
+def test_modes_their_energy_and_where_they_vary() -> None:
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(64, 6)))[0].T.reshape(6, 1, 1, 8, 8)
+    shares = np.array([0.5, 0.25, 0.1, 0.05, 0.02, 0.01])
+    figure = plots.modes(basis, shares, first=5, columns=3)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        "1 · 50 %",
+        "2 · 25 %",
+        "3 · 10 %",
+        "4 · 5 %",
+        "5 · 2 %",
+    ]
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), basis[3, 0, 0])
+    norms = [ax.images[0].norm for ax in figure.axes]
+    assert all(norm.vmin == -norm.vmax for norm in norms) and len({norm.vmax for norm in norms}) == 5
+    curve = plots.energy(shares, kept=3)
+    np.testing.assert_allclose(curve.lines[0].get_ydata(), np.cumsum(shares))
+    np.testing.assert_allclose(curve.lines[1].get_xydata()[1], [3, 0.85])
+    coefficients = rng.normal(size=(400, 2, 3, 5)) * np.array([1.0, 3.0])[:, None, None]
+    for mode, std in ((None, 10**0.5), (0, 1.0), (1, 3.0)):
+        ax = plots.coefficient_std(coefficients, mode)
+        np.testing.assert_allclose(ax.images[0].get_array(), std, rtol=0.15)
+    assert "std of coefficients" in ax.figure.axes[1].get_ylabel()
+    for one in (figure, curve.figure, ax.figure):
+        assert maps.png(one).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="two members or more"):
+        plots.coefficient_std(coefficients[:1])

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from finescale import samplers
-from finescale.diffusion import EDM, VP, VPSDE
+from finescale.diffusion import EDM, VP, VPSDE, VPCosine
 from finescale.errors import InputError
-from finescale.samplers import DPM2M, Ancestral, Consistency, Denoise, Euler, EulerMaruyama, Fresh, Heun, Sampler
+from finescale.samplers import DDIM, DPM2M, Ancestral, Consistency, Denoise, Euler, EulerMaruyama, Fresh, Heun, Sampler
 
-KINDS: list[type[Sampler]] = [Euler, Heun, DPM2M, Ancestral, EulerMaruyama, Consistency]
+KINDS: list[type[Sampler]] = [Euler, Heun, DPM2M, Ancestral, EulerMaruyama, Consistency, DDIM]
 MEAN = torch.linspace(-1.5, 2.0, 12, dtype=torch.float64)
 VARIANCE = torch.logspace(-1.5, 0.5, 12, dtype=torch.float64)
 
@@ -179,6 +179,40 @@ def test_ancestral_is_ddpm(prediction: str, steps: int) -> None:
         z_vp = scheduler.step(clean if prediction == "sample" else v, time, z_vp, generator=generator).prev_sample
     ours = Ancestral()(denoise, noise, schedule.sigmas(steps), stream(4, 12))
     torch.testing.assert_close(ours, z_vp, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+def test_ddim_is_diffusers(eta: float) -> None:
+    """The same trajectory, with the same noises, on a cosine schedule whose last levels are left out, predicting ε."""
+    import diffusers
+
+    scheduler = diffusers.DDIMScheduler(
+        1000, beta_schedule="squaredcos_cap_v2", clip_sample=False, set_alpha_to_one=True, timestep_spacing="leading"
+    )
+    scheduler.set_timesteps(50)
+    schedule, noise = VPCosine(spacing="leading"), white(4, 12)
+    sigmas = schedule.sigmas(50)
+    fresh = stream(4, 12)
+    z_vp = noise * sigmas[0] / (1 + sigmas[0] ** 2).sqrt()
+    for i, time in enumerate(scheduler.timesteps):
+        alpha = schedule.alphas[time]
+        clean = denoise(z_vp / alpha.sqrt(), schedule.levels[time])
+        epsilon = (z_vp - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        added = fresh(i) if eta and i < 49 else None
+        z_vp = scheduler.step(epsilon, time, z_vp, eta=eta, variance_noise=added).prev_sample if i < 49 else clean
+    ours = DDIM(eta)(denoise, noise, sigmas, stream(4, 12))
+    torch.testing.assert_close(ours, z_vp, rtol=0, atol=1e-3)
+
+
+def test_ddim_goes_from_euler_to_ancestral() -> None:
+    sigmas, noise = EDM(20.0, 0.02).sigmas(12), white(4, 12)
+    euler, ancestral = Euler()(denoise, noise, sigmas), Ancestral()(denoise, noise, sigmas, stream(4, 12))
+    torch.testing.assert_close(DDIM(0.0)(denoise, noise, sigmas), euler)
+    torch.testing.assert_close(DDIM(1e-6)(denoise, noise, sigmas, stream(4, 12)), euler, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(DDIM(1.0)(denoise, noise, sigmas, stream(4, 12)), ancestral)
+    assert not torch.allclose(euler, ancestral, atol=0.1)
+    with pytest.raises(ValueError, match="eta must be from 0 to 1"):
+        DDIM(1.5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.stochastic])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from finescale.verify import (
     multivariate,
     neighbourhood,
     paired_bootstrap,
+    rainfarm,
     ranks,
     score,
     score_arrays,
@@ -34,6 +36,8 @@ from finescale.verify import (
     verify,
 )
 from finescale.verify.align import align
+from finescale.verify.frame import Frame
+from finescale.verify.scorecard import text
 
 FACTOR = Factor(1, y=4, x=6)
 
@@ -154,11 +158,16 @@ def test_ssim_leaves_out_windows_with_missing_cells() -> None:
 
 def test_quantile_is_close_to_numpys() -> None:
     values = rain((300, 300), 9) + 1e-3
-    counts = distribution.value_counts(values.ravel(), np.ones(values.size))
+    weights = np.ones(values.shape)
+    counts = distribution.value_terms(Frame(values[None], values, weights), Settings())[0]
     for q in (0.5, 0.99, 0.999):
         assert distribution.quantiles(counts, q) == pytest.approx(np.quantile(values, q), rel=2e-3)
-    temperature = distribution.value_counts(values.ravel() - 2.0, np.ones(values.size))
+    temperature = distribution.value_terms(Frame(values[None], values - 2.0, weights), Settings())[1]
     assert distribution.quantiles(temperature, 0.001) == pytest.approx(np.quantile(values - 2.0, 0.001), rel=2e-3)
+    weights[:, 0] = 0.5  # weights that differ are added up instead of counted
+    unequal = distribution.value_terms(Frame(np.stack([values, values - 2.0]), values, weights), Settings())
+    np.testing.assert_allclose(unequal.sum(axis=1), [2 * weights.sum(), weights.sum()])
+    assert counts.sum() == temperature.sum() == values.size
 
 
 def test_perfect_forecast() -> None:
@@ -268,8 +277,6 @@ def test_nothing_valid_and_wrong_shapes() -> None:
 @pytest.mark.parametrize("name", list(baselines.BASELINES))
 @pytest.mark.parametrize("factor", [Factor(1, 4), Factor(1, y=2, x=3), Factor(3, 5)])
 def test_baselines_have_the_fine_shape_and_keep_missing_cells(name: str, factor: Factor) -> None:
-    if name == "rainfarm":
-        pytest.importorskip("pysteps")
     coarse = rain((2, 8, 12), 3)
     coarse[0, 2, 3] = np.nan
     fine = baselines.baseline(name, coarse, factor, members=2)
@@ -290,14 +297,33 @@ def test_interpolation_reproduces_a_plane_inside() -> None:
     np.testing.assert_allclose(fine[inside], (2 * ft + 3 * fy - fx)[inside], atol=1e-12)
 
 
-def test_rainfarm_conserves_without_threshold_and_leaves_numpys_state() -> None:
-    pytest.importorskip("pysteps")
+@pytest.mark.parametrize(("shape", "step"), [((24, 36), 4), ((15, 21), 3), ((16, 16), 1)])
+def test_rainfarm_equals_pysteps_with_the_same_phases(shape: tuple[int, int], step: int) -> None:
+    module = pytest.importorskip("pysteps.downscaling.rainfarm")
+    coarse = rain(shape, 11)
+    np.random.seed(3)
+    expected, slope = module.downscale(coarse, step, return_alpha=True, kernel_type=None)
+    assert rainfarm.spectral_slope(coarse) == pytest.approx(slope, rel=1e-10)
+    fine = (shape[0] * step, shape[1] * step)
+    k = np.hypot(np.fft.fftfreq(fine[0], 1 / step)[:, None], np.fft.rfftfreq(fine[1], 1 / step))
+    k[0, 0] = np.inf
+    phases = np.random.RandomState(3).rand(*fine).astype(np.float32)
+    detail = rainfarm.texture(phases, (k ** (-slope / 2)).astype(np.float32)).astype(np.float64)
+    means = conservation.block_mean(detail[None], Factor(1, step))[0]
+    ours = np.kron(coarse / means, np.ones((step, step))) * detail
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4 * expected.max())
+
+
+def test_rainfarm_conserves_without_threshold_and_knows_parts_and_threads() -> None:
     coarse = rain((3, 10, 16), 5)
     coarse[1] = 0.0
-    np.random.seed(7)
-    before = np.random.get_state()[1].copy()  # type: ignore[union-attr]
     fine = baselines.rainfarm(coarse, FACTOR, members=3, seed=1)
-    assert np.array_equal(before, np.random.get_state()[1])
+    single = baselines.rainfarm(coarse, FACTOR, members=3, seed=1, dtype=np.float32)
+    assert single.dtype == np.float32 and conservation.conservation_residual(single, coarse, FACTOR) < 1e-6
+    with ThreadPoolExecutor(2) as pool:
+        np.testing.assert_array_equal(fine, baselines.rainfarm(coarse, FACTOR, members=3, seed=1, pool=pool))
+    # A member does not depend on how many there are.
+    np.testing.assert_array_equal(fine[:2], baselines.rainfarm(coarse, FACTOR, members=2, seed=1))
     assert conservation.conservation_residual(fine, coarse, FACTOR) < 1e-12
     assert not fine[:, 1].any()
     assert not np.allclose(fine[0], fine[1])
@@ -308,7 +334,7 @@ def test_rainfarm_conserves_without_threshold_and_leaves_numpys_state() -> None:
 
 
 def test_rainfarm_refuses_negative_values_and_unknown_baselines_are_named() -> None:
-    pytest.importorskip("pysteps")
+    assert baselines.rainfarm(np.array([[[-1e-9, 1.0]]]), Factor(1, 2), members=1).shape == (1, 1, 2, 4)
     with pytest.raises(InputError, match="negative"):
         baselines.rainfarm(-np.ones((1, 4, 4)), Factor(1, 2))
     with pytest.raises(InputError, match="did you mean 'bicubic'"):
@@ -344,6 +370,67 @@ def test_score_gives_all_systems_along_one_dimension() -> None:
     area = Grid(np.arange(4.0), 49.995 + 0.01 * np.arange(25), 7.995 + 0.01 * np.arange(37), "latlon").cell_area
     direct = score_arrays(ensemble.values, truth.values, area=area)
     assert float(result["crps"].sel(system="ensemble")) == pytest.approx(direct["crps"], rel=1e-9)
+
+
+def test_weighted_scores_equal_xarrays() -> None:
+    ensemble, truth = dataset()
+    wide = {"lat": 10 + 3.0 * np.arange(24)}  # from 10 to 79 degrees north, where cells differ sixfold
+    ensemble, truth = (da.assign_coords(lat=da.lat.copy(data=wide["lat"])) for da in (ensemble, truth))
+    found = score(ensemble, truth).sel(system="ensemble")
+    sines = np.sin(np.deg2rad(np.append(wide["lat"] - 1.5, wide["lat"][-1] + 1.5)))
+    weights = xr.DataArray(np.diff(sines), {"lat": truth.lat}, ("lat",))
+    error = ensemble.mean("realization") - truth
+    for name, value in {"mae": abs(error), "bias": error, "wet_fraction": (ensemble >= 0.1) * 1.0}.items():
+        assert float(found[name]) == pytest.approx(float(value.weighted(weights).mean()), rel=1e-9), name
+        assert float(found[name]) != pytest.approx(float(value.mean()), rel=1e-3), name
+    assert float(found["rmse"]) == pytest.approx(float(np.sqrt((error**2).weighted(weights).mean())), rel=1e-9)
+    mean = ensemble.mean("realization")
+    assert float(found["correlation"]) == pytest.approx(float(xr.corr(mean, truth, weights=weights)), rel=1e-9)
+
+
+def test_random_baselines_have_few_members_and_the_report_says_so(tmp_path: Path) -> None:
+    ensemble, truth = dataset(members=10, times=12)
+    single = ensemble.astype(np.float32), truth.astype(np.float32)
+    for name, da in zip(("ensemble", "truth"), single, strict=True):
+        da.to_dataset().assign_attrs(finescale_factor="1x4").to_zarr(tmp_path / f"{name}.zarr", consolidated=False)
+    paths = tmp_path / "ensemble.zarr", tmp_path / "truth.zarr"
+    result = verify(*paths, tmp_path / "out", baselines=("rainfarm", "climatology"))
+    assert {name: r["members"] for name, r in result["systems"].items()} == {
+        "ensemble": 10,
+        "rainfarm": 8,
+        "climatology": 7,
+    }
+    # √((1 + 1/7) / (1 + 1/10)) = 1.0193
+    note = next(n for n in result["notes"] if "do not depend" in n)
+    assert "10 members, RainFARM 8 and Climatology 7" in note and "by 2 %" in note
+    assert result["systems"]["rainfarm"]["conservation_residual"] < 1e-6
+    table = text(result).splitlines()
+    assert len(table) == 8 and max(map(len, table)) <= 100 and "RainFARM" in table[0]
+    crps = result["systems"]["ensemble"]["crps"]
+    assert table[1].startswith("CRPS (mm/h") and f"{crps:.3f}*" in table[1] and table[1].count("*") == 1
+    assert [line.split()[0] for line in table[2:]] == [
+        "Spread–skill",
+        "FSS",
+        "Spectral",
+        "99.9th",
+        "Wet",
+        "Conservation",
+    ]
+
+
+def test_what_was_made_of_the_truth_is_not_used_for_other_cells() -> None:
+    x, y = rain((2, 1, 24, 36), 3), rain((1, 24, 36), 4)
+    holed = x.copy()
+    holed[:, :, :6] = np.nan
+    made: list[dict[Any, Any]] = [{}]
+    together = [Sums(Settings()) for _ in range(3)]
+    for sums, members in zip(together, (x, holed, 0.5 * x), strict=True):
+        sums.add(members, y, made=made)
+    for sums, members in zip(together, (x, holed, 0.5 * x), strict=True):
+        alone = Sums(Settings())
+        alone.add(members, y)
+        for name, value in alone.scores().items():
+            np.testing.assert_allclose(sums.scores()[name], value, rtol=1e-12, err_msg=name)
 
 
 def test_score_in_parts_equals_the_whole_with_time_refined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +508,10 @@ def test_report_from_files(files: tuple[Path, Path, Path], tmp_path: Path) -> No
     result = verify(
         ensemble, truth, tmp_path / "out", coarse=coarse, baselines=("nearest", "bicubic"), progress=done.append
     )
-    assert done[-1] == 1.0
+    assert done[-1] == 1.0 and done == sorted(done)
+    # Three systems are scored in one part; then each figure is a step.
+    made_figures = {p.stem for p in (tmp_path / "out" / "figures").iterdir()}
+    assert len(done) == 3 + len(made_figures) + 1 and done[3] < 1.0
     made = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert made == ["figures", "overview.png", "report.html", "scores.csv", "scores.json"]
     stored = json.loads((tmp_path / "out" / "scores.json").read_text())
@@ -445,8 +535,13 @@ def test_other_ensembles_stand_beside_the_first(files: tuple[Path, Path, Path], 
     rewrite(other, lambda ds: ds + 1.0)
     options = ["--against", str(other), "--against", str(files[1]), "--baselines", "climatology"]
     command = [sys.executable, "-m", "finescale", "verify", str(files[0]), str(files[1]), "-o", str(out), *options]
-    subprocess.run(command, check=True, capture_output=True)
-    systems = json.loads((out / "scores.json").read_text())["systems"]
+    refused = subprocess.run([*command, "--thresholds", "1,wet"], capture_output=True, text=True)
+    assert refused.returncode == 2 and "--thresholds is '1,wet', but must be numbers" in refused.stderr
+    assert refused.stderr.count("\n") == 1 and not out.exists()
+    subprocess.run([*command, "--thresholds", "2,0.5"], check=True, capture_output=True)
+    stored = json.loads((out / "scores.json").read_text())
+    assert stored["thresholds"] == [0.5, 2.0]
+    systems = stored["systems"]
     assert list(systems) == ["ensemble", "other", "truth", "climatology"]
     assert systems["other"]["bias"] == pytest.approx(systems["ensemble"]["bias"] + 1.0)
     assert systems["truth"]["crps"] == 0.0 and systems["climatology"]["crps"] > systems["ensemble"]["crps"]
@@ -503,12 +598,6 @@ def test_report_writes_nothing_when_it_fails(files: tuple[Path, Path, Path], tmp
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="must be a folder"):
         verify(files[0], files[1], tmp_path / "file")
-
-
-def test_missing_pysteps_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pysteps.downscaling.rainfarm", None)
-    with pytest.raises(InputError, match=r"pip install finescale\[baselines\]"):
-        baselines.rainfarm(np.ones((1, 4, 4)), Factor(1, 2))
 
 
 def test_verification_never_imports_torch() -> None:

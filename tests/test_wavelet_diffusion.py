@@ -83,3 +83,22 @@ def test_a_smooth_field_has_next_to_no_detail(levels: int) -> None:
     latent = Wavelet(levels)  # type: ignore[arg-type]
     c = latent.analysis(upsample(COARSE, Factor.parse("1x20"), "cubic"))
     assert sum(band.square().sum() for band in latent.details(c)) < 0.01 * c.square().sum()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_ours_adds_no_detail_where_fine_is_the_upsampled_coarse_field(levels: int) -> None:
+    """The same check of mean + residual: of a field that the mean foretells nothing is left to make, trained or not."""
+    config = {"latent.levels": levels, "mean": "interpolation", "constraint": "none", "transform": ["standardize"]}
+    small = {"factor": "1x4", "denoiser.backbone": {"kind": "unet", "width": 8, "multipliers": [1], "blocks": 1}}
+    model = assemble.build(configuration.read("wavelet", small | config)).eval()
+    smooth = upsample(COARSE, Factor.parse("1x4"), "cubic")
+    spread = {}
+    for name, fine in (("smooth", smooth), ("rough", smooth + 0.1 * torch.randn(smooth.shape))):
+        batch = blocks(fine)
+        model.transform.fit([batch.fine])
+        model.latent.fit([model.residual(batch)])
+        bands = model.latent.details(model.latent.analysis((model.sample(COARSE) - smooth[:, None]).flatten(0, 1)))
+        spread[name] = [float(band.std()) for band in bands]
+    assert max(spread["smooth"]) < 1e-4
+    # Untrained, the denoiser is that of white noise, to which whitening gives the residual's standard deviation.
+    assert spread["rough"] == pytest.approx([0.1] * levels, rel=0.2)

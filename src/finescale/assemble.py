@@ -7,7 +7,6 @@ constructor is the schema: unknown keys and wrong types are errors that say what
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -26,19 +25,23 @@ from finescale.diffusion import (
     VP,
     VPSDE,
     Denoiser,
+    DiscreteVP,
+    EpsilonDenoiser,
     NoiseLevels,
     Schedule,
     ScheduleNoise,
     TimeNoise,
     TotalVariation,
     TrainingNoise,
+    VPCosine,
 )
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, nearest
 from finescale.grid import Factor, Factors
-from finescale.latents import LatentSpace
+from finescale.latents import LatentSpace, LinearLatentSpace
 from finescale.process import Process
 from finescale.schema import as_mapping, call, classes_of, construct, kind_of, part, validated
+from finescale.variance import VarianceHead
 
 EMBEDDING = 64
 """Sinusoidal features of the noise level."""
@@ -74,11 +77,12 @@ def build(config: Mapping[str, Any]) -> Downscaler:
         network = _backbone(
             denoiser_spec,
             "denoiser",
-            channels=latent.channels + (fields + channels) * math.prod(latent.stride),
+            channels=latent.channels + latent.condition_channels(fields + channels),
             out_channels=latent.channels,
             embedding=EMBEDDING + scalars,
         )
-        denoiser = Denoiser(network, EMBEDDING)
+        kind = validated(Literal["clean", "epsilon"], denoiser_spec.get("prediction", "clean"), "denoiser.prediction")
+        denoiser = {"clean": Denoiser, "epsilon": EpsilonDenoiser}[kind](network, EMBEDDING)
     constraint_spec = config.get("constraint", "none")
     constraint = None
     if kind_of(constraint_spec) == "penalty":
@@ -89,7 +93,7 @@ def build(config: Mapping[str, Any]) -> Downscaler:
         constraint = part(constraints, constraint_spec, "constraint", factor=factors.single or Factor())
     if getattr(constraint, "domain", "field") == "logits" and denoiser is not None:
         raise InputError(f"constraint.kind is {kind_of(constraint_spec)}, a network's head: it needs denoiser: none")
-    return Downscaler(
+    model = Downscaler(
         factors,
         transform,
         _mean(config.get("mean", "interpolation"), fields, channels, factors),
@@ -99,6 +103,8 @@ def build(config: Mapping[str, Any]) -> Downscaler:
         constraint,
         dict(config),
     )
+    model.variance = _variance(config.get("variance"), config, latent, fields + channels, scalars)
+    return model
 
 
 def load(folder: str | Path, device: str | None = None) -> Downscaler:
@@ -161,6 +167,34 @@ def _mean(spec: Any, fields: int, channels: int, factors: Factors) -> mean.MeanM
     return construct(kinds, spec, "mean", channels=channels, backbone=backbone)
 
 
+def _variance(
+    spec: Any, config: Mapping[str, Any], latent: LatentSpace, fields: int, scalars: int
+) -> VarianceHead | None:
+    """The variance head, where the configuration has one; it sees the fields that the denoiser sees."""
+    if spec in (None, "none"):
+        return None
+    if not isinstance(spec, Mapping):
+        raise InputError(f"configuration key variance is {spec!r}, but must hold settings, such as {{loss: nll}}")
+    if kind_of(config.get("mean", "interpolation")) == "none":
+        raise InputError("a variance head needs a mean to vary about: take mean: network or interpolation")
+    if not isinstance(latent, LinearLatentSpace):
+        raise InputError(f"a variance cannot be propagated through latent {kind_of(config.get('latent'))}: take pixel")
+    if "embedding" not in inspect.signature(_backbone_class(spec, "variance")).parameters:
+        kind = kind_of(spec["backbone"])
+        raise InputError(f"variance.backbone.kind is {kind!r}, which is made for fields, not for latents: take unet")
+    network = part(
+        backbones,
+        spec.get("backbone", "unet"),
+        "variance.backbone",
+        channels=latent.condition_channels(fields),
+        out_channels=latent.channels,
+        embedding=scalars,
+    )
+    arguments = {key: value for key, value in spec.items() if key != "backbone"}
+    head = call(VarianceHead, arguments, "variance", backbone=network)
+    return head.to(memory_format=torch.channels_last)
+
+
 def _backbone_class(spec: Mapping[str, Any], where: str) -> type:
     """The class that a section's backbone names."""
     classes = classes_of(backbones)
@@ -174,18 +208,19 @@ def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
     if not isinstance(spec, Mapping):
         raise InputError(f"configuration key {where} is {spec!r}, but must hold a backbone, such as {{backbone: unet}}")
     for key in spec:
-        if key not in ("backbone", "kind", "fold", "loss"):
-            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, ('backbone',))}")
+        if key not in ("backbone", "kind", "fold", "loss", "prediction"):
+            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, ('backbone', 'prediction'))}")
     network: nn.Module = part(backbones, spec.get("backbone", "unet"), f"{where}.backbone", **derived)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _process(spec: Mapping[str, Any], latent: LatentSpace) -> Process:
-    allowed = ("schedule", "noise", "sampler", "steps", "constrain", "tv")
+    allowed = ("schedule", "noise", "sampler", "steps", "constrain", "tv", "persistent")
     for key in spec:
         if key not in allowed:
             raise InputError(f"unknown configuration key process.{key}{nearest(key, allowed)}")
-    schedule = construct({"edm": EDM, "vp": VP, "vp_sde": VPSDE}, spec.get("schedule", "edm"), "process.schedule")
+    kinds = {"edm": EDM, "vp": VP, "vp_cosine": VPCosine, "vp_sde": VPSDE}
+    schedule = construct(kinds, spec.get("schedule", "edm"), "process.schedule")
     return Process(
         schedule=schedule,
         noise=_noise(spec.get("noise", {}), schedule),
@@ -193,6 +228,7 @@ def _process(spec: Mapping[str, Any], latent: LatentSpace) -> Process:
         steps=validated(PositiveInt, spec.get("steps", 12), "process.steps"),
         constrain=validated(Literal["end", "steps"], spec.get("constrain", "end"), "process.constrain"),
         tv=_tv(spec.get("tv"), latent),
+        persistent=validated(bool, spec.get("persistent", False), "process.persistent"),
     )
 
 
@@ -213,8 +249,10 @@ def _noise(spec: Any, schedule: Schedule) -> NoiseLevels:
         return call(TrainingNoise, spec, "process.noise")
     if isinstance(schedule, VPSDE):
         return TimeNoise(schedule)
-    if not isinstance(schedule, VP):
-        raise InputError("process.noise: schedule needs process.schedule.kind: vp or vp_sde, whose times it draws")
+    if not isinstance(schedule, DiscreteVP):
+        raise InputError(
+            "process.noise: schedule needs process.schedule.kind: vp_cosine, vp or vp_sde, whose times it draws"
+        )
     return ScheduleNoise(schedule)
 
 

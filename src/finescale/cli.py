@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -41,6 +41,8 @@ app = App(
 
 Output = Annotated[Path, Parameter(["--output", "-o"])]
 Flag = Annotated[bool, Parameter(negative=())]
+SOURCES = ("auto", "head", "members", "denoiser")
+"""Where a variance can be from, as `finescale.spread` has them, which takes torch to import."""
 
 
 @app.command
@@ -132,6 +134,7 @@ def downscale(
     members: int = 16,
     seed: int = 0,
     steps: int | None = None,
+    variance: Literal["auto", "head", "members", "denoiser"] | None = None,
     variable: str | None = None,
     factor: str | None = None,
     to: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
@@ -152,11 +155,14 @@ def downscale(
     output
         A name that ends in .nc or .zarr.
     members
-        How many.
+        How many; 0 for their mean alone, with --variance.
     seed
         The same seed gives the same members.
     steps
         Sampler steps; more are finer and slower.
+    variance
+        Write the standard deviation too, in closed form. Optionally say where it is from: the variance head, latent
+        members, or the denoiser; the head is taken where the model has one.
     variable
         The variable, where the file has several.
     factor
@@ -185,7 +191,7 @@ def downscale(
 
     size = tuple(Factor.parse(window)) if window else None
     settings: dict[str, Any] = {"members": members, "seed": seed, "steps": steps, "variable": variable, "window": size}
-    settings |= {"factor": factor, "to": to, "force": force, "static": static}
+    settings |= {"factor": factor, "to": to, "force": force, "static": static, "variance": variance or False}
     predict(load(model), coarse, output, **settings, resume=resume, overwrite=overwrite)
     print(output)
 
@@ -201,6 +207,7 @@ def verify(
     baselines: str | None = None,
     against: Annotated[list[Path] | None, Parameter(negative=())] = None,
     variable: str | None = None,
+    thresholds: str | None = None,
     block: int | None = None,
     regrid: Flag = False,
     overwrite: Flag = False,
@@ -224,6 +231,9 @@ def verify(
         Another ensemble to show beside it; give the option again for each.
     variable
         The variable, where a file has several.
+    thresholds
+        Events ≥ threshold for CSI, FSS, Brier score and so on: numbers in units of the field, separated by commas. By
+        default 0.1,1,5,10 mm/h for rain and none for other fields.
     block
         Times in a block of the bootstrap that gives intervals: as many as weather stays alike; T^1/3 unless given.
     regrid
@@ -239,7 +249,9 @@ def verify(
     names = None
     if baselines is not None:
         names = [name.strip() for name in baselines.split(",") if name.strip() not in ("", "none")]
-    with tqdm(total=100, desc="verify", unit="%", leave=False) as bar:
+    events = None if thresholds is None else _numbers(thresholds, "--thresholds")
+    # Scores, then figures; no bar where nobody looks at it, so that what is said of an error is one line.
+    with tqdm(total=100, desc="verify", unit="%", leave=False, disable=None) as bar:
         score(
             ensemble,
             truth,
@@ -248,6 +260,7 @@ def verify(
             baselines=names,
             against=names_of(against or []),
             variable=variable,
+            thresholds=events,
             block=block,
             regrid=regrid,
             overwrite=overwrite,
@@ -326,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; the console script."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words = _bare_variance([word for word in words if word != "--debug"])
     keep_memory()
     try:
         with warnings.catch_warnings():
@@ -357,6 +370,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
 
 
+def _bare_variance(words: Sequence[str]) -> list[str]:
+    """``--variance`` alone means auto; where no source follows, the next word is none of its own."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return [f"{word}=auto" if word == "--variance" and after not in SOURCES else word for word, after in pairs]
+
+
 def _say(text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
@@ -373,3 +392,22 @@ def _quiet() -> None:
         print("finescale: warning:", " ".join(str(message).split()), file=sys.stderr)
 
     warnings.showwarning = show
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    """Finite numbers separated by commas, in rising order.
+
+    Raises:
+        InputError: for anything else.
+    """
+    from math import isfinite
+
+    from finescale.errors import InputError
+
+    try:
+        found = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or not all(map(isfinite, found)):
+        raise InputError(f"{option} is {text!r}, but must be numbers separated by commas, such as 0.1,1,10")
+    return found

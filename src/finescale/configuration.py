@@ -26,6 +26,7 @@ SECTIONS = (
     "mean",
     "latent",
     "denoiser",
+    "variance",
     "process",
     "constraint",
     "precision",
@@ -63,9 +64,8 @@ def read(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | 
 def advised(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with what its ``recipe`` section (cadence, horizon) leaves open filled in.
 
-    Filled in are data.frames (or data.horizon, for a range of factors), the amplitude of process.schedule, power and
-    tau of a tapered constraint, and the frames that a wavelet latent transforms together, those of a coarse frame;
-    what is set stays.
+    Filled in are data.frames (or data.horizon, for a range of factors), the amplitude of process.schedule, and power
+    and tau of a tapered constraint; what is set stays.
     """
     config = dict(config)
     given = config.pop("recipe") or {}
@@ -74,8 +74,6 @@ def advised(config: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"unknown configuration key recipe.{key}{nearest(key, ('cadence', 'horizon'))}")
     factors = Factors.parse(config.get("factor", "1x8"))
     latent = as_mapping(config.get("latent", "pixel"))
-    if latent["kind"] == "wavelet" and factors.single is not None:
-        latent.setdefault("frames", factors.single.time)
     largest = factors.single or Factor(factors.time[1], factors.space[1])
     knobs = recipe(
         largest, given.get("cadence"), horizon=given.get("horizon"), stride=part(latents, latent, "latent").stride
@@ -84,10 +82,10 @@ def advised(config: dict[str, Any]) -> dict[str, Any]:
     if not {"frames", "horizon"} & set(data):
         data |= {"frames": knobs.context} if factors.single else {"horizon": knobs.context * largest.time}
     schedule, constraint = as_mapping(process.get("schedule", "edm")), as_mapping(config.get("constraint", "none"))
-    amplitude = {"beta_max": knobs.beta_max} if schedule["kind"] == "vp" else {"sigma_max": knobs.sigma_max}
+    amplitudes = {"edm": {"sigma_max": knobs.sigma_max}, "vp": {"beta_max": knobs.beta_max}}
     taper = {"power": knobs.power, "tau": knobs.tau} if constraint["kind"] == "tapered" else {}
-    process["schedule"] = amplitude | schedule
-    return config | {"data": data, "latent": latent, "process": process, "constraint": taper | constraint}
+    process["schedule"] = amplitudes.get(schedule["kind"], {}) | schedule
+    return config | {"data": data, "process": process, "constraint": taper | constraint}
 
 
 def presets() -> list[str]:

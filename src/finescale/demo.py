@@ -67,21 +67,18 @@ def run(out: str | Path = "demo-output", overwrite: bool = True) -> dict[str, An
 
 
 def scorecard(scores: dict[str, Any]) -> str:
-    """The systems and their main scores as a table, then the comparison in one sentence."""
+    """The systems and their main scores as a table, the best marked with a star, and the comparison in one sentence."""
+    from finescale.verify.scorecard import text, title
+
     systems = scores["systems"]
-    lines = [f"{'':12}{'CRPS':>9}{'MAE':>9}{'spread–skill':>14}{'log-spectral':>14}{'residual':>11}"]
-    for name, row in systems.items():
-        numbers = [
-            row.get(key) for key in ("crps", "mae", "spread_skill", "log_spectral_distance", "conservation_residual")
-        ]
-        crps, mae, skill, distance, residual = ("–" if n is None or n != n else f"{n:.3g}" for n in numbers)
-        lines.append(f"{name:12}{crps:>9}{mae:>9}{skill:>14}{distance:>14}{residual:>11}")
     ours = systems["ensemble"]["crps"]
     parts = []
     for name in ("bicubic", "rainfarm"):
-        change = ours / systems[name]["crps"] - 1
-        parts.append(f"{abs(change):.0%} {'below' if change < 0 else 'ABOVE'} {name}'s")
-    return "\n".join([*lines, "", f"The ensemble's CRPS is {' and '.join(parts)} (mm/h; lower is better)."])
+        if name in systems:
+            change = ours / systems[name]["crps"] - 1
+            parts.append(f"{abs(change):.0%} {'below' if change < 0 else 'ABOVE'} {title(name)}'s")
+    sentence = f"The ensemble's CRPS is {' and '.join(parts)} (mm/h; lower is better)." if parts else scores["verdict"]
+    return f"{text(scores)}\n* best\n\n{sentence}"
 
 
 def _make_data(folder: Path) -> Path:

@@ -4,217 +4,71 @@ cond = transform(upsampled coarse), mask
 mu   = mean(cond)
 z    = sampler(denoiser given latent.fold(cond, mu)), from noise
 x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
+
+Instead of members, `Downscaler.spread` gives the mean and variance of x, from a covariance of z in closed form.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from numbers import Integral
-from pathlib import Path
 from typing import Any
 
 import torch
 import xarray as xr
-import yaml
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from finescale import losses
 from finescale.coarsen import Coarsen
-from finescale.conditions import Conditions, factor_features
-from finescale.constraints.base import Constraint
-from finescale.constraints.penalty import SoftPenalty
+from finescale.constraints import Additive
 from finescale.data.patches import Batch
-from finescale.diffusion import Denoiser, Distillation, TiledDenoiser, noise_source
+from finescale.diffusion import TiledDenoiser, noise_source
+from finescale.diffusion.tweedie import posterior
 from finescale.errors import InputError
-from finescale.extent import Extent, Index, coarse_frames, pad
-from finescale.gain import Gain
-from finescale.grid import Factor, Factors
-from finescale.latents.base import LatentSpace
+from finescale.extent import Index, pad
+from finescale.latents.base import LinearLatentSpace
 from finescale.mean import MeanModel
-from finescale.precision import autocast
+from finescale.parts import Parts
 from finescale.predict import downscale_dataset
-from finescale.process import Process
+from finescale.propagation import Decoder
 from finescale.samplers.base import Denoise
-from finescale.transforms.base import Transform
+from finescale.spread import LEVELS, SOURCES, Moments, Spread, comment, gaussian, transformed
+
+HIGH_NOISE = 5.0
+"""Noise level at which the denoiser's posterior variance is taken, in standard deviations of the latent: there the
+posterior is that of the conditions alone within 4 %, and errors of the network, which count sigma times, stay small."""
+PROBES = 8
+"""Noise draws over which it is averaged."""
 
 
-class Downscaler(nn.Module):
-    """Coarse (B, C, t, h, w) in, an ensemble (B, M, C, T, H, W) out, in the variable's units.
+@dataclass(frozen=True)
+class Given:
+    """What the networks are told of a window, padded to their stride.
 
-    Args:
-        factors: the factor, or the range of factors, between coarse and fine.
-        transform: physical units <-> the networks' space.
-        mean: conditional mean.
-        latent: where the denoiser works, on the residual fine − mean.
-        denoiser: the diffusion model; None for a deterministic model.
-        process: noise levels, sampler and its steps.
-        constraint: conservation, or a penalty on its violation in training; None to leave the field as it is.
-        config: the resolved configuration this was assembled from; saved with the model.
+    Attributes:
+        cond: (B, Kc, T, H, W) conditioning fields.
+        mu: (B, C, T, H, W) mean, in the transform's space.
+        scalars: (B, S) features of the factor, or None.
+        corners: absolute latent index of the first cell of every item.
     """
 
-    def __init__(
-        self,
-        factors: Factors,
-        transform: Transform,
-        mean: MeanModel,
-        latent: LatentSpace,
-        denoiser: Denoiser | None,
-        process: Process,
-        constraint: Constraint | SoftPenalty | None,
-        config: dict[str, Any],
-    ) -> None:
-        super().__init__()
-        self.factors, self.process, self.config = factors, process, config
-        self.chosen = factors.single
-        self.gain = Gain(latent.channels) if factors.single is None else None
-        self.conditions = Conditions(config.get("static") or [])
-        # Mean networks that have not seen a fold of the data; in training only.
-        self.held_out: nn.ModuleList | None = None
-        # The denoiser that this one's is distilled from; in training only.
-        self.distillation: Distillation | None = None
-        self.transform, self.mean, self.latent = transform, mean, latent
-        self.denoiser = denoiser
-        self.constraint = constraint if isinstance(constraint, Constraint) else None
-        self.penalty = constraint if isinstance(constraint, SoftPenalty) else None
-        # (item, member) pairs that go through the network at once, and latent cells a side of a tile of its canvas.
-        self.batch = 8
-        self.tile: int | None = 128
-        self.tile_halo = 16
+    cond: Tensor
+    mu: Tensor
+    scalars: Tensor | None
+    corners: list[Index]
 
-    @property
-    def factor(self) -> Factor:
-        """The factor in use.
 
-        Raises:
-            InputError: if the model serves several and none was chosen with `at`.
-        """
-        if self.chosen is None:
-            raise InputError(
-                f"this model serves factors {self.factors}: say which (--factor 3x10, or model.at('3x10'))"
-            )
-        return self.chosen
-
-    def at(self, factor: Factor | str, force: bool = False) -> Downscaler:
-        """This model at one of the factors it serves; weights are shared.
-
-        Args:
-            factor: the factor wanted.
-            force: take a factor outside the trained range.
-
-        Raises:
-            InputError: if the model was not trained for the factor.
-        """
-        factor = Factor.parse(factor)
-        if factor not in self.factors and not (force and self.factors.single is None):
-            mend = "train one for it" if self.factors.single else "train one for it, or pass --force"
-            raise InputError(f"this model was trained for factors {self.factors}, not {factor}: {mend}")
-        model = copy.copy(self)
-        # Parts are shared; which parts there are, and the choice, are its own.
-        model._modules = self._modules.copy()
-        model.chosen = factor
-        return model
-
-    # --- training
+class Downscaler(Parts):
+    """Coarse (B, C, t, h, w) in, an ensemble (B, M, C, T, H, W) out, in the variable's units; its parts: `Parts`."""
 
     def loss(self, stage: str, batch: Batch, generator: torch.Generator, mean: MeanModel | None = None) -> Tensor:
-        """Loss of a stage on a batch: ``mean`` (squared error), ``denoiser`` (EDM), ``joint``, their sum, ``distill``.
-
-        A model without a denoiser is trained through its constraint, or with its penalty; elsewhere the constraint
-        comes after sampling.
-
-        Args:
-            stage: which part is trained.
-            batch: crops, on the model's device.
-            generator: source of noise levels and noise, on the CPU.
-            mean: mean model that is trained, or whose residual the denoiser learns, where it is not the model's own
-                (held-out folds).
-        """
-        network, factor = mean or self.mean, Factor.between(batch.coarse.shape, batch.fine.shape)
-        cond, y, known = self._pair(batch, factor)
-        scalars = self.scalars(factor, len(y))
-        if stage == "mean":
-            mu = network(cond, scalars)
-            penalty = torch.zeros((), device=mu.device)
-            if self.denoiser is None:
-                mu, penalty = self._closed(mu, batch, factor)
-            return network.distance(mu, y, known) + penalty
-        assert self.denoiser is not None
-        with torch.set_grad_enabled(stage == "joint"):
-            mu = network(cond, scalars)
-        first = network.distance(mu, y, known) if stage == "joint" else torch.zeros((), device=mu.device)
-        mu = mu.detach()
-        clean = self.encode(y - mu, factor)
-        sigma = self.process.noise.sample(len(y), generator).to(y.device)
-        noise = torch.randn(clean.shape, generator=generator).to(y.device)
-        folded, weight = self.latent.fold(torch.cat([cond, mu], 1)), self.latent.coverage(known)
-        if stage == "distill":
-            assert self.distillation is not None
-            return self.distillation(self.denoiser, noise, folded, generator, weight, scalars)
-        variation = None if self.process.tv is None else self._variation
-        return first + self.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation)
-
-    def _variation(self, clean: Tensor, sigma: Tensor) -> Tensor:
-        """Penalty on the variation of the detail bands of a clean estimate."""
-        assert self.process.tv is not None
-        return self.process.tv(self.latent.details(clean), sigma)
-
-    def _closed(self, mu: Tensor, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor]:
-        """Mean (in the transform's space) after the constraint, and the penalty."""
-        t, height, width = batch.fine.shape[-3:]
-        inside = (..., slice(t), slice(height), slice(width))
-        operators = Coarsen(factor, batch.area[:, None, None], batch.fine.isfinite().all(1, keepdim=True))
-        x = self.physical(mu[inside])
-        penalty = (
-            torch.zeros((), device=mu.device) if self.penalty is None else self.penalty(x, batch.coarse, operators)
-        )
-        if self.constraint is not None:
-            # A block of unknown cells counts for nothing, but NaN would go through its gradient.
-            x = self.constraint(x, batch.coarse.nan_to_num(), operators)
-            closed = mu.clone()
-            closed[inside] = self.transform(x)
-            mu = closed
-        return mu, penalty
-
-    def physical(self, y: Tensor) -> Tensor:
-        """Transform's space -> units; logits, which have none, are left to their constraint."""
-        logits = self.constraint is not None and self.constraint.domain == "logits"
-        return y if logits else self.transform.inverse(y)
+        """Loss of a training stage on a batch; see `finescale.losses.loss`."""
+        return losses.loss(self, stage, batch, generator, mean)
 
     def residual(self, batch: Batch, mean: MeanModel | None = None) -> Tensor:
-        """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to the networks' stride."""
-        factor = Factor.between(batch.coarse.shape, batch.fine.shape)
-        cond, y, _ = self._pair(batch, factor)
-        return y - (mean or self.mean)(cond, self.scalars(factor, len(y)))
-
-    def _pair(self, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, Tensor]:
-        """Conditioning fields, target and where it is known (B, 1, T, H, W), padded to the networks' stride."""
-        cond = self.conditions(self.transform(batch.coarse), factor, batch.static)
-        stride = self._extent(factor).stride
-        y = pad(self.target(batch.fine, cond), stride)
-        known = pad(batch.fine.isfinite().all(dim=1, keepdim=True).to(y.dtype), stride, value=0.0)
-        return pad(cond, stride), y, known
-
-    def encode(self, residual: Tensor, factor: Factor) -> Tensor:
-        """Residual (B, C, T, H, W) -> latent of unit variance (B, K, T', H', W')."""
-        z = self.latent.encode(residual)
-        return z if self.gain is None else z / self.gain(factor)
-
-    def decode(self, z: Tensor, factor: Factor) -> Tensor:
-        """The inverse of `encode`."""
-        return self.latent.decode(z if self.gain is None else z * self.gain(factor))
-
-    def scalars(self, factor: Factor, batch: int) -> Tensor | None:
-        """Features (batch, SCALARS) of a factor for the networks of a model that serves several; None for one alone."""
-        return None if self.factors.single is not None else factor_features(factor, self.device).expand(batch, -1)
-
-    def target(self, fine: Tensor, cond: Tensor) -> Tensor:
-        """transform(fine); unknown cells take the interpolated coarse value, so that they carry no residual."""
-        y = self.transform(fine)
-        return torch.where(y.isnan(), cond[:, : y.shape[1]], y)
-
-    # --- sampling
+        """transform(fine) − mean, what the latent space represents; see `finescale.losses.residual`."""
+        return losses.residual(self, batch, mean)
 
     @torch.no_grad()
     def sample(
@@ -283,51 +137,87 @@ class Downscaler(nn.Module):
 
         Arguments as in `sample`.
         """
-        extent, coarse = self.extent, coarse.to(self.device)
+        coarse = coarse.to(self.device)
+        given = self._given(coarse, origin, static)
+        if self.denoiser is None:
+            return given.mu[:, None].expand(-1, members, -1, -1, -1, -1)
+        z = self._latents(given, coarse, members, seed, first_member, steps, area)
+        return self._decoded(given, z)
+
+    def _decoded(self, given: Given, z: Tensor) -> Tensor:
+        """mu + decode(z) for latents (B, M, K, T', H', W')."""
+        y = torch.cat([self.decode(part, self.factor) for part in z.flatten(0, 1).split(self.batch)])
+        return given.mu[:, None] + y.unflatten(0, z.shape[:2])
+
+    def _given(self, coarse: Tensor, origin: Index | Sequence[Index], static: Tensor | None) -> Given:
+        """Run the mean network on (B, C, t, h, w)."""
+        extent = self.extent
         if static is not None:
             static = static.reshape(-1, *static.shape[-3:]).to(self.device)
         cond = pad(self.conditions(self.transform(coarse), self.factor, static), extent.stride)
         scalars = self.scalars(self.factor, len(cond))
         with self.autocast(coarse.device):
             mu = extent.tiling((1, 1, 1), None, 0).evaluate(lambda cond: self.mean(cond, scalars), cond)
-        if self.denoiser is None:
-            return mu[:, None].expand(-1, members, -1, -1, -1, -1)
-        folded = self.latent.fold(torch.cat([cond, mu], 1))
-        t, height, width = folded.shape[-3:]
         origins: list[Any] = [origin] * len(mu) if isinstance(origin[0], Integral) else list(origin)
         corners = [extent.latent_index(first) for first in origins]
-        tiling = extent.tiling(self.latent.stride, self.tile, self.tile_halo)
+        return Given(cond, mu, scalars, corners)
+
+    def _folded(self, given: Given) -> Tensor:
+        """(B, Kc, T', H', W'), what the denoiser and the variance head are told, at latent resolution."""
+        return self.latent.fold(torch.cat([given.cond, given.mu], 1))
+
+    def _latents(
+        self,
+        given: Given,
+        coarse: Tensor,
+        members: int,
+        seed: int,
+        first_member: int,
+        steps: int | None,
+        area: Tensor | None,
+    ) -> Tensor:
+        """Sampled latents (B, M, K, T', H', W')."""
+        assert self.denoiser is not None
+        mu, folded = given.mu, self._folded(given)
         sigmas = self.process.sigmas(steps).to(mu.device)
         pairs = [(item, member) for item in range(len(mu)) for member in range(first_member, first_member + members)]
-        fields = []
+        found = []
         for start in range(0, len(pairs), self.batch):
             some = pairs[start : start + self.batch]
             pick = torch.tensor([item for item, _ in some], device=mu.device)
-            places = [(member, corners[item]) for item, member in some]
-            white = noise_source(self.latent.channels, (t, height, width), places, seed, self.device)
-            # One tiling for every step: windows' predictions are blended on one canvas.
-            features = None if scalars is None else scalars[:1]
-            denoise: Denoise = TiledDenoiser(self.denoiser, folded[pick], tiling, self.autocast(mu.device), features)
+            places = [(member, given.corners[item]) for item, member in some]
+            noise = self.noise.fields(_size(folded), places, seed, self.device)
+            denoise = self._denoise(folded[pick], given.scalars)
             if self.process.constrain == "steps" and self.constraint is not None:
                 chosen = None if area is None else area.expand(len(mu), -1, -1)[pick]
                 denoise = self._projected(denoise, mu[pick], coarse[pick], chosen)
-            z = self.process.sampler(denoise, white(0), sigmas, white)
-            fields.append(mu[pick] + self.decode(z, self.factor))
-        y = torch.cat(fields)
-        return y.reshape(len(coarse), members, *y.shape[1:])
+            found.append(self.process.sampler(denoise, noise(0), sigmas, noise))
+        return torch.cat(found).unflatten(0, (len(mu), members))
+
+    def _denoise(self, folded: Tensor, scalars: Tensor | None, exact: bool = False) -> Denoise:
+        """The denoiser on a whole canvas, told ``folded``; ``exact`` for float32."""
+        assert self.denoiser is not None
+        # One tiling for every step: windows' predictions are blended on one canvas.
+        tiling = self.extent.tiling(self.latent.stride, self.tile, self.tile_halo)
+        context = None if exact else self.autocast(folded.device)
+        return TiledDenoiser(self.denoiser, folded, tiling, context, None if scalars is None else scalars[:1])
 
     def _projected(self, denoise: Denoise, mu: Tensor, coarse: Tensor, area: Tensor | None) -> Denoise:
         """The denoiser with its clean estimate put through the constraint."""
 
         def project(z: Tensor, sigma: Tensor) -> Tensor:
             y = mu + self.decode(denoise(z, sigma), self.factor)
-            x = self.finish(y[:, None], coarse, area)[:, 0]
-            t, height, width = x.shape[-3:]
-            known = torch.where(x.isnan(), y[..., :t, :height, :width], self.transform(x))
-            y[..., :t, :height, :width] = known
-            return self.encode(y - mu, self.factor)
+            return self.encode(self._through_constraint(y, coarse, area) - mu, self.factor)
 
         return project
+
+    def _through_constraint(self, y: Tensor, coarse: Tensor, area: Tensor | None) -> Tensor:
+        """Fields (B, C, T, H, W) of the transform's space with the wanted block means, where these are known."""
+        x = self.finish(y[:, None], coarse, area)[:, 0]
+        t, height, width = x.shape[-3:]
+        closed = y.clone()
+        closed[..., :t, :height, :width] = torch.where(x.isnan(), y[..., :t, :height, :width], self.transform(x))
+        return closed
 
     def finish(self, y: Tensor, coarse: Tensor, area: Tensor | None = None, gaps: list[float] | None = None) -> Tensor:
         """Transform's space -> units, cut to the coarse field's size, constrained, NaN where it is unknown.
@@ -338,11 +228,12 @@ class Downscaler(nn.Module):
             area: (H, W) or (B, H, W) fine cell areas; None for equal ones.
             gaps: a list that receives the largest |A x − c| before the constraint.
         """
-        if area is not None:
-            area = area.reshape(-1, 1, 1, 1, *area.shape[-2:])
-        operators = Coarsen(self.factor, area).to(coarse.device)
-        size = [n * f for n, f in zip(coarse.shape[-3:], self.factor, strict=True)]
-        x = self.physical(y)[..., : size[0], : size[1], : size[2]]
+        t, height, width = self._fine_size(coarse)
+        return self._closed(self.physical(y)[..., :t, :height, :width], coarse, area, gaps)
+
+    def _closed(self, x: Tensor, coarse: Tensor, area: Tensor | None = None, gaps: list[float] | None = None) -> Tensor:
+        """Fields (B, M, C, T, H, W) in units (or logits) after the constraint; arguments as in `finish`."""
+        operators = self._operators(coarse, area, 1)
         wanted = coarse[:, None].expand(-1, x.shape[1], *(-1,) * 4)
         if gaps is not None and self.constraint is not None and self.constraint.domain == "field":
             gaps.append(float((operators(x) - wanted).abs().nan_to_num().max()))
@@ -350,56 +241,156 @@ class Downscaler(nn.Module):
             x = self.constraint(x, wanted, operators)
         return torch.where(operators.replicate(wanted.isnan()), torch.nan, x)
 
+    def _operators(self, coarse: Tensor, area: Tensor | None, axes: int) -> Coarsen:
+        """A and U, with ``axes`` axes between the batch's and (C, T, H, W)."""
+        if area is not None:
+            area = area.reshape(-1, *(1,) * (axes + 2), *area.shape[-2:])
+        return Coarsen(self.factor, area).to(coarse.device)
+
+    def _fine_size(self, coarse: Tensor) -> Index:
+        t, height, width = (n * f for n, f in zip(coarse.shape[-3:], self.factor, strict=True))
+        return t, height, width
+
+    # --- variance without members
+
+    @torch.no_grad()
+    def spread(
+        self,
+        coarse: Tensor,
+        source: str = "auto",
+        *,
+        members: int = 64,
+        seed: int = 0,
+        steps: int | None = None,
+        origin: Index | Sequence[Index] = (0, 0, 0),
+        area: Tensor | None = None,
+        static: Tensor | None = None,
+        levels: Sequence[float] = LEVELS,
+        fields: list[Tensor] | None = None,
+        gaps: list[float] | None = None,
+    ) -> Spread:
+        """Mean, standard deviation and quantiles of the fine field, from a latent covariance Σ in closed form.
+
+        Σ is that of the variance head (``head``: no sampling), of sampled latents (``members``: low-rank, with the
+        correlations between cells), or the denoiser's posterior at high noise (``denoiser``: a few evaluations);
+        head and denoiser take coefficients as independent. What is propagated exactly: `finescale.spread`.
+
+        Args:
+            coarse: (B, C, t, h, w) in the variable's units; NaN where unknown.
+            source: head, members or denoiser; auto for the head where there is one, otherwise members.
+            members: latents that are sampled, for source members; the first ones are those of `sample`.
+            seed: as in `sample`, as are steps, origin, area and static.
+            levels: probabilities of the quantiles.
+            fields: a list that receives the members that the variance is from, (B, M, C, T, H, W) as of `sample`.
+            gaps: as in `sample`, of these members.
+
+        Raises:
+            InputError: if the model has not what the source needs.
+        """
+        source = self.spread_source(source, members)
+        coarse = torch.where(coarse.isfinite(), coarse, torch.nan).to(self.device)
+        area = None if area is None else area.to(self.device)
+        unknown = Coarsen(self.factor).replicate(coarse.isnan())
+        keeps_zero = self.constraint is not None and self.constraint.keeps_zero
+        known_exactly = self.factor.cells == 1 or (keeps_zero and not bool(coarse.nan_to_num().any()))
+        if known_exactly:
+            field = Coarsen(self.factor).replicate(coarse)
+            zero = torch.where(unknown, torch.nan, 0.0)
+            if fields is not None:
+                fields.append(field[:, None].repeat(1, members, 1, 1, 1, 1))
+            return Spread(field, zero, torch.stack([field] * len(levels), 1), tuple(levels), source)
+        given = self._given(coarse, origin, static)
+        if self.denoiser is None:
+            # A deterministic model is trained through its constraint: only after it is its mean one.
+            given = replace(given, mu=self._through_constraint(given.mu, coarse, area))
+        if source == "members":
+            z = self._latents(given, coarse, members, seed, 0, steps, area)
+            moments = Moments.of_members(z)
+            if fields is not None:
+                fields.append(self.finish(self._decoded(given, z), coarse, area, gaps))
+        else:
+            moments = self._head(given) if source == "head" else self._posterior(given, seed)
+        found = self._in_units(given.mu, moments, coarse, area, source, levels)
+        if keeps_zero:
+            found = found.where(Coarsen(self.factor).replicate(coarse == 0), 0.0)
+        return found.where(unknown, torch.nan)
+
+    def _in_units(
+        self, mu: Tensor, moments: Moments, coarse: Tensor, area: Tensor | None, source: str, levels: Sequence[float]
+    ) -> Spread:
+        """A Gaussian latent as a spread in units."""
+        t, height, width = size = self._fine_size(coarse)
+        assert isinstance(self.latent, LinearLatentSpace)
+        decoder = Decoder(self.latent, size, None if self.gain is None else self.gain(self.factor))
+        operators = self._operators(coarse, area, 0) if self.propagates else None
+        std = moments.field_variance(decoder, operators).clamp_min(0).sqrt()
+        centre = mu if moments.centre is None else mu + self.decode(moments.centre, self.factor)
+        centre = centre[..., :t, :height, :width]
+        if self.transform.linear:
+            mean = self.transform.inverse(centre)
+            mean = mean if self.denoiser is None else self._closed(mean[:, None], coarse, area)[:, 0]
+            return gaussian(mean, std, self.transform.inverse, source, levels)
+        found = transformed(centre, std, self.transform.inverse, source, levels)
+        if self.constraint is None or self.constraint.domain == "logits":
+            return found
+        return replace(found, mean=self._closed(found.mean[:, None], coarse, area)[:, 0])
+
+    def _head(self, given: Given) -> Moments:
+        """Σ of the variance head."""
+        assert self.variance is not None
+        head = self.variance
+        tiling = self.extent.tiling(self.latent.stride, self.tile, self.tile_halo)
+        with self.autocast(given.mu.device):
+            found = tiling.evaluate(lambda folded: head(folded, given.scalars), self._folded(given))
+        return Moments(variance=found.exp())
+
+    def _posterior(self, given: Given, seed: int) -> Moments:
+        """Mean and posterior variance of the denoiser at high noise, averaged over PROBES draws of the noise."""
+        sigma = torch.tensor(min(HIGH_NOISE, float(self.process.sigmas()[0])), device=given.mu.device)
+        folded = self._folded(given)
+        denoise = self._denoise(folded, given.scalars, exact=True)
+        centre = variance = torch.zeros((), device=given.mu.device)
+        for probe in range(PROBES):
+            places = [(probe, corner) for corner in given.corners]
+            noise = self.noise.fields(_size(folded), places, seed, self.device)
+            signs = noise_source(self.latent.channels, _size(folded), places, seed, self.device)(1).sign()
+            clean, found = posterior(denoise, sigma * noise(0), sigma, signs, self.noise.covariance)
+            centre, variance = centre + clean / PROBES, variance + found / PROBES
+        return Moments(centre, variance)
+
     @property
-    def extent(self) -> Extent:
-        """Sizes of windows, halos and strides at the factor in use."""
-        return self._extent(self.factor)
+    def propagates(self) -> bool:
+        """Whether a spread goes through the constraint: an additive one in units that are linear in y."""
+        return self.transform.linear and isinstance(self.constraint, Additive)
 
-    def _extent(self, factor: Factor) -> Extent:
-        data = self.config.get("data") or {}
-        frames = coarse_frames(factor, data.get("frames"), data.get("horizon"))
-        network = 1 if self.denoiser is None else int(getattr(self.denoiser.backbone, "stride", 1))
-        return Extent(factor, self.latent.stride, network, self.mean.stride, frames)
+    def spread_source(self, source: str = "auto", members: int = 64) -> str:
+        """Where a spread's variance is from: head, members or denoiser.
 
-    @property
-    def multiple(self) -> Index:
-        """Coarse cells (t, y, x) at whose multiples windows must start."""
-        return self.extent.multiple
+        Raises:
+            InputError: if the model has not what the source needs.
+        """
+        if source not in ("auto", *SOURCES):
+            raise InputError(f"the variance's source is {source!r}, but must be one of {', '.join(SOURCES)}")
+        if self.variance is None and self.denoiser is None:
+            raise InputError(
+                "this model is deterministic and has no variance head: train it with one (--set variance.loss=nll), "
+                "or leave --variance out"
+            )
+        if source == "auto":
+            return "members" if self.variance is None else "head"
+        if source == "head" and self.variance is None:
+            raise InputError(
+                "this model has no variance head: take --variance members, or train it with --set variance.loss=nll"
+            )
+        if source != "head" and self.denoiser is None:
+            raise InputError(f"this model has no denoiser for --variance {source}: take --variance head")
+        if source == "members" and members < 2:
+            raise InputError(f"a variance from {members} members is none: take at least 2, or another source")
+        return source
 
-    @property
-    def window(self) -> Index:
-        """Default window of a prediction in coarse cells."""
-        return self.extent.window
-
-    @property
-    def halo(self) -> Index:
-        """Default halo of a window in coarse cells."""
-        return self.extent.halo
-
-    @property
-    def context(self) -> int:
-        """L, the coarse frames that the networks see at once, those of training."""
-        return self.extent.context
-
-    @property
-    def variable(self) -> dict[str, str]:
-        """Name and units of the variable."""
-        return dict(self.config.get("variable") or {})
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model's tensors are."""
-        return self.latent.scale.device
-
-    @property
-    def parameters_by_part(self) -> dict[str, int]:
-        """Trainable numbers of each network."""
-        parts = {"mean": self.mean, "denoiser": self.denoiser}
-        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
-
-    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        """bfloat16 where the processor computes with it natively and the configuration does not ask for float32."""
-        return autocast(self.config.get("precision", "auto"), device)
+    def spread_comment(self, source: str, members: int) -> str:
+        """What a file says of its standard deviation."""
+        return comment(source, members, self.transform.linear, self.propagates)
 
     def downscale(
         self, coarse: xr.Dataset | xr.DataArray, members: int = 16, seed: int = 0, **settings: Any
@@ -418,13 +409,7 @@ class Downscaler(nn.Module):
         """
         return downscale_dataset(self, coarse, members, seed, **settings)
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``config.yaml`` and ``weights.safetensors``, each under a temporary name and then renamed."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        weights, config = folder / ".weights.partial", folder / ".config.partial"
-        save_file(state, weights, metadata={"format": "finescale"})
-        config.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
-        weights.replace(folder / "weights.safetensors")
-        config.replace(folder / "config.yaml")
+
+def _size(z: Tensor) -> Index:
+    t, height, width = z.shape[-3:]
+    return t, height, width

@@ -1,4 +1,4 @@
-"""One prediction cut into tasks: every window x batch of members is one.
+"""One prediction cut into tasks: every window x batch of members is one, and so is every window's spread.
 
 Noise is keyed by (seed, member, absolute position), so a task is to read a window with its halo, sample, and keep the
 core; a result depends neither on the order of tasks nor on an interruption. The model always sees y and x increasing,
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,65 +25,16 @@ from torch import Tensor
 from finescale import axes
 from finescale.data.blocks import block_means
 from finescale.data.static import StaticFields
-from finescale.data.store import Region, history
+from finescale.data.store import Part, Region, history
 from finescale.data.units import conversion, convert_units
-from finescale.errors import InputError, Notice
+from finescale.errors import Notice
 from finescale.grid import Factor, Grid
+from finescale.request import Model, Settings, Spreading, Uncertain
+from finescale.spread import Spread
 from finescale.windows import Triple, Window, cut, shifted
 
 Note = list[float]
 """Of a finished task: max |A x - c|, max |c|, and max |A x - c| before the constraint, in the input's units."""
-
-
-class Model(Protocol):
-    """What prediction needs of a model, such as `finescale.downscaler.Downscaler`; lengths in coarse cells."""
-
-    @property
-    def factor(self) -> Factor: ...
-    @property
-    def variable(self) -> Mapping[str, str]: ...
-    @property
-    def multiple(self) -> Triple: ...
-    @property
-    def window(self) -> Triple: ...
-    @property
-    def halo(self) -> Triple: ...
-    @property
-    def context(self) -> int: ...
-
-    def at(self, factor: Factor, force: bool = False) -> Model: ...
-
-    def sample(
-        self,
-        coarse: Tensor,
-        *,
-        members: int,
-        seed: int,
-        first_member: int = 0,
-        steps: int | None = None,
-        origin: Triple = (0, 0, 0),
-        area: Tensor | None = None,
-        static: Tensor | None = None,
-        gaps: list[float] | None = None,
-    ) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is asked of a prediction; None leaves the choice to the model."""
-
-    members: int = 16
-    seed: int = 0
-    steps: int | None = None
-    window: Triple | None = None
-    halo: Triple | None = None
-    batch: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("members", 1), ("seed", 0), ("steps", 1), ("batch", 1)):
-            value = getattr(self, name)
-            if value is not None and (int(value) != value or value < least):
-                raise InputError(f"{name} is {value!r}, but must be a whole number of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -151,25 +102,54 @@ class Job:
     @cached_property
     def batches(self) -> list[range]:
         size = self.settings.batch or int(getattr(self.model, "batch", 8))
+        size = self.settings.members or 1 if self.together else size
         return [
             range(start, min(start + size, self.settings.members)) for start in range(0, self.settings.members, size)
         ]
 
+    @cached_property
+    def spreading(self) -> Spreading | None:
+        """The spread that is asked for besides members."""
+        if self.settings.variance is None:
+            return None
+        model, count = cast(Uncertain, self.model), self.settings.latents
+        return Spreading(model, model.spread_source(self.settings.variance, count), count)
+
+    @property
+    def together(self) -> bool:
+        """Whether the members are also what the variance is from: then both are made at once."""
+        return self.spreading is not None and self.spreading.source == "members" and self.settings.members > 1
+
     @property
     def tasks(self) -> int:
-        return len(self.windows) * len(self.batches)
+        return len(self.windows) * self._per_window
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(members, T, H, W)."""
-        t, y, x = (n * f for n, f in zip(self.grid.shape, self.model.factor, strict=True))
-        return self.settings.members, t, y, x
+    def _per_window(self) -> int:
+        return len(self.batches) + (self.spreading is not None and not self.together)
 
     @property
-    def chunks(self) -> tuple[int, int, int, int]:
+    def name(self) -> str:
+        """The variable's name."""
+        return str(self.coarse.name) if self.coarse.name is not None else "field"
+
+    @property
+    def leading(self) -> dict[str, dict[str, int]]:
+        """Of every variable of the output the dimensions before (time, y, x), and their lengths."""
+        found = {self.name: {"realization": self.settings.members} if self.settings.members else {}}
+        return found | ({} if self.spreading is None else self.spreading.leading(self.name))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every variable of the output."""
+        cells = [n * f for n, f in zip(self.grid.shape, self.model.factor, strict=True)]
+        return {name: (*before.values(), *cells) for name, before in self.leading.items()}
+
+    @property
+    def chunks(self) -> dict[str, tuple[int, ...]]:
         """One member of one window's core."""
-        t, y, x = (c.stop - c.start for c in self.windows[0].scaled(_triple(self.model.factor))[0])
-        return 1, t, y, x
+        cells = [c.stop - c.start for c in self.windows[0].scaled(_triple(self.model.factor))[0]]
+        return {name: (*(1 for _ in before), *cells) for name, before in self.leading.items()}
 
     @cached_property
     def units(self) -> tuple[float, float]:
@@ -208,86 +188,127 @@ class Job:
             "members": s.members,
             "seed": s.seed,
             "steps": s.steps,
-            "batch": len(self.batches[0]),
+            "batch": len(self.batches[0]) if self.batches else 0,
+            "variance": None if self.spreading is None else self.spreading.source,
             "windows": len(self.windows),
             "first window": [[c.stop for c in first.core], [r.stop for r in first.read]],
         }
 
-    def template(self, values: NDArray[np.float32] | None = None) -> xr.Dataset:
+    def template(self, values: Mapping[str, NDArray[np.float32]] | None = None) -> xr.Dataset:
         """The output's dataset, with ``values`` or lazy emptiness."""
         self.units  # noqa: B018  (units that do not fit are refused before anything is written)
-        if values is None:
+        data: Mapping[str, Any] | None = values
+        if data is None:
             import dask.array
 
-            data: Any = dask.array.empty(self.shape, dtype="float32", chunks=self.chunks)
-        else:
-            data = values
-        coords = axes.refined_coords(self.coarse, self.model.factor)
-        coords["realization"] = axes.realization(np.arange(self.settings.members))
+            chunks = self.chunks
+            data = {n: dask.array.empty(s, dtype="float32", chunks=chunks[n]) for n, s in self.shapes.items()}
+        s, coords = self.settings, axes.refined_coords(self.coarse, self.model.factor)
+        if s.members:
+            coords["realization"] = axes.realization(np.arange(s.members))
         attrs = dict(self.coarse.attrs)
         mapping = self.coarse.encoding.get("grid_mapping")
         if mapping in self.coarse.coords:
             attrs.setdefault("grid_mapping", mapping)
-        name = self.coarse.name if self.coarse.name is not None else "field"
-        out = xr.Dataset(
-            {name: (("realization", *self.coarse.dims), data, attrs)}, coords=coords, attrs=dict(self.attrs_in)
-        )
-        return out.assign_attrs(
+        described, asked = {self.name: attrs}, f"downscale --members {s.members} --seed {s.seed}"
+        if self.spreading is not None:
+            described, asked = self.spreading.described(self.name, attrs), f"{asked} --variance {self.spreading.source}"
+            coords.update(self.spreading.coords)
+        variables = {n: ((*before, *self.coarse.dims), data[n], described[n]) for n, before in self.leading.items()}
+        return xr.Dataset(variables, coords=coords, attrs=dict(self.attrs_in)).assign_attrs(
             finescale_factor=str(self.model.factor),
             finescale_model=self.model_hash,
-            finescale_seed=self.settings.seed,
-            history=history(self.attrs_in, f"downscale --members {self.settings.members} --seed {self.settings.seed}"),
+            finescale_seed=s.seed,
+            history=history(self.attrs_in, asked),
         )
 
     def attrs(self, notes: Iterable[Note]) -> dict[str, float]:
         """The conservation residual over all tasks, max |A x - c| / max |c|, after and before the constraint."""
         worst, largest, before = np.max([*notes, [0.0, 0.0, 0.0]], axis=0)
         scale = largest if largest > 0 else 1.0
-        return {
-            "finescale_conservation_residual": float(worst / scale),
-            "finescale_conservation_residual_before": float(before / scale),
-        }
+        found = {"finescale_conservation_residual": float(worst / scale)}
+        return found | ({"finescale_conservation_residual_before": float(before / scale)} if self.batches else {})
 
-    def results(self, done: Mapping[int, Any]) -> Iterator[tuple[int, Region, NDArray[np.float32], Note]]:
-        """Sample the tasks that are not ``done``: number, region of the output, values (members, T, H, W), note."""
+    def results(self, done: Mapping[int, Any]) -> Iterator[tuple[int, list[Part], Note]]:
+        """Sample the tasks that are not ``done``: number, parts of the output, note."""
         for w, window in enumerate(self.windows):
-            todo = [(w * len(self.batches) + b, batch) for b, batch in enumerate(self.batches)]
-            todo = [(task, batch) for task, batch in todo if task not in done]
+            first = w * self._per_window
+            todo = [task for task in range(first, first + self._per_window) if task not in done]
             if not todo:
                 continue
             block = np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32)
-            for task, batch in todo:
-                values, before = self._sample(block, window, batch)
-                note = [*self._note(values, block[window.inner], window), before]
-                region, values = self._oriented(values, window, batch)
-                yield task, region, values, note
+            for task in todo:
+                batch = self.batches[task - first] if task - first < len(self.batches) else range(0)
+                yield task, *self._task(block, window, batch)
 
-    def _sample(self, block: NDArray[np.float32], window: Window, batch: range) -> tuple[NDArray[np.float32], float]:
-        """The core of ``window`` for some members, and max |A x - c| before the constraint, in the input's units."""
-        core, _, inner = window.scaled(_triple(self.model.factor))
-        if not np.isfinite(block[window.inner]).any():
-            return np.full((len(batch), *(c.stop - c.start for c in core)), np.nan, dtype=np.float32), 0.0
+    def _task(self, block: NDArray[np.float32], window: Window, batch: range) -> tuple[list[Part], Note]:
+        """The core of ``window`` for some members, or of the spread, or of both."""
+        fields: list[Tensor] = []
+        gaps: list[float] = []
+        spread: Spread | None = None
+        spreads = self.together or not batch
+        if np.isfinite(block[window.inner]).any():
+            given = self._given(block, window)
+            if spreads and self.spreading is not None:
+                spread = self.spreading.of(given | {"fields": fields, "gaps": gaps})
+            else:
+                fields.append(self.model.sample(members=len(batch), first_member=batch.start, gaps=gaps, **given))
+        parts: list[Part] = []
+        note = [0.0, 0.0, max(gaps, default=0.0) / self.units[0]]
+        if batch:
+            values = self._core(fields[0][0, :, 0], window) if fields else self._unknown(window, len(batch))
+            note[:2] = self._note(values, block[window.inner], window)
+            parts.append((self.name, *self._oriented(values, window, [slice(batch.start, batch.stop)])))
+        if spreads:
+            parts += self._spread(spread, window)
+        if not self.settings.members:
+            mean = self._unknown(window) if spread is None else self._core(spread.mean[0, 0], window)
+            note[:2] = self._note(mean[None], block[window.inner], window)
+            parts.append((self.name, *self._oriented(mean, window, [])))
+        return parts, note
+
+    def _spread(self, spread: Spread | None, window: Window) -> list[Part]:
+        """The core of ``window`` of the standard deviation and quantiles; None where nothing is known."""
+        parts: list[Part] = []
+        for name, before in self.leading.items():
+            if name == self.name:
+                continue
+            if spread is None:
+                values = self._unknown(window, *before.values())
+            elif before:
+                values = self._core(spread.quantiles[0, :, 0], window)
+            else:
+                values = self._core(spread.std[0, 0], window, shift=False)
+            parts.append((name, *self._oriented(values, window, [slice(None)] * len(before))))
+        return parts
+
+    def _given(self, block: NDArray[np.float32], window: Window) -> dict[str, Any]:
+        """A window as the model takes it, in the model's units."""
         scale, offset = self.units
         coarse = torch.from_numpy(
             block * np.float32(scale) + np.float32(offset) if (scale, offset) != (1.0, 0.0) else block
         )
         area = self._area(window.read)
-        t, y, x = (r.start for r in window.read)
-        gaps: list[float] = []
-        fine = self.model.sample(
-            coarse[None, None],
-            members=len(batch),
-            first_member=batch.start,
-            seed=self.settings.seed,
-            steps=self.settings.steps,
-            origin=(t, y, x),
-            area=None if area is None else torch.from_numpy(area).float(),
-            gaps=gaps,
+        return {
+            "coarse": coarse[None, None],
+            "seed": self.settings.seed,
+            "steps": self.settings.steps,
+            "origin": tuple(r.start for r in window.read),
+            "area": None if area is None else torch.from_numpy(area).float(),
             **({} if self.static is None else {"static": self._static(self.static, window)}),
-        )
-        values = fine[0, :, 0][(slice(None), *inner)].float().cpu().numpy()
-        before = max(gaps, default=0.0) / scale
-        return (values - np.float32(offset)) / np.float32(scale) if (scale, offset) != (1.0, 0.0) else values, before
+        }
+
+    def _core(self, fine: Tensor, window: Window, shift: bool = True) -> NDArray[np.float32]:
+        """The core of what was made of a window, in the input's units; without ``shift`` a difference of values."""
+        values = fine[(..., *window.scaled(_triple(self.model.factor))[2])].float().cpu().numpy()
+        scale, offset = self.units
+        if (scale, offset) == (1.0, 0.0):
+            return values
+        return (values - np.float32(offset if shift else 0.0)) / np.float32(scale)
+
+    def _unknown(self, window: Window, *before: int) -> NDArray[np.float32]:
+        cells = (c.stop - c.start for c in window.scaled(_triple(self.model.factor))[0])
+        return np.full((*before, *cells), np.nan, dtype=np.float32)
 
     def _static(self, static: StaticFields, window: Window) -> Tensor:
         """Static fields (S, H, W) on the fine cells that a window reads."""
@@ -314,15 +335,15 @@ class Job:
         return [float(np.nan_to_num(gap[:, known], nan=np.inf).max()), float(np.abs(coarse[known]).max())]
 
     def _oriented(
-        self, values: NDArray[np.float32], window: Window, batch: range
+        self, values: NDArray[np.float32], window: Window, before: Sequence[slice]
     ) -> tuple[Region, NDArray[np.float32]]:
-        """Region and values in the order of the input's own axes."""
+        """Region, from ``before`` on, and values in the order of the input's own axes."""
         t, y, x = window.scaled(_triple(self.model.factor))[0]
         sides = []
-        for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self.shape[-2:], strict=True):
+        for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self._fine.shape[-2:], strict=True):
             sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)
             values = np.flip(values, axis) if flip else values
-        return (slice(batch.start, batch.stop), t, sides[0], sides[1]), values
+        return (*before, t, sides[0], sides[1]), values
 
 
 def _triple(factor: Factor) -> Triple:

@@ -41,6 +41,7 @@ class Training:
         steps: optimizer steps of all stages together; or
         minutes: minutes of all stages together (one of the two).
         mean_share: share of them that the mean network gets, where there is one; with folds all mean networks together.
+        variance_share: share of the budget that a variance head gets, where there is one; the rest is divided as ever.
         joint: train mean and denoiser together in the rest of the budget, on the sum of their losses (arXiv
             2604.21903), instead of one after the other.
         folds: mean networks trained besides, each without its fold of the data, whose residuals the denoiser learns:
@@ -57,6 +58,7 @@ class Training:
     steps: int | None = None
     minutes: float | None = None
     mean_share: float = 0.25
+    variance_share: float = 0.2
     joint: bool = False
     folds: int = 0
     batch: int = 16
@@ -73,6 +75,8 @@ class Training:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"configuration key train.{name} is {value}, but must be positive")
+        if not 0 < self.variance_share < 1:
+            raise InputError(f"configuration key train.variance_share is {self.variance_share}, but must be in (0, 1)")
         if self.folds < 0 or self.folds == 1 or (self.folds and self.joint):
             raise InputError(
                 f"configuration key train.folds is {self.folds}, but must be 0 or at least 2, without train.joint"
@@ -89,7 +93,7 @@ class Stage:
 
     Attributes:
         name: what logs call it.
-        kind: the loss: mean, denoiser, joint or distill.
+        kind: the loss: mean, denoiser, joint, variance or distill.
         part: the networks that are trained.
         sources: crops and, where it is not the model's own, the mean model; steps take them in turn.
         share: share of the budget.

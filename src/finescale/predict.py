@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -18,7 +18,8 @@ from finescale.data.static import StaticFields
 from finescale.data.store import open_output
 from finescale.errors import InputError, Notice
 from finescale.grid import Factor
-from finescale.job import Job, Model, Settings
+from finescale.job import Job
+from finescale.request import LATENTS, Model, Settings, Uncertain
 from finescale.target import factor_to
 from finescale.windows import Triple
 
@@ -33,6 +34,7 @@ def predict(
     members: int = 16,
     seed: int = 0,
     steps: int | None = None,
+    variance: bool | str = False,
     window: Triple | None = None,
     halo: Triple | None = None,
     batch: int | None = None,
@@ -51,9 +53,11 @@ def predict(
         model: a downscaler.
         coarse: a path, or a dataset.
         out: ends in .nc or .zarr; appears under its name once it is whole.
-        members: how many.
+        members: how many; 0 for their mean instead, with ``variance``.
         seed: members of one seed are the same in every run.
         steps: sampler steps.
+        variance: write the standard deviation besides, and quantiles where the transform is not linear: True, or where
+            it is from (head, members, denoiser).
         window: coarse cells of a window's core; smaller needs less memory.
         halo: coarse cells read around the core.
         batch: members sampled at once.
@@ -70,16 +74,17 @@ def predict(
         InputError: for input, settings or an output that cannot be used.
     """
     da, attrs = _input(model, coarse, variable)
-    asked = Settings(_count(model, members), seed, steps, window, halo, batch)
+    source = _source(model, variance)
+    asked = Settings(_count(model, members), seed, steps, window, halo, batch, source)
     job = Job(_at(model, da, factor, to, force), da, attrs, asked, _static(model, static))
     path = Path(out)
     temporary = partial_path(path)
     with writing(path, temporary, keep=path.suffix == ".zarr"):
         store = open_output(path, job.template(), job.chunks, job.identity, resume, overwrite)
     try:
-        for task, region, values, note in _shown(job.results(store.done), job.tasks, len(store.done), progress):
+        for task, parts, note in _shown(job.results(store.done), job.tasks, len(store.done), progress):
             with writing(path, temporary, store.resumable):
-                store.write(task, region, values, note)
+                store.write(task, parts, note)
         with writing(path, temporary, store.resumable):
             store.finish(job.attrs(store.done.values()))
     finally:
@@ -99,6 +104,7 @@ def downscale_dataset(
     to: str | None = None,
     force: bool = False,
     static: Static = None,
+    variance: bool | str = False,
     **settings: Any,
 ) -> xr.Dataset:
     """The ensemble of a dataset, in memory; settings as in `predict`.
@@ -107,12 +113,14 @@ def downscale_dataset(
         InputError: for input or settings that cannot be used.
     """
     da, attrs = _input(model, coarse, variable)
-    asked = Settings(_count(model, members), seed, **settings)
+    source = _source(model, variance)
+    asked = Settings(_count(model, members), seed, variance=source, **settings)
     job = Job(_at(model, da, factor, to, force), da, attrs, asked, _static(model, static))
-    values = np.full(job.shape, np.nan, dtype=np.float32)
+    values = {name: np.full(shape, np.nan, dtype=np.float32) for name, shape in job.shapes.items()}
     notes = []
-    for _, region, part, note in job.results({}):
-        values[region] = part
+    for _, parts, note in job.results({}):
+        for name, region, part in parts:
+            values[name][region] = part
         notes.append(note)
     out = job.template(values)
     return out.assign_attrs(job.attrs(notes))
@@ -124,6 +132,13 @@ def _at(model: Model, coarse: xr.DataArray, factor: Factor | str | None, to: str
         raise InputError("give either a factor or a resolution to reach, not both")
     wanted = factor_to(coarse, to) if to is not None else factor
     return model if wanted is None else model.at(Factor.parse(wanted), force)
+
+
+def _source(model: Model, variance: bool | str) -> str | None:
+    """Source of the variance, the model's own for True; None for False."""
+    if variance is False:
+        return None
+    return cast(Uncertain, model).spread_source("auto" if variance is True else str(variance), LATENTS)
 
 
 def _count(model: Model, members: int) -> int:

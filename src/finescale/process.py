@@ -22,6 +22,7 @@ class Process:
         steps: its steps.
         constrain: the constraint acts on what sampling ends with, or on the clean estimate of every step besides.
         tv: penalty on the variation of the detail bands in training; None for none.
+        persistent: whether noise is correlated along time as the latent is (`finescale.diffusion.persistence`).
     """
 
     schedule: Schedule
@@ -30,6 +31,7 @@ class Process:
     steps: int
     constrain: Literal["end", "steps"] = "end"
     tv: TotalVariation | None = None
+    persistent: bool = False
 
     def sigmas(self, steps: int | None = None) -> Tensor:
         """(steps + 1,) noise levels that the sampler visits, the last one 0; None for the model's own steps."""

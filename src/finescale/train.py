@@ -1,4 +1,7 @@
-"""Training by stages: statistics, mean, latent, denoiser. What a stage with a network does is in `finescale.loop`."""
+"""Training by stages: statistics, mean, latent, denoiser, variance.
+
+What a stage with a network does is in `finescale.loop`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import copy
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from finescale import assemble, configuration, schema
 from finescale.axes import increasing
@@ -34,6 +37,8 @@ OURS = ("config.yaml", "weights.safetensors", "README.md", "log.jsonl")
 """Files of a model folder, beside the checkpoint."""
 DISTILL_KEY = 1000
 """Random numbers of a distillation; those of folds count up from 2."""
+VARIANCE_KEY = 1001
+"""Random numbers of a variance head."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ def train(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
     progress = read_progress(folder) or {"stage": "statistics", "step": 0, "elapsed": 0.0}
-    if training.folds and model.mean.trainable and model.denoiser is not None:
+    if training.folds and model.mean.trainable and (model.denoiser or model.variance) is not None:
         torch.manual_seed(training.seed)
         model.held_out = nn.ModuleList(fresh(model.mean) for _ in range(training.folds))
     model.to(fabric.device)
@@ -149,12 +154,15 @@ def train(
         for batch in _samples(valid, max(4, STATISTICS // 3 // frames), training.seed)
         for part in _split(batch, training.batch)
     ]
+    whitened = False
     for stage in stages(model, patches, training):
         if progress["stage"] not in ("statistics", stage.name):
             continue
         started = progress["stage"] == stage.name
-        if stage.kind in ("denoiser", "joint") and not started:
-            _fit_latent(model, crops, stage.sources[0][1], fabric.device)
+        if stage.kind in ("denoiser", "joint", "variance"):
+            if not started and not whitened:
+                _fit_latent(model, crops, stage.sources[0][1], fabric.device)
+            whitened = True
         Loop(fabric, model, stage, training, folder).run(held, progress if started else None, on_step)
         progress = {"stage": "statistics"}
     model.held_out = model.distillation = None
@@ -163,27 +171,28 @@ def train(
 
 def stages(model: Downscaler, patches: Patches, training: Training) -> list[Stage]:
     """What is trained, one after the other, and the share of the budget that each stage gets."""
-    if model.denoiser is None:
-        return [Stage("mean", "mean", model.mean, [(patches, None)], 1.0, 0)] if model.mean.trainable else []
-    if model.distillation is not None:
-        return [Stage("distill", "distill", model.denoiser, [(patches, None)], 1.0, DISTILL_KEY)]
-    if not model.mean.trainable:
-        return [Stage("denoiser", "denoiser", model.denoiser, [(patches, None)], 1.0, 1)]
-    means = [mean for mean in model.held_out or () if isinstance(mean, MeanModel)]
-    share, folds = training.mean_share / (1 + len(means)), len(means)
-    found = [Stage("mean", "mean", model.mean, [(patches, None)], share, 0)]
-    for k, mean in enumerate(means):
-        found.append(
-            Stage(f"mean of fold {k}", "mean", mean, [(patches.fold(k, folds, inside=False), mean)], share, 2 + k)
-        )
-    if training.joint:
-        both = nn.ModuleList([model.mean, model.denoiser])
-        return [*found, Stage("joint", "joint", both, [(patches, None)], 1 - training.mean_share, 1)]
-    sources: list[tuple[Patches, MeanModel | None]] = [(patches.fold(k, folds), mean) for k, mean in enumerate(means)]
-    return [
-        *found,
-        Stage("denoiser", "denoiser", model.denoiser, sources or [(patches, None)], 1 - training.mean_share, 1),
-    ]
+    whole: list[tuple[Patches, MeanModel | None]] = [(patches, None)]
+    if model.distillation is not None and model.denoiser is not None:
+        return [Stage("distill", "distill", model.denoiser, whole, 1.0, DISTILL_KEY)]
+    found, means = [], [mean for mean in model.held_out or () if isinstance(mean, MeanModel)]
+    sources = [(patches.fold(k, len(means)), mean) for k, mean in enumerate(means)] or whole
+    if model.mean.trainable:
+        share = 1.0 if model.denoiser is None else training.mean_share
+        found = [Stage("mean", "mean", model.mean, whole, share / (1 + len(means)), 0)]
+        for k, mean in enumerate(means):
+            inside = [(patches.fold(k, len(means), inside=False), mean)]
+            found.append(Stage(f"mean of fold {k}", "mean", mean, inside, share / (1 + len(means)), 2 + k))
+    rest = 1 - training.mean_share if found else 1.0
+    if model.denoiser is not None and training.joint and found:
+        found.append(Stage("joint", "joint", nn.ModuleList([model.mean, model.denoiser]), whole, rest, 1))
+    elif model.denoiser is not None:
+        found.append(Stage("denoiser", "denoiser", model.denoiser, sources, rest, 1))
+    if model.variance is None:
+        return found
+    # Last, for it is the variance about the mean network as it ends.
+    share = training.variance_share if found else 1.0
+    found = [replace(stage, share=stage.share * (1 - share)) for stage in found]
+    return [*found, Stage("variance", "variance", model.variance, sources, share, VARIANCE_KEY)]
 
 
 def fresh(network: nn.Module) -> nn.Module:
@@ -214,10 +223,19 @@ def _split(batch: Batch, size: int) -> list[Batch]:
 def _fit_latent(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | None, device: torch.device) -> None:
     """Whiten the latent of residuals, at all factors together and then at each."""
     residuals = [model.residual(batch.to(device), mean) for batch in crops]
-    model.latent.fit(residuals)
+    model.latent.fit(residuals, [_known(batch, like) for batch, like in zip(crops, residuals, strict=True)])
+    latents = [model.latent.encode(r) for r in residuals]
+    model.noise.fit(latents)
     if model.gain is not None:
-        stds = [model.latent.encode(r).transpose(0, 1).flatten(1).square().mean(1).sqrt() for r in residuals]
+        stds = [z.transpose(0, 1).flatten(1).square().mean(1).sqrt() for z in latents]
         model.gain.fit([Factor.between(batch.coarse.shape, batch.fine.shape) for batch in crops], torch.stack(stds))
+
+
+def _known(batch: Batch, residual: Tensor) -> Tensor:
+    """1 where the fine field is known, 0 elsewhere and where the residual is padded; (B, 1, T, H, W)."""
+    known, (t, height, width) = torch.zeros_like(residual[:, :1]), batch.fine.shape[-3:]
+    known[..., :t, :height, :width] = batch.fine.isfinite().all(dim=1, keepdim=True).to(known)
+    return known
 
 
 def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, str], list[str]]:

@@ -8,5 +8,6 @@ from finescale.backbones.lapsrn import LapSRN
 from finescale.backbones.rdn import RDN
 from finescale.backbones.srcnn import SRCNN
 from finescale.backbones.unet import UNet
+from finescale.backbones.vit import ViT
 
-__all__ = ["DBPN", "EDSR", "RDN", "SRCNN", "DenseSR", "DenseUNet", "LapSRN", "UNet"]
+__all__ = ["DBPN", "EDSR", "RDN", "SRCNN", "DenseSR", "DenseUNet", "LapSRN", "UNet", "ViT"]

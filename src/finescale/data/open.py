@@ -101,11 +101,12 @@ def select(ds: xr.Dataset, variable: str | None = None, source: str = "the datas
 
 
 def gridded(ds: xr.Dataset) -> list[Hashable]:
-    """The names of the numeric data variables with a y and an x dimension; bounds are none."""
+    """The names of the numeric data variables with a y and an x dimension, without bounds and ancillary ones."""
     related = {
-        str(v.attrs.get(key) or v.encoding.get(key))
+        name
         for v in ds.variables.values()
-        for key in ("bounds", "grid_mapping")
+        for key in ("bounds", "grid_mapping", "ancillary_variables")
+        for name in str(v.attrs.get(key) or v.encoding.get(key)).split()
     }
     return [
         n for n, da in ds.data_vars.items() if str(n) not in related and da.dtype.kind in "fiu" and axes.has_plane(da)

@@ -1,4 +1,4 @@
-"""Ensemble stores written region by region: Zarr, which can be resumed, and NetCDF.
+"""Stores of one or several variables written region by region: Zarr, which can be resumed, and NetCDF.
 
 A store grows under a temporary name next to its own and is renamed once it is whole. Beside the data, a Zarr store
 keeps a journal: a line of JSON that identifies the run, then a line for each finished task. A task is journalled after
@@ -8,11 +8,11 @@ its region is written, so that an interruption costs at most the tasks under way
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import xarray as xr
@@ -22,7 +22,9 @@ from finescale.data.open import check_output, partial_path, prepared, publish, r
 from finescale.errors import InputError
 
 JOURNAL = "finescale-run.jsonl"
-Region = tuple[slice, slice, slice, slice]
+Region = tuple[slice, ...]
+Part = tuple[str, Region, NDArray[np.float32]]
+"""A variable's name, a region of it, and its values there."""
 
 
 class Store(Protocol):
@@ -34,8 +36,8 @@ class Store(Protocol):
     def resumable(self) -> bool:
         """Whether something is finished that a resumption can build on."""
 
-    def write(self, task: int, region: Region, values: NDArray[np.float32], note: list[float]) -> None:
-        """Write one task's region and note it as finished."""
+    def write(self, task: int, parts: Sequence[Part], note: list[float]) -> None:
+        """Write one task's regions and note it as finished."""
 
     def finish(self, attrs: Mapping[str, Any]) -> None:
         """Add global attributes and give the store its name."""
@@ -47,17 +49,17 @@ class Store(Protocol):
 def open_output(
     path: str | Path,
     template: xr.Dataset,
-    chunks: tuple[int, int, int, int],
+    chunks: Mapping[str, tuple[int, ...]],
     identity: Mapping[str, Any],
     resume: bool,
     overwrite: bool,
 ) -> Store:
-    """Begin, or resume, a store for the one variable of ``template`` (its values are never read).
+    """Begin, or resume, a store for the variables of ``template`` (their values are never read).
 
     Args:
         path: ends in .nc or .zarr.
-        template: coordinates, attributes and one lazy variable (realization, time, y, x).
-        chunks: cells of a chunk on disk.
+        template: coordinates, attributes and lazy variables.
+        chunks: cells of a chunk on disk, of every variable.
         identity: what must be the same for a run to be resumed.
         resume: continue an interrupted run; without one, begin.
         overwrite: replace an output, or the part an interrupted run left.
@@ -80,7 +82,7 @@ class ZarrStore:
         self,
         path: Path,
         template: xr.Dataset,
-        chunks: tuple[int, int, int, int],
+        chunks: Mapping[str, tuple[int, ...]],
         identity: Mapping[str, Any],
         resume: bool,
         overwrite: bool,
@@ -89,7 +91,6 @@ class ZarrStore:
 
         self.path, self.temporary = path, partial_path(path)
         self.done: dict[int, list[float]] = {}
-        (name,) = template.data_vars
         if self.temporary.exists() and not resume and not overwrite:
             raise InputError(
                 f"an interrupted run left {self.temporary}: give --resume to continue it or --overwrite to begin afresh"
@@ -97,13 +98,12 @@ class ZarrStore:
         if not (resume and self._read_journal(identity)):
             remove(self.temporary)
             empty = prepared(template)
-            empty[name].encoding["chunks"] = chunks
+            for name, cells in chunks.items():
+                empty[name].encoding["chunks"] = cells
             empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
             (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
         self.group = zarr.open_group(str(self.temporary), mode="r+")
-        array = self.group[str(name)]
-        assert isinstance(array, zarr.Array)
-        self.array = array
+        self.arrays = {name: cast(zarr.Array[Any], self.group[name]) for name in chunks}
 
     def _read_journal(self, identity: Mapping[str, Any]) -> bool:
         journal = self.temporary / JOURNAL
@@ -131,8 +131,9 @@ class ZarrStore:
         journal.write_text("\n".join([first, *(json.dumps([task, *note]) for task, note in self.done.items())]) + "\n")
         return True
 
-    def write(self, task: int, region: Region, values: NDArray[np.float32], note: list[float]) -> None:
-        self.array[region] = values
+    def write(self, task: int, parts: Sequence[Part], note: list[float]) -> None:
+        for name, region, values in parts:
+            self.arrays[name][region] = values
         with (self.temporary / JOURNAL).open("a") as journal:
             journal.write(json.dumps([task, *note]) + "\n")
         self.done[task] = note
@@ -153,40 +154,37 @@ class ZarrStore:
 class NetcdfStore:
     """A NetCDF file, filled slice by slice."""
 
-    def __init__(self, path: Path, template: xr.Dataset, chunks: tuple[int, int, int, int]) -> None:
+    def __init__(self, path: Path, template: xr.Dataset, chunks: Mapping[str, tuple[int, ...]]) -> None:
         import netCDF4
 
         self.path, self.temporary = path, partial_path(path)
         self.done: dict[int, list[float]] = {}
         remove(self.temporary)
-        (name,) = template.data_vars
-        da = template[name]
-        prepared(template.drop_vars([name])).to_netcdf(self.temporary, engine="netcdf4")
+        prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
         self.file = netCDF4.Dataset(self.temporary, "a")
         # xarray names the coordinates of a file without variables globally; they belong to the variable.
         if "coordinates" in self.file.ncattrs():
             self.file.delncattr("coordinates")
-        for dim, n in da.sizes.items():
+        for dim, n in template.sizes.items():
             if dim not in self.file.dimensions:
                 self.file.createDimension(str(dim), n)
+        self.variables = {name: self._variable(template, name, cells) for name, cells in chunks.items()}
+
+    def _variable(self, template: xr.Dataset, name: str, chunks: tuple[int, ...]) -> Any:
+        da = template[name]
         dims = [str(dim) for dim in da.dims]
-        self.variable = self.file.createVariable(
-            str(name),
-            "f4",
-            dims,
-            zlib=True,
-            complevel=1,
-            shuffle=True,
-            chunksizes=chunks,
-            fill_value=np.float32(np.nan),
-        )
+        settings: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True, "chunksizes": chunks}
+        variable = self.file.createVariable(name, "f4", dims, fill_value=np.float32(np.nan), **settings)
         mapping = da.attrs.get("grid_mapping")
         bounds = {str(c.attrs.get("bounds")) for c in template.coords.values()}
         aside = [str(c) for c in template.coords if c not in da.dims and c != mapping and c not in bounds]
-        self.variable.setncatts(da.attrs | ({"coordinates": " ".join(aside)} if aside else {}))
+        aside = [dim for dim in aside if dim not in template.dims]
+        variable.setncatts(da.attrs | ({"coordinates": " ".join(aside)} if aside else {}))
+        return variable
 
-    def write(self, task: int, region: Region, values: NDArray[np.float32], note: list[float]) -> None:
-        self.variable[region] = values
+    def write(self, task: int, parts: Sequence[Part], note: list[float]) -> None:
+        for name, region, values in parts:
+            self.variables[name][region] = values
         self.done[task] = note
 
     def finish(self, attrs: Mapping[str, Any]) -> None:

@@ -1,9 +1,11 @@
 """The diffusion process: noise levels, the denoiser, position-keyed noise, tiled evaluation, distillation."""
 
-from finescale.diffusion.denoiser import Denoiser
+from finescale.diffusion.denoiser import Denoiser, EpsilonDenoiser
+from finescale.diffusion.discrete import VP, DiscreteVP, ScheduleNoise, VPCosine
 from finescale.diffusion.distillation import Distillation
 from finescale.diffusion.noise_field import noise_field, noise_source
-from finescale.diffusion.schedule import EDM, VP, VPSDE, NoiseLevels, Schedule, ScheduleNoise, TimeNoise, TrainingNoise
+from finescale.diffusion.persistence import Persistent, White
+from finescale.diffusion.schedule import EDM, VPSDE, NoiseLevels, Schedule, TimeNoise, TrainingNoise
 from finescale.diffusion.tiling import TiledDenoiser, Tiling
 from finescale.diffusion.tv import TotalVariation
 
@@ -12,8 +14,11 @@ __all__ = [
     "VP",
     "VPSDE",
     "Denoiser",
+    "DiscreteVP",
     "Distillation",
+    "EpsilonDenoiser",
     "NoiseLevels",
+    "Persistent",
     "Schedule",
     "ScheduleNoise",
     "TiledDenoiser",
@@ -21,6 +26,8 @@ __all__ = [
     "TimeNoise",
     "TotalVariation",
     "TrainingNoise",
+    "VPCosine",
+    "White",
     "noise_field",
     "noise_source",
 ]

@@ -5,6 +5,14 @@
 
 so that the input and the target of the network F have unit variance at every noise level. The loss
 λ(sigma) |D − z|² with λ = (1 + sigma²)/sigma² is the plain squared error of F.
+
+A network that predicts the noise (Ho et al. 2020), ε = (z − clean)/sigma, is the same with
+
+    c_skip = 1    c_out = −sigma,      D = z − sigma F,      the loss the squared error of ε
+
+An error e of F then is an error sigma·e of D: at much noise ε is nearly the input, and the clean latent the small
+difference of two large numbers. At sigma = 70 an error of .01 leaves the clean latent unknown; the EDM preconditioning,
+whose c_out is at most 1, has no such fault.
 """
 
 from __future__ import annotations
@@ -96,3 +104,13 @@ class Denoiser(nn.Module):
         wide = sigma.reshape(-1, 1, 1, 1, 1)
         target = (clean - self.c_skip(wide) * z) / self.c_out(wide)
         return self.network(z, sigma, cond, scalars) - target
+
+
+class EpsilonDenoiser(Denoiser):
+    """D = z − sigma F, F the noise ε (Ho et al. 2020). Arguments and methods as in `Denoiser`."""
+
+    def c_skip(self, sigma: Tensor) -> Tensor:
+        return torch.ones_like(sigma)
+
+    def c_out(self, sigma: Tensor) -> Tensor:
+        return -sigma

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 BLOCK = 32
+Place = tuple[int, tuple[int, int, int]]
+"""A member and the absolute latent index (t, y, x) of its first cell."""
 
 
 def noise_field(
@@ -54,7 +56,7 @@ def noise_field(
 def noise_source(
     channels: int,
     shape: tuple[int, int, int],
-    places: Sequence[tuple[int, tuple[int, int, int]]],
+    places: Sequence[Place],
     seed: int,
     device: torch.device,
 ) -> Callable[[int], Tensor]:

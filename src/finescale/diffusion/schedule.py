@@ -17,8 +17,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from finescale.errors import InputError
-
 
 class Schedule:
     """Which noise levels a sampler visits."""
@@ -50,50 +48,6 @@ class EDM(Schedule):
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         return torch.cat([(high + ramp * (low - high)) ** self.rho, torch.zeros(1, dtype=torch.float64)])
-
-
-class VP(Schedule):
-    """Variance-preserving process of T steps with linear β (Ho et al. 2020): ᾱ_t = Π_{s<=t} (1 − β_s), t = 1 ... T.
-
-    Sampling visits evenly spaced t = T, T − T/N, ..., T/N, then 0 ("trailing": the first level is the noisiest one).
-
-    β_max is the noise amplitude of arXiv 2604.21903. ᾱ_T is 6e-3 at β_max = .01, 5e-4 at .015, 4e-5 at .02: at .01 the
-    noisiest latent still holds sqrt(ᾱ_T) = 8 % of the clean one, so that samples started from noise alone are biased.
-
-    Args:
-        beta_max: β_T.
-        beta_min: β_1.
-        T: number of discrete steps.
-
-    Raises:
-        ValueError: unless 0 < beta_min <= beta_max < 1 and T >= 1; in `sigmas` unless 1 <= steps <= T.
-    """
-
-    def __init__(self, beta_max: float = 0.02, beta_min: float = 1e-4, T: int = 1000) -> None:
-        if not 0 < beta_min <= beta_max < 1 or T < 1:
-            raise ValueError(
-                f"the VP schedule needs 0 < beta_min <= beta_max < 1 and T >= 1, not {beta_min}, {beta_max} and {T}"
-            )
-        self.beta_max, self.beta_min, self.T = beta_max, beta_min, T
-        self.sigma_max = float(self.levels[-1])
-
-    @property
-    def alphas(self) -> Tensor:
-        """ᾱ_1 ... ᾱ_T, (T,) float64."""
-        return 1 / (1 + self.levels.square())
-
-    @property
-    def levels(self) -> Tensor:
-        """sigma_1 ... sigma_T, (T,) float64, rising."""
-        beta = torch.linspace(self.beta_min, self.beta_max, self.T, dtype=torch.float64)
-        # 1/ᾱ − 1 without the difference of nearly equal numbers.
-        return torch.expm1(-torch.log1p(-beta).cumsum(0)).sqrt()
-
-    def sigmas(self, steps: int) -> Tensor:
-        if not 1 <= steps <= self.T:
-            raise InputError(f"steps must be 1 to {self.T}, the schedule's discrete steps, not {steps}")
-        times = [round(self.T * (steps - i) / steps) for i in range(steps)]
-        return torch.cat([self.levels[torch.tensor(times) - 1], torch.zeros(1, dtype=torch.float64)])
 
 
 class VPSDE(Schedule):
@@ -164,22 +118,6 @@ class TrainingNoise:
         """(batch,) noise levels; stratified, so that every batch covers the whole distribution."""
         normal = torch.special.ndtri(stratified(batch, generator).clamp(1e-4, 1 - 1e-4))
         return (self.mean + self.std * normal).exp()
-
-
-class ScheduleNoise:
-    """Uniform over the discrete levels of a VP schedule, t ~ U{1 ... T}: the training of Ho et al. 2020.
-
-    Args:
-        schedule: whose levels.
-    """
-
-    def __init__(self, schedule: VP) -> None:
-        self.levels = schedule.levels.float()
-
-    def sample(self, batch: int, generator: torch.Generator) -> Tensor:
-        """(batch,) noise levels; stratified, so that every batch covers the whole distribution."""
-        count = len(self.levels)
-        return self.levels[(stratified(batch, generator) * count).long().clamp_max(count - 1)]
 
 
 class TimeNoise:

@@ -119,6 +119,12 @@ class Wavelet(LinearLatentSpace):
         """Conditioning fields (B, C, T, H, W) at latent resolution, (B, C·st·4^J, T', H/2^J, W/2^J)."""
         return self.analysis(x) if self.condition == "analysis" else super().fold(x)
 
+    @property
+    def reach(self) -> tuple[int, int, int]:
+        """A filter of L taps spreads a coefficient over fewer than L + 1 latent cells; Haar's stay within one."""
+        length = 1 if self.haar else len(self.filters[0]) + 1
+        return 1, length, length
+
     def synthesis_squared(self, variance: Tensor) -> Tensor:
         """diag(S⁻¹ Σ S⁻ᵀ) band by band: Σ_bands G_y∘² V G_xᵀ∘², G the band's one-dimensional synthesis matrices."""
         channels, height, width = (

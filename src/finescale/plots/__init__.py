@@ -3,6 +3,7 @@
 from finescale.plots.animation import animate, animate_ensemble
 from finescale.plots.diagnostics import by_time, fss, pit_histogram, quantiles, rank_histogram, spectra
 from finescale.plots.maps import Frame, overview, single
+from finescale.plots.modes import coefficient_std, energy, modes
 from finescale.plots.probability import coverage, reliability, roc, spread_error
 
 __all__ = [
@@ -10,8 +11,11 @@ __all__ = [
     "animate",
     "animate_ensemble",
     "by_time",
+    "coefficient_std",
     "coverage",
+    "energy",
     "fss",
+    "modes",
     "overview",
     "pit_histogram",
     "quantiles",

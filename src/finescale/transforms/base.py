@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 
 class Transform(nn.Module):
-    """An elementwise, invertible map of fields (..., C, T, H, W); what it learns is kept in buffers."""
+    """An elementwise, increasing map of fields (..., C, T, H, W); what it learns is kept in buffers.
+
+    Attributes:
+        linear: whether the map is affine in each channel, so that a variance goes through it exactly and block means
+            commute with it.
+    """
+
+    linear = False
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Learn statistics from training fields in this transform's input space; NaN cells do not count."""
@@ -26,6 +33,7 @@ class Chain(Transform):
     def __init__(self, *parts: Transform) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
+        self.linear = all(part.linear for part in parts)
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         fields = list(batches)

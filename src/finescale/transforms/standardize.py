@@ -18,6 +18,7 @@ class Standardize(Transform):
         channels: C.
     """
 
+    linear = True
     mean: Tensor
     std: Tensor
 

@@ -102,20 +102,14 @@ def align(
         ens = in_mm_per_hour(ens)
     reference = _placed(same_units(reference, ens, notes), ens, "the truth", regrid, notes)
     ens, reference = common_times(ens, reference, "the truth", notes)
-    others: dict[str, xr.DataArray] = {}
-    for name, other in (against or {}).items():
-        da = _placed(same_units(_members(_field(other, variable, name)), ens, notes), ens, name, regrid, notes)
-        kept, da = common_times(ens, da, name, notes)
-        if kept.shape[1] != ens.shape[1]:
-            raise InputError(f"{name} lacks {ens.shape[1] - kept.shape[1]} of the {ens.shape[1]} times that are scored")
-        others[name] = da
+    others = {
+        name: _other(_members(_field(da, variable, name)), ens, name, regrid, notes)
+        for name, da in (against or {}).items()
+    }
     systems = {"ensemble": ens, **others}
-    low = (
-        None
-        if coarse is None
-        else same_units(_single(_field(coarse, variable, "the coarse field"), "the coarse field"), ens, notes)
-    )
-    if low is not None:
+    low = None
+    if coarse is not None:
+        low = same_units(_single(_field(coarse, variable, "the coarse field"), "the coarse field"), ens, notes)
         factor = Factor.parse(factor) if factor else _factor_from_sizes(ens, low)
         low = on_coarse(low, ens, factor)
     if factor is None:
@@ -219,6 +213,18 @@ def on_coarse(coarse: xr.DataArray, ens: xr.DataArray, factor: Factor) -> xr.Dat
             f"field has {coarse.sizes[own]}"
         )
     return coarse
+
+
+def _other(da: xr.DataArray, ens: xr.DataArray, name: str, regrid: bool, notes: list[str]) -> xr.DataArray:
+    """Another ensemble on the cells and times of the first.
+
+    Raises:
+        InputError: if it lacks some of them.
+    """
+    kept, da = common_times(ens, _placed(same_units(da, ens, notes), ens, name, regrid, notes), name, notes)
+    if kept.shape[1] != ens.shape[1]:
+        raise InputError(f"{name} lacks {ens.shape[1] - kept.shape[1]} of the {ens.shape[1]} times that are scored")
+    return da
 
 
 def _placed(da: xr.DataArray, like: xr.DataArray, what: str, regrid: bool, notes: list[str]) -> xr.DataArray:

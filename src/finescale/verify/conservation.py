@@ -5,6 +5,8 @@ residual = max |A x − c| / max |c| over coarse cells known in both, A the area
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,12 +33,26 @@ class Residuals:
     intervals: list[float] = field(default_factory=list)
     scale: float = 0.0
 
-    def add(self, members: ArrayLike, coarse: ArrayLike, factor: Factor, area: ArrayLike | None = None) -> None:
-        """Add whole coarse intervals: members (M, T, H, W), coarse (t, h, w)."""
-        c = np.asarray(coarse, dtype=np.float64)
-        most = np.full(c.shape, np.nan)
-        for member in np.asarray(members):
-            np.fmax(most, np.abs(block_mean(member, factor, area) - c), out=most)
+    def add(
+        self,
+        members: ArrayLike,
+        coarse: ArrayLike,
+        factor: Factor,
+        area: ArrayLike | None = None,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
+        """Add whole coarse intervals: members (M, T, H, W), coarse (t, h, w). With a ``pool`` threads take one each."""
+        x, c = np.asarray(members), np.asarray(coarse, dtype=np.float64)
+        check_divisible((x.shape[1], x.shape[2], x.shape[3]), factor)
+
+        def largest(interval: int) -> Array:
+            cut = slice(interval * factor.time, (interval + 1) * factor.time)
+            most = np.full(c.shape[1:], np.nan)
+            for member in x:
+                np.fmax(most, np.abs(block_mean(member[cut], factor, area)[0] - c[interval]), out=most)
+            return most
+
+        most = np.stack(list((map if pool is None else pool.map)(largest, range(len(c)))))
         self.intervals += [float(np.fmax.reduce(one, axis=None)) for one in most]
         by_cell = np.fmax.reduce(most, axis=0, initial=np.nan)
         self.cells = by_cell if self.cells is None else np.fmax(self.cells, by_cell)
@@ -54,6 +70,13 @@ def block_mean(x: ArrayLike, factor: Factor, area: ArrayLike | None = None) -> N
     shape = values.shape[-3:]
     check_divisible((shape[0], shape[1], shape[2]), factor)
     weight = np.ones(shape[-2:]) if area is None else np.asarray(area, dtype=np.float64)
+    if (weight == weight.flat[0]).all():
+        # Plain means, rows first, are several times as fast; a missing cell makes its block's one missing.
+        fine = values.reshape(*values.shape[:-3], shape[0] // factor.time, factor.time, -1, factor.y, shape[2])
+        rows = fine.sum(axis=(-4, -2), dtype=np.float64)
+        means: NDArray[np.float64] = rows.reshape(*rows.shape[:-1], -1, factor.x).sum(axis=-1) / math.prod(factor)
+        if np.isfinite(means).all():
+            return means
     return block_means(values, weight, tuple(factor), dtype=np.float64)
 
 

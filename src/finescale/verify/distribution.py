@@ -23,27 +23,28 @@ _SHIFT = 12  # bits of a float32 that a histogram bin leaves out: bins are 2^-11
 _BINS = 1 << (32 - _SHIFT)
 
 
-def value_counts(values: Array, w: Array) -> Array:
-    """Weight (2²⁰,) of values (N,) by bin."""
+def value_bins(values: Array) -> tuple[Array, int]:
+    """Bins of values (N,), less the first bin in question: that of 0 where no value is negative."""
     bits = (values.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF) if bits.min(initial=0) < 0 else bits
-    index = (ordered >> _SHIFT).astype(np.intp) + _BINS // 2
-    if w.size and w.min() == w.max():  # counting is faster than adding up
-        return np.bincount(index, minlength=_BINS) * float(w[0])
-    return np.bincount(index, weights=w, minlength=_BINS).astype(np.float64, copy=False)
+    if bits.min(initial=0) >= 0:
+        return bits >> _SHIFT, _BINS // 2
+    return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> _SHIFT) + _BINS // 2, 0
 
 
 def value_terms(frame: Frame, settings: Settings) -> Array:
     """Weights (2, 2²⁰) of the members' values (all members together) and of the truth's."""
     w = frame.w.ravel()
-    sums = np.zeros((2, _BINS))
+    # Counting is faster than adding up equal weights.
+    alike = frame.alike
+    sums = np.zeros((2, _BINS), dtype=np.int64 if alike else np.float64)
     # As many members together as fit into cache: each count goes through all bins once.
     group = max(1, min((1 << 20) // max(w.size, 1), len(frame.x)))
-    for first in range(0, len(frame.x), group):
-        part = frame.x[first : first + group]
-        sums[0] += value_counts(part.ravel(), np.broadcast_to(w, (len(part), w.size)).ravel())
-    sums[1] = value_counts(frame.y.ravel(), w)
-    return sums
+    parts = [(0, frame.x[first : first + group]) for first in range(0, len(frame.x), group)]
+    for row, part in (*parts, (1, frame.y[None])):
+        index, start = value_bins(part.ravel())
+        weights = None if alike else np.broadcast_to(w, (len(part), w.size)).ravel()
+        sums[row, start:] += np.bincount(index, weights, minlength=_BINS - start)
+    return sums * float(w[0]) if alike else sums
 
 
 def quantiles(terms: Array, levels: ArrayLike) -> Array:

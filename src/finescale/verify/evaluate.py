@@ -14,7 +14,7 @@ from finescale.errors import InputError
 from finescale.grid import Factor
 from finescale.verify import settings as s
 from finescale.verify.align import Case
-from finescale.verify.baselines import baseline, climatology
+from finescale.verify.baselines import INTERPOLATIONS, baseline, climatology
 from finescale.verify.frame import Array
 from finescale.verify.settings import Settings
 from finescale.verify.sizes import cell_bands, cell_size
@@ -24,6 +24,8 @@ from finescale.verify.units import is_rain
 
 CHUNK_BYTES = 256 * 2**20
 """Most memory that one system's times may take, in single precision, while they are read."""
+MEMBERS = 8
+"""Most members of a random baseline: fair scores do not depend on their number, and more take long."""
 
 
 def score_arrays(
@@ -62,8 +64,7 @@ def score_arrays(
         full: also variogram score and SAL, which take longer.
 
     Returns:
-        Scores by name, as in scores.json (docs/verification.md), and wavenumber. NaN where a score is undefined
-        (spread_skill of one member); scores of rain, of time and of conservation only where there are any.
+        Scores by name, as in scores.json, and wavenumber. NaN where a score is undefined (spread_skill of one member).
 
     Raises:
         InputError: for shapes that do not fit, times that are no whole sequences, or no valid cell.
@@ -118,36 +119,46 @@ def evaluate(
     part = max(step, CHUNK_BYTES // largest // step * step)
     part = part // np.lcm(step, threads) * np.lcm(step, threads) or part
     follows = case.follows
+    if case.truth.size * 4 <= CHUNK_BYTES:
+        case.truth.load()  # once, instead of once for each member of climatology
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, count, part):
             cut = slice(start, min(start + part, count))
             truth = case.truth[cut].values
             coarse = case.coarse_values(cut)
+            made: list[dict[Any, Any]] = [{} for _ in truth]
             for k, name in enumerate(names):
-                members = case.systems[name][:, cut].values if name in case.systems else None
-                if members is None:
-                    members = refine(case, name, cut, settings.seed)
-                sums[name].add(members, truth, coarse, follows[cut], pool if threads > 1 else None)
+                if name in case.systems:
+                    members = case.systems[name][:, cut].values
+                else:
+                    members = refine(case, name, cut, settings.seed, pool)
+                sums[name].add(members, truth, coarse, follows[cut], pool if threads > 1 else None, made)
                 if progress is not None:
                     progress((start + (cut.stop - start) * (k + 1) / len(names)) / count)
     return sums
 
 
-def refine(case: Case, name: str, cut: slice, seed: int = 0) -> Array:
+def refine(case: Case, name: str, cut: slice, seed: int = 0, pool: ThreadPoolExecutor | None = None) -> Array:
     """A baseline's members (M, T, H, W) for the fine times ``cut`` (whole coarse intervals).
 
-    Random baselines have as many members as the ensemble, or 8 where it has one.
+    In single precision where ensemble and truth are, which halves the work. Random baselines have as many members as
+    the ensemble, but at most `MEMBERS`, and that many where it has one.
     """
-    members = next(iter(case.systems.values())).shape[0]
-    members = members if members > 1 else 8
-    ft = case.factor.time if case.factor else 1
+    ensemble, ft = next(iter(case.systems.values())), case.factor.time if case.factor else 1
+    members = min(ensemble.shape[0], MEMBERS) if ensemble.shape[0] > 1 else MEMBERS
+    dtype = np.float32 if ensemble.dtype == case.truth.dtype == np.float32 else np.float64
     if name == "climatology":
-        return climatology(lambda at: case.truth[at].values, case.truth.shape[0], cut, members, seed=seed, step=ft)
+        count = case.truth.shape[0]
+        return climatology(lambda at: case.truth[at].values, count, cut, members, seed=seed, step=ft).astype(
+            dtype, copy=False
+        )
     if case.factor is None:
         raise InputError("baselines need the coarse field, or the factor: give --coarse")
-    # One interval more on both sides, so that interpolation in time sees the neighbours of the part.
-    low, high = max(cut.start - ft, 0), min(cut.stop + ft, case.truth.sizes[case.time])
+    # Interpolation in time sees one interval more on both sides, the neighbours of the part.
+    more = ft if ft > 1 and name in INTERPOLATIONS else 0
+    low, high = max(cut.start - more, 0), min(cut.stop + more, case.truth.sizes[case.time])
     coarse = case.coarse_values(slice(low, high))
     assert coarse is not None
-    fine = baseline(name, coarse, case.factor, members=members, seed=seed, first=low // ft)
+    random: dict[str, Any] = {"members": members, "seed": seed, "first": low // ft, "area": case.grid.cell_area}
+    fine = baseline(name, coarse, case.factor, **random, dtype=dtype, pool=pool)
     return fine[:, cut.start - low : cut.stop - low]

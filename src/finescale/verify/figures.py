@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,17 +47,15 @@ class Picture:
     narrow: bytes = field(default=b"", repr=False)
 
 
-def curves(case: Case, settings: Settings, results: Results) -> list[Picture]:
+def curves(case: Case, settings: Settings, results: Results) -> Iterator[Picture]:
     """All figures of curves and histograms that the scores allow."""
-    found = []
-    for name, section, ax, alt, caption in (
-        *_detail(case, settings, results),
-        *_members(case, results),
-        *_events(case, settings, results),
-        *_time(case, results),
+    for name, section, ax, alt, caption in chain(
+        _detail(case, settings, results),
+        _members(case, results),
+        _events(case, settings, results),
+        _time(case, results),
     ):
-        found.append(Picture(name, section, files(ax), alt, caption))
-    return found
+        yield Picture(name, section, files(ax), alt, caption)
 
 
 def files(ax: Axes) -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,20 @@ Array = NDArray[Any]
 
 MOST_FRAMES = 24
 MOST_CELLS = 400
-"""An animation shows at most so many frames, and cells along a side: its maps have fewer dots than that."""
+"""An animation shows at most so many frames, and about as many cells along a side: its maps have fewer dots."""
+MAP_CELLS = 450
+"""As `MOST_CELLS`, for the maps of one time."""
 GIF_BYTES = 1_900_000
 
 
-def pictures(case: Case, settings: Settings, sums: Mapping[str, Sums], used: Sequence[str]) -> list[Picture]:
+def pictures(case: Case, settings: Settings, sums: Mapping[str, Sums], used: Sequence[str]) -> Iterator[Picture]:
     """Maps, animation where there is more than one time, conservation map where there is a coarse field."""
-    found = [overview(case, settings, used)]
+    yield overview(case, settings, used)
     if case.truth.shape[0] > 1:
-        found += animation(case, settings)
+        yield from animation(case, settings)
     cells = sums["ensemble"].residuals.cells
     if cells is not None:
-        found.append(conservation(case, cells, sums["ensemble"].residuals.value()))
-    return found
+        yield conservation(case, cells, sums["ensemble"].residuals.value())
 
 
 def overview(case: Case, settings: Settings, used: Sequence[str]) -> Picture:
@@ -144,7 +145,10 @@ def map_fields(case: Case, settings: Settings, used: Sequence[str]) -> tuple[dic
         shown = title(other) + (", one member" if other == "rainfarm" else "")
         fields[shown] = refine(case, other, around, settings.seed)[0, at - start]
     fields["Error of the mean" if len(members) > 1 else "Error"] = mean - truth
-    return {shown: _upright(case, f) for shown, f in fields.items()}, moment(case, at)
+    # Coarse fields are small; of fine ones the map has fewer dots than they may have cells.
+    thin = tuple(slice(None, None, max(n // MAP_CELLS, 1)) for n in truth.shape)
+    drawn = {shown: f[thin] if f.shape == truth.shape else f for shown, f in fields.items()}
+    return {shown: _upright(case, f) for shown, f in drawn.items()}, moment(case, at)
 
 
 def moment(case: Case, at: int) -> str:

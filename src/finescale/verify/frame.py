@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +24,7 @@ Array = NDArray[Any]
 
 BLOCK = 1 << 16
 """Cells in a block: 16 members of it in single precision are 4 MB."""
+Made = TypeVar("Made")
 
 
 @dataclass(eq=False)
@@ -46,23 +47,58 @@ class Cells:
         """Members less truth (M, N), in rising order."""
         return self.ordered - self.y
 
+    @cached_property
+    def error(self) -> Array:
+        """Error (N,) of the ensemble mean."""
+        return self.errors.mean(axis=0)
+
+    @cached_property
+    def variance(self) -> Array:
+        """Unbiased variance (N,) of the members; NaN for one."""
+        if len(self.x) == 1:
+            return np.full_like(self.error, np.nan)
+        apart = self.errors - self.error
+        return np.einsum("mn,mn->n", apart, apart) / (len(self.x) - 1)
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all weights are the same: weights of cells are then their number times it."""
+        return equal_weights(self.w)
+
     def events(self, threshold: float) -> tuple[Array, Array]:
         """Indices (n,) of the cells where any member has the event ≥ threshold, and which do there, bool (M, n)."""
         if threshold not in self._events:
             some = np.flatnonzero(self.ordered[-1] >= threshold)
-            part = self.x if some.size == self.y.size else self.x[:, some]
+            part = self.x if some.size == self.y.size else self.x.take(some, axis=1)
             self._events[threshold] = some, part >= threshold
         return self._events[threshold]
 
 
 @dataclass(eq=False)
 class Frame:
-    """Members x (M, H, W), truth y (H, W), weights w (H, W); ``key`` sets the random numbers."""
+    """Members x (M, H, W), truth y (H, W), weights w (H, W); ``key`` sets the random numbers.
+
+    ``made`` holds what depends on y and w alone. Frames of several systems at one time share it, so that the truth's
+    spectra, windows and objects are made once; those of other weights must not.
+    """
 
     x: Array
     y: Array
     w: Array
     key: tuple[int, int] = (0, 0)
+    made: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def of_truth(self, key: Any, make: Callable[[], Made]) -> Made:
+        """What ``make`` gives, which must depend on y, w and ``key`` alone; made once."""
+        if key not in self.made:
+            self.made[key] = make()
+        found: Made = self.made[key]
+        return found
+
+    def share(self, made: dict[Any, Any]) -> None:
+        """Take what was made of the truth for another system, if cells of the same weights are valid in both."""
+        if np.array_equal(made.setdefault("weights", self.w), self.w):
+            self.made = made
 
     def blocks(self) -> Iterator[Cells]:
         """All cells, block by block."""
@@ -72,6 +108,11 @@ class Frame:
         for start in range(0, y.size, BLOCK):
             cut = slice(start, start + BLOCK)
             yield Cells(x[:, cut], y[cut], w[cut], generator.random(y[cut].size))
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all weights are the same."""
+        return equal_weights(self.w)
 
     @cached_property
     def mean(self) -> Array:
@@ -129,6 +170,10 @@ def field_sums(
     """A statistic of fields, added over times."""
     settings = settings or Settings()
     return np.sum([terms(one, settings) for one in frames(members, truth, weights, settings.seed)], axis=0)
+
+
+def equal_weights(w: Array) -> bool:
+    return bool(w.size) and bool((w == w.flat[0]).all())
 
 
 def dot(a: Array, b: Array) -> float:

@@ -12,9 +12,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finescale.verify.frame import Array, Frame, dot, field_sums, ratio
+from finescale.verify.frame import BLOCK, Array, Frame, dot, field_sums, ratio
 from finescale.verify.settings import Settings
 
+PIECE = 512
+"""Cells in a product of matrices: small ones are left to the thread that asks, larger ones BLAS would give to threads
+of its own, in the way of those that take a time each."""
 LAGS = ((0, 1), (1, 0), (0, 3), (3, 0), (0, 9), (9, 0))
 
 
@@ -26,7 +29,10 @@ def energy_terms(frame: Frame, settings: Settings) -> Array:
     gram = np.zeros((count, count))
     for cells in frame.blocks():
         d = (cells.x - cells.y) * np.sqrt(cells.w / total)
-        gram += d @ d.T
+        whole = d.shape[1] // PIECE * PIECE
+        pieces = d[:, :whole].reshape(count, -1, PIECE).swapaxes(0, 1)
+        rest = d[:, whole:]
+        gram += (pieces @ pieces.swapaxes(1, 2)).sum(axis=0) + rest @ rest.T
     norm = np.diag(gram)
     apart = np.sqrt(np.maximum(norm[:, None] + norm[None, :] - 2 * gram, 0.0)).sum()
     return np.array([np.sqrt(norm).mean() - (apart / (2 * count * (count - 1)) if count > 1 else 0.0), 1.0])
@@ -44,21 +50,31 @@ def energy_score(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None
 def variogram_terms(frame: Frame, settings: Settings) -> Array:
     """Σw(v_y − mean v_x)² and Σw (L, 2) over pairs at each lag, v = |difference|^½."""
     sums = np.zeros((len(LAGS), 2))
-    root = np.sqrt(frame.w)
-    for k, lag in enumerate(LAGS):
-        if min(a - b for a, b in zip(frame.y.shape, lag, strict=True)) <= 0:
+    height, width = frame.y.shape
+    step = max(1, BLOCK // width)  # some rows at a time, which stay in the cache
+    for k, (down, right) in enumerate(LAGS):
+        if down >= height or right >= width:
             continue
-        weight = _first(root, lag) * _second(root, lag)
-        seen = np.sqrt(np.abs(_first(frame.y, lag) - _second(frame.y, lag)))
-        mean = np.zeros_like(seen)
-        step = np.empty_like(seen)
-        for x in frame.x:
-            np.subtract(_first(x, lag), _second(x, lag), out=step)
-            np.sqrt(np.abs(step, out=step), out=step)
-            mean += step
-        miss = seen - mean / len(frame.x)
-        sums[k] = dot(weight.ravel(), np.square(miss).ravel()), weight.sum()
+        for top in range(0, height - down, step):
+            stop = min(top + step, height - down)
+            sums[k] += _variogram_rows(frame, slice(top, stop), slice(top + down, stop + down), right)
     return sums
+
+
+def _variogram_rows(frame: Frame, first: slice, second: slice, right: int) -> tuple[float, float]:
+    """The sums of pairs between cells of rows ``first`` and those of ``second``, ``right`` columns further on."""
+    left, ahead = slice(0, frame.y.shape[1] - right), slice(right, None)
+    seen = np.sqrt(np.abs(frame.y[first, left] - frame.y[second, ahead]))
+    mean, step = np.zeros_like(seen), np.empty_like(seen)
+    for x in frame.x:
+        np.subtract(x[first, left], x[second, ahead], out=step)
+        np.sqrt(np.abs(step, out=step), out=step)
+        mean += step
+    miss = np.square(seen - mean / len(frame.x))
+    if frame.alike:
+        return float(frame.w[0, 0] * miss.sum(dtype=np.float64)), float(frame.w[0, 0] * miss.size)
+    weight = np.sqrt(frame.w[first, left] * frame.w[second, ahead])
+    return dot(weight.ravel(), miss.ravel()), float(weight.sum())
 
 
 def variogram_formula(terms: Array) -> Array:
@@ -71,11 +87,3 @@ def variogram_formula(terms: Array) -> Array:
 def variogram_score(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Variogram score of order ½ on `LAGS`, in units of the field."""
     return float(variogram_formula(field_sums(variogram_terms, members, truth, weights)))
-
-
-def _first(field: Array, lag: tuple[int, int]) -> Array:
-    return field[: field.shape[0] - lag[0], : field.shape[1] - lag[1]]
-
-
-def _second(field: Array, lag: tuple[int, int]) -> Array:
-    return field[lag[0] :, lag[1] :]

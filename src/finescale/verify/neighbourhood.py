@@ -11,6 +11,7 @@ Window sums are differences of sums over rectangles from the corner, so every sc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,21 +19,40 @@ from numpy.typing import ArrayLike
 from finescale.verify.frame import BLOCK, Array, Frame, dot, field_sums, mean_of, ratio
 from finescale.verify.settings import SCALES, THRESHOLDS, Settings
 
+EXACT = 1 << 24
+"""Whole numbers below are exact in single precision."""
+WIDEST = 63
+"""Widest windows whose squared counts are: 63⁴ < 2²⁴."""
+
 
 def fss_terms(frame: Frame, settings: Settings) -> Array:
     """Sums (K, S, M, 2) over windows of (p_x − p_y)² and p_x² + p_y²; windows without a valid cell do not count."""
     valid = frame.w > 0
-    inside = None if valid.all() else _integral(valid)
+    inside = None if valid.all() else frame.of_truth("inside", lambda: _integral(valid))
     sums = np.zeros((len(settings.thresholds), len(settings.scales), len(frame.x), 2))
+    fit = [(s, scale) for s, scale in enumerate(settings.scales) if scale <= min(frame.y.shape)]
     for k, threshold in enumerate(settings.thresholds):
-        seen = _integral((frame.y >= threshold) & valid)
+        seen = [frame.of_truth(("seen", threshold, n), partial(_seen, frame, threshold, n, inside)) for _, n in fit]
         for m, member in enumerate(frame.x):
-            forecast = _integral((member >= threshold) & valid)
-            for s, scale in enumerate(settings.scales):
-                if scale <= min(frame.y.shape):
-                    xx, yy, xy = _products(forecast, seen, inside, scale)
-                    sums[k, s, m] = max(xx + yy - 2 * xy, 0.0), xx + yy
+            events = (member >= threshold) & valid
+            forecast = _integral(events)
+            for (s, scale), (windows, yy) in zip(fit, seen, strict=True):
+                if scale == 1:
+                    xx, apart = float(forecast[-1, -1]), float(np.count_nonzero(events ^ windows))
+                else:
+                    xx, apart = _products(forecast, windows, inside, scale)
+                sums[k, s, m] = apart, xx + yy
     return sums
+
+
+def _seen(frame: Frame, threshold: float, scale: int, inside: Array | None) -> tuple[Array, float]:
+    """The truth's events in windows, and Σ p_y²."""
+    events = (frame.y >= threshold) & (frame.w > 0)
+    if scale == 1:
+        return events, float(np.count_nonzero(events))
+    counts = _integral(events)
+    windows = _windows(counts, scale).astype(np.float32 if scale <= WIDEST else np.float64)
+    return windows, _products(counts, windows, inside, scale)[0]
 
 
 def fss_formula(terms: Array) -> Array:
@@ -48,24 +68,39 @@ def fss(
     return fss_formula(field_sums(fss_terms, members, truth, None, settings))
 
 
-def _products(x: Array, y: Array, inside: Array | None, scale: int) -> tuple[float, float, float]:
-    """Σ p_x², Σ p_y², Σ p_x p_y over windows, from corner counts of events and (unless all are) valid cells."""
-    if x[-1, -1] == 0 and y[-1, -1] == 0:
-        return 0.0, 0.0, 0.0
-    total = np.zeros(3)
+def _products(x: Array, seen: Array, inside: Array | None, scale: int) -> tuple[float, float]:
+    """Σ p_x², Σ (p_x − p_y)² over windows.
+
+    Args:
+        x: corner counts of the forecast's events.
+        seen: the truth's events in each window.
+        inside: corner counts of valid cells, unless all are.
+        scale: the window's width.
+    """
+    total = np.zeros(2)
     height = x.shape[0] - scale
     # Some rows at a time, which stay in the cache.
     step = max(1, BLOCK // x.shape[1])
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height) + scale)
-        p_x, p_y = (_windows(f[rows], scale).astype(np.float64).ravel() for f in (x, y))
+        p_x = _windows(x[rows], scale).astype(seen.dtype)
+        apart = p_x - seen[top : top + step]
         if inside is not None:
-            share = 1.0 / np.maximum(_windows(inside[rows], scale), 1).ravel()
-            p_x, p_y = p_x * share, p_y * share
-        total += dot(p_x, p_x), dot(p_y, p_y), dot(p_x, p_y)
+            share = 1.0 / np.maximum(_windows(inside[rows], scale), 1)
+            p_x, apart = p_x * share, apart * share
+        total += _squares(p_x, scale), _squares(apart, scale)
     # Where no cell is missing, counts stand for fractions up to here: their sums are exact.
-    xx, yy, xy = total if inside is not None else total / scale**4
-    return float(xx), float(yy), float(xy)
+    xx, difference = total if inside is not None else total / scale**4
+    return float(xx), float(difference)
+
+
+def _squares(counts: Array, scale: int) -> float:
+    """Σ c² of counts up to scale², exactly."""
+    if counts.dtype == np.float64:
+        return dot(counts.ravel(), counts.ravel())
+    if scale**4 * counts.shape[1] < EXACT:
+        return float(np.einsum("ij,ij->i", counts, counts).sum(dtype=np.float64))
+    return float(np.square(counts).sum(dtype=np.float64))
 
 
 def _integral(mask: Array) -> Array:

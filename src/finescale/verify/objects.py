@@ -38,7 +38,7 @@ class Shape(NamedTuple):
 def sal_terms(frame: Frame, settings: Settings) -> Array:
     """Sums (6,) over members of S, A, L, |S|, |A|, and their number."""
     total = np.zeros(6)
-    true = describe(frame.y, frame.w, settings.cell)
+    true = frame.of_truth("shape", lambda: describe(frame.y, frame.w, settings.cell))
     if true is None:
         return total
     diagonal = float(np.hypot(*(n * d for n, d in zip(frame.y.shape, settings.cell, strict=True))))
@@ -67,20 +67,22 @@ def sal(
 
 def describe(rain: Array, w: Array, cell: tuple[float, float]) -> Shape | None:
     """The shape of a rain field (H, W); None without an object."""
-    wet = rain[(rain >= WET) & (w > 0)]
+    valid = w > 0
+    wet = rain[(rain >= WET) & valid]
     if wet.size == 0:
         return None
     rank = min(int(0.95 * wet.size), wet.size - 1)
-    labels, number = ndimage.label((rain >= np.partition(wet, rank)[rank] / 15) & (w > 0))
+    part_of_one = (rain >= np.partition(wet, rank)[rank] / 15) & valid
+    labels, number = ndimage.label(part_of_one)
     amount = w * np.maximum(rain, 0.0)
     rows, columns = amount.sum(axis=1), amount.sum(axis=0)
     whole = rows.sum()
     centre = np.array([np.dot(f, np.arange(f.size)) * d for f, d in zip((rows, columns), cell, strict=True)]) / whole
-    places = np.flatnonzero(labels)
+    places = np.flatnonzero(part_of_one)
     label = labels.ravel()[places]
     part, value = amount.ravel()[places], rain.ravel()[places]
     total = np.bincount(label, weights=part, minlength=number + 1)[1:]
-    most = np.zeros(number + 1)
+    most = np.zeros(number + 1, dtype=rain.dtype)  # of one kind with the values: several times as fast
     np.maximum.at(most, label, value)
     y, x = (
         np.bincount(label, weights=part * f, minlength=number + 1)[1:] / total * d

@@ -6,16 +6,15 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from finescale.data import open as stores
 from finescale.errors import InputError
 from finescale.verify import figures, figures_maps
 from finescale.verify.align import Case, align
-from finescale.verify.baselines import BASELINES, NAMES
+from finescale.verify.baselines import NAMES
 from finescale.verify.evaluate import evaluate, refine, settings_for
 from finescale.verify.page import render
 from finescale.verify.settings import Settings
@@ -25,6 +24,8 @@ FILES = ("scores.json", "scores.csv", "report.html", "overview.png")
 FIGURES = "figures"
 DEFAULT = ("nearest", "bicubic", "rainfarm", "climatology")
 """Baselines that are shown unless others are asked for."""
+FIGURE_VALUES = 150_000_000
+"""Values that take about as long to score as the figures to draw, for the progress."""
 CLIMATE = 12
 """Coarse intervals from which the truth's other times are weather enough for climatology, unless it is asked for."""
 
@@ -51,10 +52,8 @@ def verify(
         ensemble_path: NetCDF, Zarr, GRIB or GeoTIFF with ([realization,] time, y, x).
         truth_path: the truth on the same cells, for some or all of the times.
         out_dir: a folder, made if missing.
-        coarse: the coarse input; without it the truth's block means stand in if the ensemble's file has
-            ``finescale_factor``.
-        baselines: names of `NAMES`; by default nearest, bicubic, RainFARM for rain, and climatology where the truth has
-            at least `CLIMATE` coarse intervals.
+        coarse: the coarse input; else the truth's block means if the ensemble's file has ``finescale_factor``.
+        baselines: names of `NAMES`; by default `DEFAULT`, those of them that suit the data (`CLIMATE`).
         against: name -> file of another ensemble to show beside it.
         variable: the variable, where a file has several.
         thresholds: events ≥ threshold for CSI and FSS.
@@ -62,45 +61,76 @@ def verify(
         block: times in a block of the bootstrap; by default T^⅓.
         regrid: bring a truth or other ensemble on other cells to the ensemble's, by area-weighted means.
         overwrite: whether to replace results that exist.
-        progress: called with the share done.
+        progress: called with the share done, of scores and figures.
 
     Returns:
         What scores.json holds.
 
     Raises:
-        InputError: for files that cannot be read, are not on the same cells or share no time; data without a valid
-            cell; an unknown baseline; a block longer than the series; results that exist.
+        InputError: for files that cannot be read, are not on the same cells, share no time or have no valid cell; an
+            unknown baseline; a block longer than the series; results that exist.
     """
     folder = _folder(Path(out_dir), overwrite)
+    paths = {"ensemble": ensemble_path, "truth": truth_path} | ({} if coarse is None else {"coarse": coarse})
+    case, stated = _opened(paths, against or {}, variable, regrid)
+    _check(case, baselines, block)
+    settings = settings_for(case, thresholds, seed)
+    summary, pictures = _results(case, settings, baselines, block, progress or (lambda share: None))
+    summary |= {"files": {name: Path(path).name for name, path in paths.items()}, "constraint": stated}
+    _publish(folder, _files(summary, pictures))
+    return summary
+
+
+def _opened(
+    paths: Mapping[str, str | Path], against: Mapping[str, str | Path], variable: str | None, regrid: bool
+) -> tuple[Case, dict[str, dict[str, float]]]:
+    """The files aligned, and the conservation residuals that they state."""
+    others = {name: stores.open_store(path) for name, path in against.items()}
+    given = {name: stores.open_store(path) for name, path in paths.items()}
+    fields = given["ensemble"], given["truth"], given.get("coarse")
+    stated = {name: _told(ds.attrs) for name, ds in {"ensemble": given["ensemble"], **others}.items()}
+    case = align(*fields, against=others, variable=variable, regrid=regrid)
+    return case, {name: told for name, told in stated.items() if told}
+
+
+def _check(case: Case, baselines: Sequence[str] | None, block: int | None) -> None:
     for name in baselines or ():
         if name not in NAMES:
             raise InputError(f"there is no baseline {name!r}; allowed: {', '.join(NAMES)}")
-    fields = {name: stores.open_store(path) for name, path in (against or {}).items()}
-    low = None if coarse is None else stores.open_store(coarse)
-    ensemble = stores.open_store(ensemble_path)
-    truth = stores.open_store(truth_path)
-    case = align(ensemble, truth, low, against=fields, variable=variable, regrid=regrid)
     times = case.truth.shape[0]
     if block is not None and not 1 <= block <= times:
         raise InputError(f"a bootstrap block has {block} times, but must have 1 to {times}: change --block")
-    settings = settings_for(case, thresholds, seed)
+
+
+def _results(
+    case: Case,
+    settings: Settings,
+    baselines: Sequence[str] | None,
+    block: int | None,
+    progress: Callable[[float], None],
+) -> tuple[dict[str, Any], list[figures.Picture]]:
+    """What scores.json holds but the files, and the figures; ``progress`` counts both."""
     used = _usable(case, settings, baselines)
-    sums = evaluate(case, settings, used, progress)
+    # Scores take as long as there are values; figures about as long as `FIGURE_VALUES` do.
+    values = case.truth.size * (sum(len(da) for da in case.systems.values()) + 4 * len(used))
+    share = values / (values + FIGURE_VALUES)
+    sums = evaluate(case, settings, used, lambda done: progress(share * done))
     results = {name: one.scores() for name, one in sums.items()}
-    pictures = [*figures_maps.pictures(case, settings, sums, used), *figures.curves(case, settings, results)]
-    summary = summarise(case, settings, results, uncertainty(sums, block, seed))
-    named = {"ensemble": ensemble_path, "truth": truth_path} | ({} if coarse is None else {"coarse": coarse})
-    summary["files"] = {key: Path(path).name for key, path in named.items()}
-    summary["constraint"] = {name: r for name, ds in {"ensemble": ensemble, **fields}.items() if (r := _told(ds.attrs))}
+    pictures: list[figures.Picture] = []
+    for picture in chain(figures_maps.pictures(case, settings, sums, used), figures.curves(case, settings, results)):
+        pictures.append(picture)
+        progress(share + (1 - share) * min(len(pictures) / len(figures.NAMES), 0.99))
+    summary = summarise(case, settings, results, uncertainty(sums, block, settings.seed))
+    progress(1.0)
+    return summary, pictures
+
+
+def _files(summary: Mapping[str, Any], pictures: Sequence[figures.Picture]) -> dict[str, bytes]:
+    """All files of the report: name -> bytes."""
     text = json.dumps(plain(summary), indent=1, ensure_ascii=False, allow_nan=False)
-    written = {
-        "scores.json": text.encode(),
-        "scores.csv": as_csv(summary).encode(),
-        "overview.png": pictures[0].files["png"],
-    }
-    written |= {f"{FIGURES}/{p.name}.{end}": data for p in pictures for end, data in p.files.items()}
-    _publish(folder, written | {"report.html": render(summary, pictures).encode()})
-    return summary
+    made = {"scores.json": text.encode(), "scores.csv": as_csv(summary).encode()}
+    made |= {"overview.png": pictures[0].files["png"], "report.html": render(summary, pictures).encode()}
+    return made | {f"{FIGURES}/{p.name}.{end}": data for p in pictures for end, data in p.files.items()}
 
 
 def names_of(paths: Sequence[Path]) -> dict[str, Path]:
@@ -131,15 +161,9 @@ def _usable(case: Case, settings: Settings, baselines: Sequence[str] | None) -> 
                 continue
         elif case.factor is None:
             continue
-        if name == "rainfarm":
-            if not settings.rain:
-                case.notes.append("RainFARM is left out: it is for rain.")
-                continue
-            try:
-                BASELINES[name](np.ones((1, 4, 4)), case.factor, members=1)
-            except InputError as error:
-                case.notes.append(f"RainFARM is left out: {error}.")
-                continue
+        if name == "rainfarm" and not settings.rain:
+            case.notes.append("RainFARM is left out: it is for rain.")
+            continue
         used.append(name)
     return used
 

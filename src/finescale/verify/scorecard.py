@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finescale.verify.dataset import DIMENSIONS
@@ -18,6 +18,13 @@ _NAMES = {
     "rainfarm": "RainFARM",
     "climatology": "Climatology",
 }
+
+
+SHORTEST = (
+    *("crps", "spread_skill", "fss", "log_spectral_distance"),
+    *("p999_bias", "wet_fraction", "conservation_residual"),
+)
+"""Scores of the table in a terminal."""
 
 
 def verdict(results: Mapping[str, Mapping[str, Any]], units: str) -> str:
@@ -69,13 +76,31 @@ def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def short(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the table on top: {name, hint, arrow, unit, main, cells}, one cell a system; see `_row`."""
+    return _rows(summary, FIRST)
+
+
+def _rows(summary: Mapping[str, Any], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a score; of those by threshold the middle one."""
     rows = []
-    for key in FIRST:
+    for key in keys:
         entry = next(e for e in ENTRIES if e.key == key)
         paths = _paths(entry, summary)
         for path in paths[(len(paths) - 1) // 2 :][:1]:
             rows += _row(entry, path, summary)
     return rows
+
+
+def text(summary: Mapping[str, Any], keys: Sequence[str] = SHORTEST) -> str:
+    """The main scores as lines of text, a column a system, the best of each row marked with a star."""
+    rows = _rows(summary, keys)
+    names = [title(name)[:13] for name in summary["systems"]]
+    lines = [f"{'':32}" + "".join(f"{name:>13}" for name in names)]
+    for row in rows:
+        unit = ", ".join(part for part in (row["unit"], row["hint"]) if part)
+        label = f"{row['name']}" + (f" ({unit})" if len(row["name"]) + len(unit) < 29 and unit else "")
+        cells = (f"{cell['text']}{'*' if cell['best'] else ' '}" for cell in row["cells"])
+        lines.append(f"{label:32}" + "".join(f"{cell:>13}" for cell in cells))
+    return "\n".join(lines)
 
 
 def _paths(entry: Entry, summary: Mapping[str, Any]) -> list[tuple[int, ...]]:
@@ -175,6 +200,7 @@ def _number(value: float | None, key: str) -> str:
         return "–"
     if math.isinf(value):
         return "∞"
+    value = 0.0 if abs(value) < 1e-12 else value  # rounding
     if key in ("p99_bias", "p999_bias", "p9999_bias"):
         text = f"{round(100 * value):+d} %" if abs(value) >= 0.005 else "0 %"
     elif key == "wet_fraction":

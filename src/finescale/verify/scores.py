@@ -66,12 +66,14 @@ def weighted_crps_terms(cells: Cells, settings: Settings) -> Array:
     """Σw·CRPS of max(·, threshold) and Σw, (K, 2)."""
     sums = np.zeros((len(settings.thresholds), 2))
     sums[:, 1] = cells.w.sum()
-    largest = np.maximum(cells.ordered[-1], cells.y)
-    for k, threshold in enumerate(settings.thresholds):
-        above = np.flatnonzero(largest > threshold)  # elsewhere all are equal, and the CRPS is 0
-        level = cells.y.dtype.type(threshold)
-        errors = np.maximum(cells.ordered[:, above], level) - np.maximum(cells.y[above], level)
-        sums[k, 0] = dot(cells.w[above], crps_ordered(errors))
+    x, y, w = cells.ordered, cells.y, cells.w
+    largest = np.maximum(x[-1], y)
+    for k in np.argsort(settings.thresholds):
+        above = np.flatnonzero(largest > settings.thresholds[k])  # elsewhere all are equal, and the CRPS is 0
+        if above.size < y.size:  # higher thresholds need not look there either
+            x, y, w, largest = x.take(above, axis=1), y[above], w[above], largest[above]
+        level = y.dtype.type(settings.thresholds[k])
+        sums[k, 0] = dot(w, crps_ordered(np.maximum(x, level) - np.maximum(y, level)))
     return sums
 
 
@@ -85,16 +87,9 @@ def threshold_weighted_crps(
 
 def mean_terms(cells: Cells, settings: Settings) -> Array:
     """Σw · (1, |e|, e², e, s², m, y, m², y², my): e the error of the ensemble mean m, s² the unbiased variance."""
-    errors, w, y = cells.errors, cells.w, cells.y.astype(np.float64)
-    error = errors.mean(axis=0)
-    if len(errors) > 1:
-        apart = errors - error
-        variance = np.einsum("mn,mn->n", apart, apart) / (len(errors) - 1)
-    else:
-        variance = np.full_like(error, np.nan)
-    e = error.astype(np.float64)
+    w, y, e = cells.w, cells.y.astype(np.float64), cells.error.astype(np.float64)
     m = y + e
-    products = (np.abs(e), e * e, e, variance, m, y, m * m, y * y, m * y)
+    products = (np.abs(e), e * e, e, cells.variance, m, y, m * m, y * y, m * y)
     return np.array([w.sum(), *(dot(w, f) for f in products)])
 
 
@@ -121,7 +116,7 @@ def mean_errors(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None 
 
 def image_terms(frame: Frame, settings: Settings) -> Array:
     """Σw(a − b)², Σw, and Σw·SSIM, Σw over windows without missing cells; a, b the log-rain of the mean and y."""
-    a, b, w = log_rain(frame.mean), log_rain(frame.y), frame.w
+    a, b, w = log_rain(frame.mean), frame.of_truth("log_rain", lambda: log_rain(frame.y)), frame.w
     similar, inside = 0.0, 0.0
     if min(a.shape) >= 11:
         # A window that holds a missing cell says nothing about the picture: it is left out, as are those across the
@@ -129,19 +124,27 @@ def image_terms(frame: Frame, settings: Settings) -> Array:
         weight = w[5:-5, 5:-5]
         if not w.all():
             weight = (~ndimage.maximum_filter(w == 0, 11))[5:-5, 5:-5] * weight
-        similar = float((weight * ssim_cells(a, b)[5:-5, 5:-5]).sum())
+        blurred = frame.of_truth("blurred", lambda: (_blur(b), _blur(b * b)))
+        similar = float((weight * _ssim(a, b, *blurred, LOG_RANGE)[5:-5, 5:-5]).sum())
         inside = float(weight.sum())
     return np.array([(w * (a - b) ** 2).sum(), w.sum(), similar, inside])
 
 
 def ssim_cells(a: Array, b: Array, data_range: float = LOG_RANGE) -> Array:
     """Structural similarity (H, W) of two pictures (H, W), windows Gaussian with 1.5 cells' standard deviation."""
-    blur = [ndimage.gaussian_filter(f, 1.5, truncate=3.5) for f in (a, b, a * a, b * b, a * b)]
-    mean_a, mean_b = blur[0], blur[1]
-    var_a, var_b, cov = blur[2] - mean_a**2, blur[3] - mean_b**2, blur[4] - mean_a * mean_b
+    return _ssim(a, b, _blur(b), _blur(b * b), data_range)
+
+
+def _ssim(a: Array, b: Array, mean_b: Array, square_b: Array, data_range: float) -> Array:
+    mean_a, square_a, product = _blur(a), _blur(a * a), _blur(a * b)
+    var_a, var_b, cov = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     top = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
     return top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+
+
+def _blur(field: Array) -> Array:
+    return ndimage.gaussian_filter(field, 1.5, truncate=3.5)
 
 
 def image_formula(terms: Array) -> dict[str, Array]:

@@ -41,7 +41,7 @@ def power_spectrum(
     values = np.asarray(fields)
     values = values if values.dtype == np.float32 else values.astype(np.float64)
     height, width = values.shape[-2:]
-    wavenumbers, ring, copies = _rings(height, width, *cell)
+    wavenumbers, ring, copies, count = _rings(height, width, *cell)
     if taper:
         window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[1:-1]
         values = values * (window / np.sqrt((window**2).mean())).astype(values.dtype)
@@ -49,8 +49,7 @@ def power_spectrum(
     power = (waves.real**2 + waves.imag**2) * (cell[0] * cell[1] / (height * width))
     flat = (power * copies).reshape(-1, ring.size)
     used = slice(1, wavenumbers.size + 1)  # ring 0 is the mean; those beyond Nyquist are cut by the corners
-    count = np.bincount(ring, weights=np.broadcast_to(copies, power.shape[-2:]).ravel())[used]
-    rings = np.array([np.bincount(ring, weights=one)[used] / count for one in flat])
+    rings = np.array([np.bincount(ring, weights=one)[used] / count[used] for one in flat])
     return wavenumbers, rings.reshape(*values.shape[:-2], wavenumbers.size)
 
 
@@ -72,7 +71,8 @@ def spectrum_terms(frame: Frame, settings: Settings, *, rain: bool = False, tape
         return banded_spectrum(values if valid is None else values * valid, settings, taper=taper)
 
     ours = np.mean([power(member) for member in frame.x], axis=0)
-    return np.stack([ours, power(frame.y), np.ones_like(ours)])
+    true = frame.of_truth(("spectrum", rain, taper), lambda: power(frame.y))
+    return np.stack([ours, true, np.ones_like(ours)])
 
 
 def banded_spectrum(field: Array, settings: Settings, *, taper: bool = False) -> Array:
@@ -131,8 +131,9 @@ def log_spectral_distance(
 
 
 @lru_cache(maxsize=8)
-def _rings(height: int, width: int, dy: float, dx: float) -> tuple[Array, NDArray[np.int64], Array]:
-    """Ring wavenumbers (K,), ring of each coefficient of rfft2, how often a column counts in the whole plane."""
+def _rings(height: int, width: int, dy: float, dx: float) -> tuple[Array, NDArray[np.int64], Array, Array]:
+    """Ring wavenumbers (K,), ring of each coefficient of rfft2, how often a column counts in the whole plane, and how
+    many coefficients of that plane each ring has."""
     ky, kx = fft.fftfreq(height, dy), fft.rfftfreq(width, dx)
     # Along an axis of one cell there is no wave: it must not set the bin.
     sizes = [1.0 / (n * d) for n, d in ((height, dy), (width, dx)) if n > 1] or [1.0]
@@ -144,4 +145,5 @@ def _rings(height: int, width: int, dy: float, dx: float) -> tuple[Array, NDArra
     if width % 2 == 0:
         copies[-1] = 1.0
     wavenumbers: Array = bin_width * np.arange(1.0, np.floor(nyquist / bin_width + 1e-9) + 1)
-    return wavenumbers, ring.ravel(), copies
+    count = np.bincount(ring.ravel(), weights=np.broadcast_to(copies, ring.shape).ravel())
+    return wavenumbers, ring.ravel(), copies, count

@@ -23,13 +23,11 @@ _LOWEST = -39
 
 def spread_terms(cells: Cells, settings: Settings) -> Array:
     """Σw · (1, s², e²) by bin, (3, BINS): e the error of the ensemble mean, s² the unbiased variance."""
-    error = cells.errors.mean(axis=0)
-    apart = cells.errors - error
-    variance = np.einsum("mn,mn->n", apart, apart) / (len(cells.errors) - 1)
+    variance = cells.variance
     # frexp: variance = m · 2^exponent with ½ ≤ m < 1
     place = np.clip(np.frexp(variance)[1] - _LOWEST, 0, BINS - 1)
     place[variance == 0] = 0
-    squares = (1.0, variance, error.astype(np.float64) ** 2)
+    squares = (1.0, variance, cells.error.astype(np.float64) ** 2)
     return np.stack([np.bincount(place, weights=cells.w * value, minlength=BINS) for value in squares])
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from finescale.verify.align import Case
 from finescale.verify.dataset import DIMENSIONS, NOT_SCORES
-from finescale.verify.entries import BEST, ENTRIES
+from finescale.verify.entries import BEST, ENTRIES, Entry
 from finescale.verify.evaluate import wavenumbers
-from finescale.verify.scorecard import confidence, verdict
+from finescale.verify.scorecard import confidence, title, verdict
 from finescale.verify.settings import Settings
 from finescale.verify.significance import LEAST_TIMES, block_length, compare, intervals
 from finescale.verify.sums import Sums
@@ -27,6 +27,10 @@ PROBABILISTIC = (
     *("spread_by_bin", "error_by_bin", "bin_weight"),
 )
 """Scores that one member cannot have."""
+_ALONE = [
+    "The ensemble has one member: spread–skill, rank and PIT histograms, coverage, fair Brier score and energy score "
+    "are left out, and its CRPS is the absolute error."
+]
 _PARTS = ("difference", "low", "high", "significant")
 _AXES = {"threshold": "thresholds", "scale": "fss_scales_cells", "coverage_level": "coverage_levels"}
 
@@ -40,12 +44,7 @@ def summarise(
     alone = ours["members"] == 1
     out = list(PROBABILISTIC) if alone else []
     notes = list(case.notes)
-    if alone:
-        notes.append(
-            "The ensemble has one member: spread–skill, rank and PIT histograms, coverage, fair Brier "
-            "score and energy score are left out, and its "
-            "CRPS is the absolute error."
-        )
+    notes += _ALONE if alone else _fewer(results)
     systems: dict[str, Any] = {}
     for name, one in results.items():
         without = (*NOT_SCORES[:4], *(PROBABILISTIC if alone or one["members"] == 1 else ()))
@@ -73,17 +72,28 @@ def summarise(
         **sure,
         "left_out": out,
         "notes": notes,
-        "definitions": {
-            e.key: {
-                "name": e.name,
-                "best": e.best,
-                "units": units if e.in_units else "dB" if e.key == "psnr" else "1",
-                "meaning": e.meaning,
-            }
-            for e in ENTRIES
-            if e.key in ours and e.key not in out
-        },
+        "definitions": {e.key: _definition(e, units) for e in ENTRIES if e.key in ours and e.key not in out},
     }
+
+
+def _definition(entry: Entry, units: str) -> dict[str, Any]:
+    own = units if entry.in_units else "dB" if entry.key == "psnr" else "1"
+    return {"name": entry.name, "best": entry.best, "units": own, "meaning": entry.meaning}
+
+
+def _fewer(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A note where random baselines have fewer members than the ensemble, on what may be compared."""
+    most = results["ensemble"]["members"]
+    found = {name: results[name]["members"] for name in ("rainfarm", "climatology") if name in results}
+    fewer = {name: count for name, count in found.items() if count < most}
+    if not fewer:
+        return []
+    names = " and ".join(f"{title(name)} {count}" for name, count in fewer.items())
+    larger = math.sqrt((1 + 1 / min(fewer.values())) / (1 + 1 / most)) - 1
+    return [
+        f"The ensemble has {most} members, {names}: CRPS, energy score, fair Brier score and spread–skill do not "
+        f"depend on the number, but the RMSE of the mean of fewer members is larger, by {100 * larger:.1g} % here."
+    ]
 
 
 def uncertainty(sums: Mapping[str, Sums], block: int | None = None, seed: int = 0) -> dict[str, Any]:

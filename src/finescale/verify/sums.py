@@ -6,7 +6,7 @@ the scores of the whole: `Sums` holds the sums, `Sums.add` takes the next times,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,12 +47,14 @@ class Sums:
         coarse: ArrayLike | None = None,
         follows: ArrayLike = True,
         pool: ThreadPoolExecutor | None = None,
+        made: Sequence[dict[Any, Any]] | None = None,
     ) -> None:
         """Add times: members (M, T, H, W), truth (T, H, W), coarse (t, h, w) or None.
 
         ``follows`` (T,), or one value for all, says which times follow the one before them. Where one does not (a gap,
         another crop) no change is taken; what lies between must be whole coarse intervals. With a ``pool`` its threads
-        take times each.
+        take times each. ``made``, a dictionary for each time, keeps what was made of the truth for the systems that
+        are scored on the same times after this one (`Frame.of_truth`).
 
         Raises:
             InputError: for shapes that do not fit, or another number of members than before.
@@ -66,18 +68,22 @@ class Sums:
             raise InputError(f"a part has {members.shape[0]} members, but the parts before had {self.members}")
         self.members = members.shape[0]
         after = np.broadcast_to(np.asarray(follows, dtype=bool), truth.shape[:1])
-        steps = self._steps(members, truth, after)
+        steps = self._steps(members, truth, after, made)
         # In order of time, whichever thread was first, so that the sums do not depend on the threads.
         for parts, valid in map(self._terms, steps) if pool is None else pool.map(self._terms, steps):
             self._merge(parts)
             self.cells += valid
         if coarse is not None and self.settings.factor is not None:
-            self.residuals.add(members, coarse, self.settings.factor, self.settings.area)
+            self.residuals.add(members, coarse, self.settings.factor, self.settings.area, pool)
 
-    def _steps(self, members: Array, truth: Array, follows: Array) -> Iterator[tuple[Frame, Frame | None]]:
+    def _steps(
+        self, members: Array, truth: Array, follows: Array, made: Sequence[dict[Any, Any]] | None
+    ) -> Iterator[tuple[Frame, Frame | None]]:
         """Each frame with the one it follows, or None."""
         for t in range(truth.shape[0]):
             frame = Frame(*joint(members[:, t], truth[t], self.settings.area), (self.settings.seed, self.times))
+            if made is not None:
+                frame.share(made[t])
             yield frame, self.previous if follows[t] else None
             self.previous, self.times = frame, self.times + 1
 

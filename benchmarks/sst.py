@@ -1,0 +1,434 @@
+"""Small generative models with uncertainty: patch-wise POD against pixels, one global basis and a random one.
+
+    python benchmarks/sst.py DATA --minutes 6 --members 64
+
+DATA is a folder with sst_tasman_1982_2013.nc, mrms_west.nc, images/bsd100 and images/set14. Sea-surface temperature ×4
+and ×8 has every system; radar ×8 and photographs ×4 have patch-POD-ViT, pixel EDM and bicubic. Every system gets the
+same crops and minutes (of processor time divided by threads; the mean network is shared and its minutes count in each
+system that has it). Parameters are NOT equal: small networks are the claim, and each row gives its own. Generative
+systems are judged with and without the set's constraint, which knows the land. Rows from a closed-form standard
+deviation (the variance head, and the covariance of sampled latents) are judged as Gaussians.
+
+Besides, the standard deviation that `decode_variance` gives is compared with that of decoded members, and memory and
+seconds of sampling are measured: memory in fresh processes, seconds system by system in turn. Nothing is trained or
+judged twice: models are kept under --cache, results written as they come: sst.json, sst.md and sst.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from conservation import luminance
+from protocol import VARIED, WET, interleaved, processor, rounded, timed_training
+from scipy.special import ndtr
+from speed import resident
+from sst_report import picture, report
+from torch import Tensor
+
+from finescale import assemble, configuration
+from finescale.allocator import keep_memory
+from finescale.axes import increasing
+from finescale.coarsen import Coarsen
+from finescale.data.open import open_field
+from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
+from finescale.downscaler import Downscaler
+from finescale.grid import Factor
+from finescale.latents import PatchPOD
+from finescale.verify import baselines, score_arrays
+from finescale.verify.ranks import LEVELS, PIT_BINS
+
+MEAN_SHARE = 0.25
+COMPARED = 256
+"""Members whose standard deviation is compared with the closed form."""
+EDM: dict[str, Any] = {
+    "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
+    "noise": {"mean": -0.4, "std": 1.2},
+    "steps": 12,
+}
+PATCHES = {"kind": "patch_pod", "patch": 8, "modes": 16}
+VIT = {"kind": "vit", "width": 64, "depth": 4, "window": 4}
+HEAD = "patch-POD, variance head"
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "U-Net": {"mean": "network", "denoiser": "none"},
+    "pixel EDM": {
+        "mean": "none",
+        "latent": "pixel",
+        "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 4]}},
+        "process": EDM | {"schedule": {"kind": "edm", "sigma_max": 80, "sigma_min": 0.02}, "steps": 18},
+    },
+    "global PODiff": {key: configuration.read("podiff")[key] for key in ("mean", "latent", "denoiser", "process")},
+    "random basis": {
+        "mean": "network",
+        "latent": PATCHES | {"random": True},
+        "denoiser": {"backbone": VIT},
+        "process": EDM,
+    },
+    "patch-POD-ViT": {"mean": "network", "latent": PATCHES, "denoiser": {"backbone": VIT}, "process": EDM},
+    # No sampling: mean network and a head that says the variance of each coefficient of what it leaves.
+    HEAD: {"mean": "network", "latent": PATCHES, "denoiser": "none", "variance": {"loss": "crps", "backbone": VIT}},
+}
+FEW = ("pixel EDM", "patch-POD-ViT")
+RAIN = ({"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize")
+SCORES = ("rmse", "mae", "crps", "spread_skill", "mace", "coverage", "pit_histogram")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A data set at a factor.
+
+    Attributes:
+        factor: the factor.
+        file: what `crops` reads under DATA.
+        crop: cells a side.
+        tests: test crops at most.
+        units: of the field.
+        systems: those of SYSTEMS that are compared.
+        transform: of all systems.
+        constraint: of all systems.
+        fold: cells a side that the mean network sees as one.
+        dry: threshold of rain; None for other fields.
+        at_once: members that are sampled together where memory is measured.
+    """
+
+    factor: str
+    file: str
+    crop: int
+    tests: int
+    units: str
+    systems: tuple[str, ...] = FEW
+    transform: tuple[Any, ...] = ("standardize",)
+    constraint: str = "additive"
+    fold: int = 2
+    dry: float | None = None
+    at_once: int = 16
+
+
+PLACES = {
+    "sst4": Place("1x4", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), at_once=256),
+    "sst8": Place("1x8", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), at_once=256),
+    "radar": Place("1x8", "mrms_west.nc", 128, 24, "mm/h", FEW, RAIN, "multiplicative", 4, 0.05),
+    "photographs": Place("1x4", "images", 128, 40, "luminance", fold=4),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="+", default=list(PLACES), choices=list(PLACES))
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--minutes", type=float, default=6.0, help="training of all networks of a system together")
+    parser.add_argument("--members", type=int, default=64)
+    parser.add_argument("--crops", type=int, help="test crops at most; by default as many as each set has")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/sst"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--memory", type=Path, help=argparse.SUPPRESS)  # a fresh process that measures one model
+    args = parser.parse_args()
+    if args.memory:
+        print("MiB", peak(args.memory))
+        return
+    keep_memory()
+    results = earlier(args)
+    for name in args.sets:
+        run(name, args, results)
+
+
+def earlier(args: argparse.Namespace) -> dict[str, Any]:
+    """Results of an earlier run with the same settings, or none."""
+    settings = {
+        "minutes": args.minutes, "mean_share": MEAN_SHARE, "members": args.members, "crops": args.crops,
+        "seed": args.seed, "threads": torch.get_num_threads(), "processor": processor(), "torch": torch.__version__,
+    }  # fmt: skip
+    file = args.results / "sst.json"
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    return found if found.get("settings") == rounded(settings) else {"settings": settings, "sets": {}}
+
+
+def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Train and judge what is missing of a set."""
+    place, folder = PLACES[name], args.cache / f"{name}-seed{args.seed}-{args.minutes:g}min"
+    out = results["sets"].setdefault(name, {"rows": {}, "systems": {}, "agreement": {}})
+    train, valid, test = crops(name, args.data)
+    batch = test.spread(args.crops or place.tests, seed=1)
+    out["about"] = {key: getattr(place, key) for key in ("factor", "crop", "units", "at_once")}
+    out["about"] |= {"training": len(train), "tests": len(batch.fine)}
+    if "bicubic" not in out["rows"]:
+        fine = baselines.bicubic(batch.coarse[:, 0, 0].numpy(), Factor.parse(place.factor))
+        out["rows"]["bicubic"] = scored(torch.from_numpy(fine).float().transpose(0, 1)[:, :, None, None], batch, place)
+    for system in place.systems:
+        if system not in args.systems or system in out["systems"]:
+            continue
+        if not (folder / system / "weights.safetensors").is_file():
+            trained(system, place, folder, train, valid, args)
+        model = loaded(folder / system)
+        out["rows"] |= judged(system, model, batch, place, args)
+        out["systems"][system] = costs(folder, system, model, args)
+        write(results, args)
+        print(name, system, {k: v for k, v in out["rows"][system].items() if isinstance(v, float)}, flush=True)
+    there = {system: loaded(folder / system) for system in place.systems if system in out["systems"]}
+    if any("seconds_a_member" not in out["systems"][system] for system in there):
+        for system, seconds in timed(there, batch, place.at_once // 16).items():
+            out["systems"][system]["seconds_a_member"] = seconds
+    if "patch-POD-ViT" in there and not out["agreement"]:
+        out["agreement"] = agreement(there["patch-POD-ViT"], batch, place.at_once // 16)
+    write(results, args)
+    if name == "sst4" and "patch-POD-ViT" in there:
+        model, days = there["patch-POD-ViT"], Batch(*(part[:3] for part in batch[:3]))
+        members = conserving(model, in_units(model, model.draw(days.coarse, members=args.members), days), days)
+        picture(days, members, model.factor, out["rows"], args.results / "sst.png")
+
+
+# --- data and training
+
+
+def crops(name: str, data: Path) -> tuple[Patches, Patches, Patches]:
+    """Crops to train on, to validate and to test."""
+    place = PLACES[name]
+    factor, size = Factor.parse(place.factor), (1, place.crop, place.crop)
+    if name == "photographs":
+        known, test = (
+            [luminance(path) for path in sorted((data / place.file / part).iterdir())] for part in ("bsd100", "set14")
+        )
+        parts: list[list[xr.DataArray]] = [known[:90], known[90:], test]
+        first, second, third = (Patches(part, factor, size, Criteria(0.0)) for part in parts)
+        return first, second, third
+    field = increasing(open_field(data / place.file))
+    if name == "radar":
+        sides: list[dict[str, Any]] = [{"lon": [None, -94]}, {"lon": [-94, -90]}, {"lon": [-90, None]}]
+        criteria, varied = WET, VARIED
+    else:
+        sides = [{"time": t} for t in ([None, "2009-01-01"], ["2009-01-01", "2011-01-01"], ["2011-01-01", None])]
+        criteria, varied = Criteria(0.3), Augmentation(turn=False)
+    first, second, third = (
+        Patches([region(field, side).load()], factor, size, criteria, augmentation=chosen)
+        for side, chosen in zip(sides, (varied, None, None), strict=True)
+    )
+    return first, second, third
+
+
+def configured(system: str, place: Place) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "factor": place.factor,
+        "variable": {"name": "field", "units": place.units},
+        "transform": list(place.transform),
+        "constraint": place.constraint,
+    } | SYSTEMS[system]
+    if config["mean"] == "network":
+        backbone = {"kind": "unet", "width": 24, "multipliers": [1, 2]}
+        config["mean"] = {"kind": "network", "fold": place.fold, "backbone": backbone}
+    return config
+
+
+def trained(system: str, place: Place, folder: Path, train: Patches, valid: Patches, args: argparse.Namespace) -> None:
+    """Train one system, and the mean network that generative systems share where it is not there yet."""
+    config, shared = configured(system, place), folder / "mean"
+    share, settings = 1.0, {"batch": 16, "mean_share": 0.0, "variance_share": MEAN_SHARE}
+    has_mean = isinstance(config["mean"], dict) and config["denoiser"] != "none"
+    if has_mean and not (shared / "weights.safetensors").is_file():
+        # Without the constraint, which the mean of a generative model does not go through.
+        torch.manual_seed(args.seed)
+        model = assemble.build(config | {"latent": "pixel", "denoiser": "none", "constraint": "none"})
+        timed_training(model, train, valid, args.minutes * MEAN_SHARE, shared, args.seed, **settings)
+    torch.manual_seed(args.seed)
+    model = assemble.build(config)
+    if has_mean:
+        model.mean.load_state_dict(assemble.load(shared).mean.state_dict())
+        share = 1 - MEAN_SHARE
+    timed_training(model, train, valid, args.minutes * share, folder / system, args.seed, **settings)
+
+
+def loaded(folder: Path) -> Downscaler:
+    model = assemble.load(folder, device="cpu")
+    model.batch = 128
+    return model
+
+
+# --- scores
+
+
+def judged(system: str, model: Downscaler, batch: Batch, place: Place, args: argparse.Namespace) -> dict[str, Any]:
+    """Rows of a system: members after the set's constraint and as they are; Gaussians from a closed form."""
+    origins = [(0, i * model.multiple[1] * 64, 0) for i in range(len(batch.fine))]  # other noise for every crop
+    rows: dict[str, Any] = {}
+    if model.variance is None:
+        count = args.members if model.denoiser is not None else 1
+        x = in_units(model, model.draw(batch.coarse, members=count, seed=args.seed, origin=origins), batch)
+        rows[system] = scored(conserving(model, x, batch), batch, place)
+        if model.denoiser is not None:
+            rows[f"{system}, no constraint"] = scored(x, batch, place)
+    closed = isinstance(model.latent, PatchPOD) and model.transform.linear and model.denoiser is not None
+    for label, source in ((system, "head"), (f"{system}, closed form", "members")):
+        if (source == "head" and model.variance is None) or (source == "members" and not closed):
+            continue
+        found = model.spread(
+            batch.coarse, source, members=max(2, args.members), seed=args.seed, origin=origins, area=batch.area
+        )
+        # The closed form does not know the land; the mean is moved to what the sea's is.
+        rows[label] = gaussian_scores(conserving(model, found.mean[:, None], batch)[:, 0], found.std, batch.fine)
+    return rows
+
+
+def in_units(model: Downscaler, y: Tensor, batch: Batch) -> Tensor:
+    """What `draw` gives, (B, M, C, T, H, W), in units and cut to the crop."""
+    height, width = batch.fine.shape[-2:]
+    return model.physical(y)[..., :height, :width]
+
+
+def conserving(model: Downscaler, x: Tensor, batch: Batch) -> Tensor:
+    """Fields (B, M, C, T, H, W) with the block means over the cells that are known, as in training."""
+    assert model.constraint is not None
+    operators = Coarsen(model.factor, batch.area[:, None, None, None], batch.fine.isfinite()[:, None])
+    return model.constraint(x, batch.coarse[:, None].expand(-1, x.shape[1], *(-1,) * 4), operators)
+
+
+def scored(members: Tensor, batch: Batch, place: Place) -> dict[str, Any]:
+    """Scores of members (B, M, 1, 1, H, W); crops are cases, and for one member MAE is the CRPS."""
+    x, truth = members[:, :, 0, 0].transpose(0, 1).numpy(), batch.fine[:, 0, 0].numpy()
+    found = score_arrays(x, truth, dry=place.dry, sequence=1)
+    return {key: np.asarray(found[key]).tolist() for key in SCORES if key in found} | {"members": len(x)}
+
+
+def gaussian_scores(mean: Tensor, std: Tensor, truth: Tensor) -> dict[str, Any]:
+    """The same scores of N(mean, std²) in every cell, in closed form (CRPS: Gneiting et al. 2005)."""
+    known = truth.isfinite() & mean.isfinite()
+    m, s, y = (field[known].double().numpy() for field in (mean, std, truth))
+    error, s = y - m, np.maximum(s, 1e-9)
+    w = error / s
+    pit = ndtr(w)
+    crps = s * (w * (2 * pit - 1) + 2 * np.exp(-w * w / 2) / np.sqrt(2 * np.pi) - 1 / np.sqrt(np.pi))
+    histogram = np.histogram(pit, PIT_BINS, (0, 1))[0] / pit.size
+    rmse = float(np.sqrt(np.square(error).mean()))
+    return {
+        "rmse": rmse,
+        "mae": float(np.abs(error).mean()),
+        "crps": float(crps.mean()),
+        "spread_skill": float(np.sqrt(np.square(s).mean())) / rmse,
+        "mace": float(np.abs(np.cumsum(histogram)[:-1] - np.arange(1, PIT_BINS) / PIT_BINS).mean()),
+        "coverage": [float((np.abs(2 * pit - 1) <= level).mean()) for level in LEVELS],
+        "pit_histogram": histogram.tolist(),
+        "members": "Gaussian",
+    }
+
+
+def agreement(model: Downscaler, batch: Batch, count: int) -> dict[str, Any]:
+    """Standard deviations from `decode_variance` against those of COMPARED decoded members of the first crops.
+
+    The covariance of the same members' latents, with all its terms, by blocks (a matrix for every patch) and its
+    diagonal alone, and that of other members; in units and after the constraint, `spread` against `sample`.
+    """
+    some = Batch(*(part[:count] for part in batch[:3]))
+    y = model.draw(some.coarse, members=2 * COMPARED)
+    z = torch.stack([model.encode(part, model.factor) for part in y])
+    y, z, other = y[:, :COMPARED], z[:, :COMPARED], z[:, COMPARED:]
+    apart, other = ((part - part.mean(1, keepdim=True)) / (COMPARED - 1) ** 0.5 for part in (z, other))
+    latent: Any = model.latent
+    found = {
+        "all covariances": latent.decode_variance(factor=apart),
+        "a block for every patch": latent.decode_variance(block=torch.einsum("bmkthw,bmlthw->bklthw", apart, apart)),
+        "diagonal": latent.decode_variance(variance=apart.square().sum(1)),
+        "all covariances, of other members": latent.decode_variance(factor=other),
+    }
+    height, width = some.fine.shape[-2:]
+    known = some.fine.isfinite()
+    empirical = y.var(1)[..., :height, :width].sqrt()
+    rows = {label: alike(v[..., :height, :width].sqrt(), empirical, known) for label, v in found.items()}
+    floor = latent.truncated((1, *y.shape[-2:]))[..., :height, :width].expand_as(empirical)
+    rows["what is left out, share of the variance"] = {
+        "ratio": float(floor[known].mean() / (empirical**2 + floor)[known].mean())
+    }
+    if model.transform.linear:
+        members = model.sample(some.coarse, members=COMPARED, area=some.area)
+        spread = model.spread(some.coarse, "members", members=COMPARED, area=some.area)
+        rows["in units, after the constraint, with what is left out"] = alike(spread.std, members.std(1), known)
+    return rows
+
+
+def alike(a: Tensor, b: Tensor, known: Tensor) -> dict[str, float]:
+    """Correlation of two standard deviations over known cells, and the ratio of their root mean squares."""
+    x, y = (part[known & a.isfinite() & b.isfinite()].double() for part in (a, b))
+    ratio = float((x.square().mean() / y.square().mean()).sqrt())
+    return {"correlation": float(torch.corrcoef(torch.stack([x, y]))[0, 1]), "ratio": ratio}
+
+
+# --- costs
+
+
+def costs(folder: Path, system: str, model: Downscaler, args: argparse.Namespace) -> dict[str, Any]:
+    """Parameters, training steps and seconds, and the memory of sampling."""
+    parts = [system, *(["mean"] if model.denoiser is not None and model.mean.trainable else [])]
+    steps: dict[str, int] = {}
+    seconds = 0.0
+    for part in parts:
+        for line in (folder / part / "log.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            # A mean network of the shared run has trained for longer than none.
+            steps[row["stage"]] = max(row["step"], steps.get(row["stage"], 0))
+        seconds += json.loads((folder / part / "time.json").read_text())["processor_seconds"]
+    command = [sys.executable, __file__, str(args.data), "--memory", str(folder / system)]
+    measured = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {
+        "parameters": model.parameters_by_part,
+        "steps": steps,
+        "training_processor_seconds": seconds,
+        "nfe": 0 if model.denoiser is None else model.process.sampler.nfe(model.process.steps),
+        "sampling_mebibytes": float(measured.stdout.split("MiB")[1]),
+    }
+
+
+def peak(folder: Path) -> float:
+    """MiB that `at_once` members of one crop take at their peak, over what the process has when the model is ready."""
+    model = loaded(folder)
+    place = next(place for name, place in PLACES.items() if folder.parent.name.startswith(f"{name}-"))
+    coarse = torch.rand(1, 1, 1, place.crop // model.factor.y, place.crop // model.factor.x)
+    model.batch = place.at_once
+
+    def draw(count: int) -> None:
+        if model.variance is not None:
+            model.spread(coarse.expand(count, -1, -1, -1, -1), "head")
+        elif model.denoiser is None:
+            model.draw(coarse.expand(count, -1, -1, -1, -1))
+        else:
+            model.draw(coarse, members=count, steps=3)
+
+    draw(2)  # libraries are loaded
+    before = resident()
+    draw(place.at_once)
+    return resident() - before
+
+
+def timed(models: dict[str, Downscaler], batch: Batch, crops: int) -> dict[str, float]:
+    """Seconds a member of each system, 8 members of each crop, in turn; without sampling seconds a crop."""
+    coarse = batch.coarse[:crops]
+
+    def once(model: Downscaler) -> None:
+        if model.variance is not None:
+            model.spread(coarse, "head")
+        else:
+            model.draw(coarse, members=8)
+
+    seconds = interleaved({name: partial(once, model) for name, model in models.items()}, repeats=5)
+    drawn = {name: len(coarse) * (1 if model.denoiser is None else 8) for name, model in models.items()}
+    return {name: spent / drawn[name] for name, spent in seconds.items()}
+
+
+# --- what is written
+
+
+def write(results: dict[str, Any], args: argparse.Namespace) -> None:
+    args.results.mkdir(parents=True, exist_ok=True)
+    (args.results / "sst.json").write_text(json.dumps(rounded(results), indent=1))
+    (args.results / "sst.md").write_text("\n".join([*report(rounded(results)), ""]))
+
+
+if __name__ == "__main__":
+    main()

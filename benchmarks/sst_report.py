@@ -1,0 +1,118 @@
+"""What `sst.py` writes: the tables in Markdown, and the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from finescale.coarsen import Coarsen
+from finescale.data.patches import Batch
+from finescale.grid import Factor
+from finescale.plots.maps import png
+from finescale.verify.ranks import LEVELS, PIT_BINS
+
+NAN = float("nan")
+
+
+def report(results: dict[str, Any]) -> Iterator[str]:
+    """The tables."""
+    yield from ("# Small generative models and their uncertainty", "")
+    yield from (f"- {key}: {value}" for key, value in results["settings"].items())
+    for name, found in results["sets"].items():
+        about = found["about"]
+        yield ""
+        yield f"## {name}: {about['factor']}, {about['tests']} test crops of {about['crop']}², {about['units']}"
+        yield from ("", *score_table(found["rows"]))
+        yield from ("", *cost_table(found["systems"], about["at_once"]))
+        if found["agreement"]:
+            yield from ("", "Standard deviation in closed form against that of decoded members, patch-POD-ViT:", "")
+            yield from ("| covariance | correlation | ratio |", "|---|---|---|")
+            for label, row in found["agreement"].items():
+                yield f"| {label} | {row.get('correlation', NAN):.4f} | {row['ratio']:.4f} |"
+
+
+def score_table(rows: dict[str, Any]) -> Iterator[str]:
+    levels = " | ".join(f"{level:.0%}" for level in LEVELS)
+    yield f"| system | members | RMSE | MAE | CRPS | / bicubic | coverage {levels} | MACE | spread–skill |"
+    yield "|---" * 12 + "|"
+    for system, row in rows.items():
+        share = row["crps"] / rows["bicubic"]["crps"]
+        cells = [system, row["members"], *(f"{row[key]:.4g}" for key in ("rmse", "mae", "crps")), f"{share:.3f}"]
+        if row["members"] == 1:
+            cells += ["–"] * 6
+        else:
+            cells += [f"{value:.3f}" for value in (*row["coverage"], row["mace"], row["spread_skill"])]
+        yield f"| {' | '.join(map(str, cells))} |"
+
+
+def cost_table(systems: dict[str, Any], at_once: int) -> Iterator[str]:
+    yield f"A member of a system without sampling is a crop: seconds of one, memory of {at_once}."
+    yield ""
+    yield f"| system | parameters | steps | training s (processor) | nfe | s a member | MiB, {at_once} at once |"
+    yield "|---" * 7 + "|"
+    for system, row in systems.items():
+        sizes = " + ".join(f"{n / 1e6:.3f} M {part}" for part, n in row["parameters"].items() if n)
+        steps = ", ".join(f"{n} {stage}" for stage, n in row["steps"].items())
+        spent, memory = row.get("seconds_a_member", NAN), row["sampling_mebibytes"]
+        trained = f"{row['training_processor_seconds']:.0f}"
+        yield f"| {system} | {sizes} | {steps} | {trained} | {row['nfe']} | {spent:.2g} | {memory:.0f} |"
+
+
+def picture(days: Batch, members: Tensor, factor: Factor, rows: dict[str, Any], path: Path) -> None:
+    """Coarse, truth, mean, two members and standard deviation of three days, and coverage of every system.
+
+    Args:
+        days: three crops.
+        members: (3, M, 1, 1, H, W).
+        factor: from coarse to fine.
+        rows: scores of every system.
+        path: the PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    fields = {
+        "coarse": Coarsen(factor).replicate(days.coarse),
+        "truth": days.fine,
+        "mean": members.mean(1),
+        "member 1": members[:, 0],
+        "member 2": members[:, 1],
+        "standard deviation": members.std(1),
+    }
+    figure = Figure(figsize=(16, 6.2), layout="constrained")
+    axes = figure.subplots(3, 8, width_ratios=[1] * 6 + [1.3, 1.3])
+    for row in range(3):
+        truth = days.fine[row, 0, 0].numpy()
+        for column, (title, field) in enumerate(fields.items()):
+            ax = axes[row, column]
+            shown = np.ma.masked_where(~np.isfinite(truth), field[row, 0, 0].numpy())
+            limits = {"cmap": "viridis", "vmin": np.nanmin(truth), "vmax": np.nanmax(truth)}
+            if title == "standard deviation":
+                limits = {"cmap": "magma", "vmin": 0.0}
+            image = ax.imshow(shown, origin="lower", interpolation="nearest", **limits)
+            ax.set(xticks=[], yticks=[], title=title if row == 0 else "", facecolor="0.8")
+            if column in (4, 5):
+                figure.colorbar(image, ax=ax, label="°C", shrink=0.8)
+    for ax in axes[:, 6:].ravel():
+        ax.remove()
+    coverage(figure.add_subplot(axes[0, 6].get_gridspec()[:, 6:]), rows)
+    figure.suptitle(f"Sea-surface temperature ×{factor.y}, patch-POD-ViT")
+    path.write_bytes(png(figure, limit=250_000))
+
+
+def coverage(ax: Any, rows: dict[str, Any]) -> None:
+    """Share of cells inside central intervals, less their level, from PIT histograms."""
+    half = PIT_BINS // 2
+    nominal = np.arange(1, half + 1) / half
+    ax.plot([0, 1], [0, 0], color="0.6", lw=1)
+    for system, row in rows.items():
+        if row["members"] == 1 or "no constraint" in system:
+            continue
+        pit = np.asarray(row["pit_histogram"])
+        inside = np.array([pit[half - n : half + n].sum() for n in range(1, half + 1)])
+        ax.plot(nominal, 100 * (inside - nominal), ".-", label=system)
+    ax.set(xlabel="level of the central interval", ylabel="coverage less level (%)", title="coverage, all test crops")
+    ax.legend(fontsize=8)

@@ -1,0 +1,220 @@
+"""Patch-wise proper orthogonal decomposition as latent space.
+
+(Patch-PODiff-ViT, arXiv 2606.31290; PODiff, arXiv 2605.03399.) Of every patch u of (pt, py, px) cells the latent holds
+the first K coefficients in a fixed orthonormal basis, the same for all patches and fitted to training data,
+
+    a = Φᵀ (u − ū),      u ≈ ū + Φ a,      ΦᵀΦ = I,
+
+with ū the mean patch and Φ the K modes of most variance (`finescale.latents.pod`); whitening then divides each
+coefficient by its standard deviation. With patches as large as the domain this is PODiff's global basis. The decoder is
+linear, so variance goes through it in closed form; the variance of the modes that are left out is kept cell by cell as
+the floor f (ours: the papers leave it out).
+
+Conditioning fields come as coefficients too, Φᵀ c for every field c. (Ours: its mean over the patch beside them. A
+basis of residuals is nearly orthogonal to what the coarse field fixes, so the coefficients alone would not tell it.)
+
+Also ours: patches that overlap (`finescale.latents.patches`), patches along time, and two sizes of patches, where the
+small ones represent what K₁ modes of the large ones leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from finescale.errors import InputError
+from finescale.latents.base import LinearLatentSpace, blocks, depth_to_space, paired, space_to_depth
+from finescale.latents.patch_basis import Fields, PatchBasis
+from finescale.latents.patches import Patches
+
+LEAST = 0.1
+"""Conditions are divided by the latent's standard deviations, but by none smaller than this share of the largest."""
+ITEMS = 16
+"""Crops that are cut into patches at once."""
+
+
+class PatchPOD(LinearLatentSpace):
+    """Whitened POD coefficients of patches; stride is the hop from one patch to the next.
+
+    Args:
+        channels: C, channels of the field.
+        patch: cells of a patch in space, one number or (y, x); the whole domain for a global basis.
+        frames: pt, frames that a patch covers.
+        modes: K, modes, at most C·pt·py·px, of which all are exact.
+        energy: keep only as many of them as capture this share of the variance; the others stay as channels that are 0.
+        overlap: patches at half their length apart in y and x, blended by a sine window.
+        coarse: (cells, K₁): first K₁ modes of larger patches, multiples of the small ones. The latent then has one cell
+            for a large patch, with the small patches' coefficients as channels.
+        random: a random orthonormal basis, to compare with.
+
+    Attributes:
+        mean: ū, (C, *stride).
+        floor: f, (C, *stride), the variance of what the modes leave out.
+    """
+
+    mean: Tensor
+    floor: Tensor
+
+    def __init__(
+        self,
+        channels: int = 1,
+        patch: PositiveInt | tuple[PositiveInt, PositiveInt] = 8,
+        frames: PositiveInt = 1,
+        modes: PositiveInt = 16,
+        energy: float | None = None,
+        overlap: bool = False,
+        coarse: tuple[PositiveInt, PositiveInt] | None = None,
+        random: bool = False,
+    ) -> None:
+        if energy is not None and not 0 < energy <= 1:
+            raise InputError(f"latent.energy is {energy}, but must be a share of the variance, such as 0.99")
+        size = (frames, *((patch, patch) if isinstance(patch, int) else patch))
+        small = PatchBasis(channels, Patches(size, overlap), modes, energy, random)
+        large, ratio = None, (1, 1, 1)
+        if coarse is not None:
+            cells, first = coarse
+            if any(cells % n for n in size[1:]) or (cells, cells) == size[1:]:
+                raise InputError(f"latent.coarse has patches of {cells} cells, which must be a multiple of {size[1:]}")
+            large = PatchBasis(channels, Patches((frames, cells, cells), overlap), first, None, random)
+            ratio = (1, cells // size[1], cells // size[2])
+        stride = (small if large is None else large).patches.hop
+        count = ratio[1] * ratio[2]
+        super().__init__(modes * count + (0 if large is None else large.modes), stride)
+        self.small, self.large, self.ratio = small, large, ratio
+        self.field_channels = channels
+        self.exact = energy is None and modes == small.dimension
+        self.register_buffer("mean", torch.zeros(channels, *stride))
+        self.register_buffer("floor", torch.zeros(channels, *stride))
+
+    @property
+    def basis(self) -> Tensor:
+        """Φ of the (small) patches, (K, C, pt, py, px); modes that are switched off are 0."""
+        return self.small.basis
+
+    @property
+    def energies(self) -> Tensor:
+        """The share (K,) of the variance of patches that each mode captures, switched off or not."""
+        return self.small.energies
+
+    @property
+    def kept(self) -> int:
+        """How many modes are switched on."""
+        return self.small.kept
+
+    @property
+    def reach(self) -> tuple[int, int, int]:
+        py, px = (self.small if self.large is None else self.large).patches.parts
+        return 1, py, px
+
+    # --- fitting
+
+    def fit(self, batches: Iterable[Tensor], known: Iterable[Tensor] | None = None) -> None:
+        """Fit the mean patch, the basis, the whitening and the floor.
+
+        Args:
+            batches: fields (B, C, T, H, W), gone through several times; kept in memory if they come only once.
+            known: for each of them (B, 1, T, H, W), 1 where it is known. Cells count for the mean and the floor, and
+                pairs of cells for the basis, as often as they are known; the field must be about 0 elsewhere.
+
+        Raises:
+            InputError: if there are fewer patches than modes, or none is known.
+        """
+        batches = list(batches) if isinstance(batches, Iterator) else batches
+        known = list(known) if isinstance(known, Iterator) else known
+
+        def fields() -> Iterator[tuple[Tensor, Tensor | None]]:
+            for x, mask in paired(batches, known):
+                parts = x.split(ITEMS)
+                yield from paired(parts, None if mask is None else mask.to(x).split(ITEMS))
+
+        self.mean.copy_(self._tile_mean(fields))
+
+        def centred() -> Iterator[tuple[Tensor, Tensor | None]]:
+            for x, mask in fields():
+                x = x - self._tiled(self.mean, x)
+                yield x if mask is None else x * mask, mask
+
+        large = self.large
+        if large is not None:
+            large.fit(centred)
+        self.small.fit(
+            centred if large is None else lambda: ((x - large.synthesis(large.analysis(x)), m) for x, m in centred())
+        )
+        super().fit(
+            (x - self._tiled(self.mean, x) for x, _ in fields()),
+            None if known is None else (m for _, m in fields() if m is not None),
+        )
+        left_out = (((x - self.decode(self.encode(x))).square(), mask) for x, mask in fields())
+        self.floor.copy_(torch.zeros_like(self.floor) if self.exact else self._tile_mean(lambda: left_out))
+
+    def _tile_mean(self, fields: Fields) -> Tensor:
+        """Mean (C, *stride) over the blocks of stride cells, each cell as often as it is known."""
+        total, count = torch.zeros(2, self.mean.numel(), dtype=torch.float64)
+        for x, known in fields():
+            mask = torch.ones_like(x) if known is None else known.expand_as(x)
+            for found, values in ((total, x * mask), (count, mask)):
+                found += space_to_depth(values, self.stride).double().sum((0, 2, 3, 4)).cpu()
+        return (total / count.clamp_min(1)).reshape(self.mean.shape).to(self.mean)
+
+    # --- analysis and synthesis
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Fine (B, C, T, H, W) -> whitened latent (B, K, T', H', W') of x − ū."""
+        return super().encode(x - self._tiled(self.mean, x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Whitened latent (B, K, T', H', W') -> fine (B, C, T, H, W), ū + Φ a."""
+        x = super().decode(z)
+        return x + self._tiled(self.mean, x)
+
+    def analysis(self, x: Tensor) -> Tensor:
+        """Φᵀ x, patch by patch; the large patches' coefficients first, then the small ones', mode by mode."""
+        if self.large is None:
+            return self.small.analysis(x)
+        first = self.large.analysis(x)
+        rest = self.small.analysis(x - self.large.synthesis(first))
+        return torch.cat([first, space_to_depth(rest, self.ratio)], 1)
+
+    def synthesis(self, c: Tensor) -> Tensor:
+        """Φ c; linear, without ū."""
+        if self.large is None:
+            return self.small.synthesis(c)
+        first, rest = c[:, : self.large.modes], c[:, self.large.modes :]
+        return self.large.synthesis(first) + self.small.synthesis(depth_to_space(rest, self.ratio))
+
+    def synthesis_squared(self, variance: Tensor) -> Tensor:
+        if self.large is None:
+            return self.small.synthesis_squared(variance)
+        first, rest = variance[:, : self.large.modes], variance[:, self.large.modes :]
+        return self.large.synthesis_squared(first) + self.small.synthesis_squared(depth_to_space(rest, self.ratio))
+
+    def synthesis_block(self, block: Tensor) -> Tensor:
+        return super().synthesis_block(block) if self.large is not None else self.small.synthesis_block(block)
+
+    def truncated(self, size: tuple[int, int, int]) -> Tensor:
+        return self.floor.repeat(1, *blocks(size, self.stride))
+
+    # --- conditions
+
+    def fold(self, x: Tensor) -> Tensor:
+        """Conditioning fields (B, F, T, H, W) -> (B, F·(K + n), T', H', W'): per field K coefficients, n patch means.
+
+        The coefficients are those of the field less its patch mean, in standard deviations of the latent; n is 1, or
+        the number of small patches in a large one. A basis for several channels takes the field for each of them.
+        """
+        flat = x.flatten(0, 1).unsqueeze(1)
+        rest, mean = self.small.anomaly(flat)
+        coefficients = [] if self.large is None else [self.large.anomaly(flat)[0]]
+        coefficients.append(space_to_depth(rest, self.ratio))
+        scaled = torch.cat(coefficients, 1) / self.scale.clamp_min(LEAST * float(self.scale.max()))
+        folded = torch.cat([scaled, space_to_depth(mean, self.ratio)], 1)
+        return folded.unflatten(0, x.shape[:2]).flatten(1, 2)
+
+    def condition_channels(self, fields: int) -> int:
+        return fields * (self.channels + self.ratio[1] * self.ratio[2])
+
+    def _tiled(self, tile: Tensor, like: Tensor) -> Tensor:
+        return tile.repeat(1, *blocks(tuple(like.shape[-3:]), self.stride))
