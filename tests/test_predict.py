@@ -20,6 +20,7 @@ from finescale.data.blocks import block_means
 from finescale.data.open import open_store, partial_path, write
 from finescale.errors import InputError
 from finescale.grid import Factor
+from finescale.job import Job
 from finescale.predict import downscale_dataset, predict
 
 
@@ -189,11 +190,32 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     predict(model, coarse(), out, **settings, resume=True)
     whole = Fake()
     predict(whole, coarse(), tmp_path / "again.zarr", **settings)
-    assert first == 8 and model.calls == whole.calls - 7
+    # Task 8 was computed while 7 was written.
+    assert first == 9 and model.calls == whole.calls - 7
     assert not partial_path(out).exists() and not (out / store.JOURNAL).exists()
     a, b = read(tmp_path / "whole.zarr"), read(out)
     np.testing.assert_array_equal(a["rain"].values, b["rain"].values)
     assert a.attrs["finescale_conservation_residual"] == b.attrs["finescale_conservation_residual"]
+
+
+def test_files_are_read_and_written_by_one_thread_while_the_model_computes(tmp_path, monkeypatch):
+    import threading
+
+    threads: dict[str, set[int]] = {"read": set(), "write": set(), "compute": set()}
+
+    def noted(what, function):
+        def call(*args, **settings):
+            threads[what].add(threading.get_ident())
+            return function(*args, **settings)
+
+        return call
+
+    monkeypatch.setattr(Job, "_read", noted("read", Job._read))
+    monkeypatch.setattr(store.ZarrStore, "write", noted("write", store.ZarrStore.write))
+    monkeypatch.setattr(Fake, "sample", noted("compute", Fake.sample))
+    predict(Fake(), coarse(), tmp_path / "o.zarr", members=3, progress=False)
+    assert threads["read"] == threads["write"] and len(threads["read"]) == 1
+    assert threads["compute"] == {threading.get_ident()} and not threads["compute"] & threads["read"]
 
 
 @pytest.mark.parametrize("after", [0, 3])

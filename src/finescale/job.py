@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise, zip_longest
 from typing import Any, cast
 
 import numpy as np
@@ -229,17 +230,29 @@ class Job:
         found = {"finescale_conservation_residual": float(worst / scale)}
         return found | ({"finescale_conservation_residual_before": float(before / scale)} if self.batches else {})
 
-    def results(self, done: Mapping[int, Any]) -> Iterator[tuple[int, list[Part], Note]]:
-        """Sample the tasks that are not ``done``: number, parts of the output, note."""
-        for w, window in enumerate(self.windows):
-            first = w * self._per_window
-            todo = [task for task in range(first, first + self._per_window) if task not in done]
-            if not todo:
-                continue
-            block = np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32)
-            for task in todo:
+    def results(self, done: Mapping[int, Any], files: Executor | None = None) -> Iterator[tuple[int, list[Part], Note]]:
+        """Sample the tasks that are not ``done``: number, parts of the output, note.
+
+        Args:
+            done: finished tasks.
+            files: what reads a window while the one before is computed; None to read each when it is its turn.
+        """
+        finished = set(done)
+        todo = [
+            (window, first, tasks)
+            for first, window in zip(count(0, self._per_window), self.windows, strict=False)
+            if (tasks := [task for task in range(first, first + self._per_window) if task not in finished])
+        ]
+        ahead = None if files is None or not todo else files.submit(self._read, todo[0][0])
+        for (window, first, tasks), after in zip_longest(todo, todo[1:]):
+            block = self._read(window) if ahead is None else ahead.result()
+            ahead = None if files is None or after is None else files.submit(self._read, after[0])
+            for task in tasks:
                 batch = self.batches[task - first] if task - first < len(self.batches) else range(0)
                 yield task, *self._task(block, window, batch)
+
+    def _read(self, window: Window) -> NDArray[np.float32]:
+        return np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32)
 
     def _task(self, block: NDArray[np.float32], window: Window, batch: range) -> tuple[list[Part], Note]:
         """The core of ``window`` for some members, or of the spread, or of both."""

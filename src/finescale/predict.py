@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import xarray as xr
 
 from finescale.data.open import open_store, partial_path, remove, select, writing
 from finescale.data.static import StaticFields
-from finescale.data.store import open_output
+from finescale.data.store import Part, open_output
 from finescale.errors import InputError, Notice
 from finescale.grid import Factor
 from finescale.job import Job
@@ -81,10 +82,22 @@ def predict(
     temporary = partial_path(path)
     with writing(path, temporary, keep=path.suffix == ".zarr"):
         store = open_output(path, job.template(), job.chunks, job.identity, resume, overwrite)
+
+    def write(task: int, parts: list[Part], note: list[float]) -> None:
+        with writing(path, temporary, store.resumable):
+            store.write(task, parts, note)
+
     try:
-        for task, parts, note in _shown(job.results(store.done), job.tasks, len(store.done), progress):
-            with writing(path, temporary, store.resumable):
-                store.write(task, parts, note)
+        # One thread reads the next window and writes the last one while this one is computed. HDF5 allows no more.
+        with ThreadPoolExecutor(1) as files:
+            written: Future[None] | None = None
+            done = len(store.done)
+            for result in _shown(job.results(store.done, files), job.tasks, done, progress):
+                if written is not None:
+                    written.result()
+                written = files.submit(write, *result)
+            if written is not None:
+                written.result()
         with writing(path, temporary, store.resumable):
             store.finish(job.attrs(store.done.values()))
     finally:
