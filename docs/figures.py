@@ -1,8 +1,9 @@
 """Draw the figures of the docs pages that no benchmark draws.
 
-    python docs/figures.py [MODEL]
+    python docs/figures.py [MODEL [POD HEAD FINE]]
 
-MODEL is a trained model folder, whose log.jsonl gives the training curves.
+MODEL is a trained model folder, whose log.jsonl gives the training curves; POD a model with a patch-POD latent and a
+denoiser, HEAD one with a variance head, of the same variable and factor; FINE a file of that variable.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+import finescale
 from finescale.coarsen import Coarsen
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Softmax, Tapered
+from finescale.data.open import open_field
+from finescale.downscaler import Downscaler
+from finescale.extent import pad
 from finescale.grid import Factor
+from finescale.latents import PatchPOD
+from finescale.plots import coefficient_std, energy, modes
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -67,7 +74,66 @@ def training(model: Path) -> None:
     figure.savefig(IMAGES / "training.png", dpi=90)
 
 
+def frame_of(path: Path, factor: Factor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last frame of a file as a fine field (1, 1, 1, H, W), and the coarse one."""
+    values = open_field(path).isel(time=[-1]).values.astype(np.float32)
+    _, height, width = (n // f * f for n, f in zip(values.shape, factor, strict=True))
+    fine = torch.from_numpy(values[None, None, :, :height, :width])
+    return fine, Coarsen(factor, mask=fine.isfinite())(fine)
+
+
+def pod(model: Downscaler, fine: Path) -> None:
+    """Modes and their energy, and the std of coefficients over 32 members of one field."""
+    latent = model.latent
+    assert isinstance(latent, PatchPOD)
+    modes(latent.basis.numpy(), latent.energies.numpy(), first=12, columns=6).savefig(IMAGES / "modes.png", dpi=80)
+    truth, coarse = frame_of(fine, model.factor)
+    members = model.draw(coarse, members=32)[0]
+    z = latent.encode(members - members.mean(0)).numpy()[:, :, 0]
+    z[:, :, (latent.coverage(torch.isfinite(pad(truth, latent.stride)).float())[0, 0, 0] == 0).numpy()] = np.nan
+    figure = Figure(figsize=(9.5, 3.2), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    energy(latent.energies.numpy(), latent.kept, ax=left)
+    coefficient_std(z, 0, ax=middle)
+    coefficient_std(z, ax=right)
+    figure.savefig(IMAGES / "coefficients.png", dpi=80)
+
+
+def uncertainty(head: Downscaler, ensemble: Downscaler, fine: Path) -> None:
+    """One field: the truth, the mean, its standard deviation from the head and from 64 members."""
+    truth, coarse = frame_of(fine, head.factor)
+    one, many = head.spread(coarse, "head"), ensemble.spread(coarse, "members", members=64)
+    sea = truth[0, 0, 0].isfinite()
+    hidden = torch.where(sea, 0.0, torch.nan)
+    maps = {
+        "truth": truth[0, 0, 0],
+        "mean": one.mean[0, 0, 0] + hidden,
+        "std, variance head": one.std[0, 0, 0] + hidden,
+        "std, 64 members": many.std[0, 0, 0] + hidden,
+    }
+    figure = Figure(figsize=(13, 3), layout="constrained")
+    axes = figure.subplots(1, 5, width_ratios=[1, 1, 1, 1, 0.9])
+    largest = float(torch.cat([one.std[0, 0, 0][sea], many.std[0, 0, 0][sea]]).quantile(0.995))
+    for ax, (title, values) in zip(axes, maps.items(), strict=False):
+        limits = {"vmin": 0, "vmax": largest, "cmap": "magma"} if "std" in title else {"cmap": "viridis"}
+        image = ax.imshow(values, origin="lower", interpolation="nearest", **limits)
+        ax.set(title=title, xticks=[], yticks=[])
+        figure.colorbar(image, ax=ax, shrink=0.8, label="°C")
+    error = (one.mean - truth)[0, 0, 0][sea].abs()
+    order = one.std[0, 0, 0][sea].argsort()
+    bins = [part.float() for part in order.tensor_split(12)]
+    std = [float(one.std[0, 0, 0][sea][part.long()].square().mean().sqrt()) for part in bins]
+    axes[-1].plot(std, [float(error[part.long()].square().mean().sqrt()) for part in bins], "o-", color="tab:blue")
+    axes[-1].axline((0, 0), slope=1, color="0.6", linewidth=1)
+    axes[-1].set(xlabel="std of the head (°C)", ylabel="RMSE of the mean (°C)", title="12 equal parts of the cells")
+    figure.savefig(IMAGES / "uncertainty.png", dpi=80)
+
+
 if __name__ == "__main__":
     constraints()
     if len(sys.argv) > 1:
         training(Path(sys.argv[1]))
+    if len(sys.argv) > 4:
+        pod_model, head_model = (finescale.load(path) for path in sys.argv[2:4])
+        pod(pod_model, Path(sys.argv[4]))
+        uncertainty(head_model, pod_model, Path(sys.argv[4]))
