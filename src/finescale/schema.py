@@ -44,7 +44,7 @@ def construct(classes: Mapping[str, type], spec: Any, where: str, **derived: Any
 def call(cls: type, arguments: Mapping[str, Any], where: str, **derived: Any) -> Any:
     """``cls(**arguments)`` after checking keys and types against its signature."""
     signature = inspect.signature(cls)
-    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
+    hints = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
     derived = {key: value for key, value in derived.items() if key in signature.parameters}
     checked = {}
     for key, value in arguments.items():
