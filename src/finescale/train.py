@@ -149,9 +149,11 @@ def train(
     if progress["stage"] == "statistics" and crops:
         model.transform.fit([batch.fine.to(fabric.device) for batch in crops])
         model.conditions.fit([batch.static.to(fabric.device) for batch in crops if batch.static is not None])
+    # A loss of distillation runs the teacher's sampler: a few crops must do.
+    count = STATISTICS // (12 if model.distillation else 3)
     held = [
         part
-        for batch in _samples(valid, max(4, STATISTICS // 3 // frames), training.seed)
+        for batch in _samples(valid, max(4, count // frames), training.seed)
         for part in _split(batch, training.batch)
     ]
     whitened = False
