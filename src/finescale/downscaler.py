@@ -32,7 +32,7 @@ from finescale.mean import MeanModel
 from finescale.parts import Parts
 from finescale.predict import downscale_dataset
 from finescale.propagation import Decoder
-from finescale.samplers.base import Denoise
+from finescale.samplers import Consistency, Denoise
 from finescale.spread import LEVELS, SOURCES, Moments, Spread, comment, gaussian, transformed
 
 HIGH_NOISE = 5.0
@@ -384,13 +384,18 @@ class Downscaler(Parts):
             )
         if source != "head" and self.denoiser is None:
             raise InputError(f"this model has no denoiser for --variance {source}: take --variance head")
+        if source == "denoiser" and isinstance(self.process.sampler, Consistency):
+            raise InputError(
+                "this model is distilled: its denoiser gives samples, not the mean that --variance denoiser is "
+                "derived from; take --variance members, or the model it was distilled from"
+            )
         if source == "members" and members < 2:
             raise InputError(f"a variance from {members} members is none: take at least 2, or another source")
         return source
 
     def spread_comment(self, source: str, members: int) -> str:
         """What a file says of its standard deviation."""
-        return comment(source, members, self.transform.linear, self.propagates)
+        return comment(source, members, self.transform.linear, self.constraint is not None, self.propagates)
 
     def downscale(
         self, coarse: xr.Dataset | xr.DataArray, members: int = 16, seed: int = 0, **settings: Any
@@ -399,10 +404,10 @@ class Downscaler(Parts):
 
         Args:
             coarse: the variable on the coarse grid, any domain size; NaN where unknown.
-            members: how many.
+            members: how many; 0 for their mean instead, with ``variance``.
             seed: members of one seed are the same in every run.
-            settings: variable, factor or to, force, steps, window, halo and batch, as
-                `finescale.predict.downscale_dataset` takes them.
+            settings: variable, factor or to, force, static, variance, steps, window, halo and batch, as
+                `finescale.predict.predict` takes them.
 
         Raises:
             InputError: for input or settings that cannot be used.

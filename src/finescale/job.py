@@ -103,7 +103,7 @@ class Job:
     @cached_property
     def batches(self) -> list[range]:
         size = self.settings.batch or int(getattr(self.model, "batch", 8))
-        size = self.settings.members or 1 if self.together else size
+        size = self.settings.members if self.together else size
         return [
             range(start, min(start + size, self.settings.members)) for start in range(0, self.settings.members, size)
         ]
@@ -245,25 +245,31 @@ class Job:
         ]
         ahead = None if files is None or not todo else files.submit(self._read, todo[0][0])
         for (window, first, tasks), after in zip_longest(todo, todo[1:]):
-            block = self._read(window) if ahead is None else ahead.result()
+            block, static = self._read(window) if ahead is None else ahead.result()
             ahead = None if files is None or after is None else files.submit(self._read, after[0])
             for task in tasks:
                 batch = self.batches[task - first] if task - first < len(self.batches) else range(0)
-                yield task, *self._task(block, window, batch)
+                yield task, *self._task(block, static, window, batch)
 
-    def _read(self, window: Window) -> NDArray[np.float32]:
-        return np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32)
+    def _read(self, window: Window) -> tuple[NDArray[np.float32], Tensor | None]:
+        """A window's coarse cells and its static fields; all reading is here, as HDF5 allows one thread alone."""
+        block = np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32)
+        static = self.static if np.isfinite(block[window.inner]).any() else None
+        return block, None if static is None else self._static(static, window)
 
-    def _task(self, block: NDArray[np.float32], window: Window, batch: range) -> tuple[list[Part], Note]:
+    def _task(
+        self, block: NDArray[np.float32], static: Tensor | None, window: Window, batch: range
+    ) -> tuple[list[Part], Note]:
         """The core of ``window`` for some members, or of the spread, or of both."""
         fields: list[Tensor] = []
         gaps: list[float] = []
         spread: Spread | None = None
         spreads = self.together or not batch
         if np.isfinite(block[window.inner]).any():
-            given = self._given(block, window)
+            given = self._given(block, static, window)
             if spreads and self.spreading is not None:
-                spread = self.spreading.of(given | {"fields": fields, "gaps": gaps})
+                # Latents that no member is asked of need not become fields.
+                spread = self.spreading.of(given | ({"fields": fields, "gaps": gaps} if batch else {}))
             else:
                 fields.append(self.model.sample(members=len(batch), first_member=batch.start, gaps=gaps, **given))
         parts: list[Part] = []
@@ -295,7 +301,7 @@ class Job:
             parts.append((name, *self._oriented(values, window, [slice(None)] * len(before))))
         return parts
 
-    def _given(self, block: NDArray[np.float32], window: Window) -> dict[str, Any]:
+    def _given(self, block: NDArray[np.float32], static: Tensor | None, window: Window) -> dict[str, Any]:
         """A window as the model takes it, in the model's units."""
         scale, offset = self.units
         coarse = torch.from_numpy(
@@ -308,7 +314,7 @@ class Job:
             "steps": self.settings.steps,
             "origin": tuple(r.start for r in window.read),
             "area": None if area is None else torch.from_numpy(area).float(),
-            **({} if self.static is None else {"static": self._static(self.static, window)}),
+            **({} if static is None else {"static": static}),
         }
 
     def _core(self, fine: Tensor, window: Window, shift: bool = True) -> NDArray[np.float32]:

@@ -125,8 +125,16 @@ def transformed(
     return Spread(first, square.sqrt(), quantiles, tuple(levels), source)
 
 
-def comment(source: str, members: int, linear: bool, additive: bool) -> str:
-    """What a file says of its standard deviation: the source, and what is propagated."""
+def comment(source: str, members: int, linear: bool, constrained: bool, additive: bool) -> str:
+    """What a file says of its standard deviation: the source, and what is propagated.
+
+    Args:
+        source: head, members or denoiser.
+        members: latents that a variance from members is estimated from.
+        linear: whether the transform is.
+        constrained: whether the model has a constraint.
+        additive: whether the variance goes through it.
+    """
     origin = {
         "head": "the variance head, coefficients independent, no sampling",
         "members": f"{members} sampled latents, correlations between cells included",
@@ -134,7 +142,7 @@ def comment(source: str, members: int, linear: bool, additive: bool) -> str:
     }[source]
     through = "in closed form through the decoder" + (" and the additive constraint" if additive else "")
     if not linear:
-        through += "; through the transform by quantiles and quadrature; the constraint acts on the mean alone"
-    elif not additive:
-        through += "; a constraint acts on the mean alone"
+        through += "; through the transform by quantiles and quadrature"
+    if constrained and not additive:
+        through += "; the constraint acts on the mean alone"
     return f"variance from {origin}; propagated {through}"

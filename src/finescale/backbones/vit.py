@@ -23,6 +23,7 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from finescale.backbones.layers import zero
@@ -58,11 +59,11 @@ class ViT(nn.Module):
         channels: int,
         out_channels: int,
         embedding: int = 0,
-        width: int = 192,
-        depth: int = 6,
-        heads: int = 0,
-        window: int = 8,
-        mlp: int = 4,
+        width: PositiveInt = 192,
+        depth: PositiveInt = 6,
+        heads: NonNegativeInt = 0,
+        window: NonNegativeInt = 8,
+        mlp: PositiveInt = 4,
     ) -> None:
         super().__init__()
         if window > 1 and window % 2:

@@ -4,8 +4,12 @@ Persistent noise is a moving average of white noise w, channel by channel,
 
     e_t = Σ_{k=0}^{K} h_k w_{t−k},      h_k = ρ^k sqrt((1 − ρ²) / (1 − ρ^{2(K+1)}))
 
-Gaussian and stationary, of unit variance and with an autocorrelation of ρ^l at lag l, up to ρ^{2K}. It depends on
-absolute time alone, as white noise does, so windows of a sequence agree.
+Gaussian and stationary, of unit variance and with the autocorrelation
+
+    c_l = ρ^l (1 − ρ^{2(K+1−l)}) / (1 − ρ^{2(K+1)}),      0 beyond lag K,
+
+which is ρ^l but for at most ρ^{K+1}. It depends on absolute time alone, as white noise does, so windows of a sequence
+agree.
 
 With noise of covariance C, z = clean + sigma · e, the score is −C⁻¹(z − D)/sigma², and the probability-flow equation
 is dz/dsigma = (z − D)/sigma whatever C: samplers need not know. Where sampling starts, the frames of a member then
@@ -98,4 +102,6 @@ class Persistent(White):
     def covariance(self, x: Tensor) -> Tensor:
         time = torch.arange(x.shape[2], device=x.device)
         lag = (time[:, None] - time).abs()
-        return torch.einsum("kts,bkshw->bkthw", self.rho[:, :, 0] ** lag, x)
+        rho, left = self.rho[:, :, 0], (REACH + 1 - lag).clamp_min(0)
+        matrix = rho**lag * (1 - rho ** (2 * left)) / (1 - rho ** (2 * (REACH + 1)))
+        return torch.einsum("kts,bkshw->bkthw", matrix, x)
