@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import torch
@@ -129,7 +130,8 @@ def load(folder: str | Path, device: str | None = None) -> Downscaler:
         state = load_file(folder / "weights.safetensors")
         model.load_state_dict(state)
     except (SafetensorError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        # The first line of PyTorch's message names no key, the second one does.
+        reason = shorten([*str(error).splitlines(), ""][1] or str(error), 90, placeholder=" ...")
         raise InputError(
             f"{folder / 'weights.safetensors'} is truncated or not of this model ({reason}); copy or train it again"
         ) from error
