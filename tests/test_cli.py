@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from finescale import cli
+from finescale import cli, command
 from finescale.data.open import open_store, write
 from tests.test_open import rain
 
@@ -31,8 +31,8 @@ def test_help_is_quick_and_lists_the_commands():
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "finescale", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 2.0  # 0.3 s on a quiet machine
-    for command in ("coarsen", "fit", "downscale", "verify", "info", "demo"):
-        assert command in done.stdout
+    for name in ("coarsen", "fit", "downscale", "verify", "info", "demo"):
+        assert name in done.stdout
     code = (
         "import finescale.cli, sys; print([m for m in ('torch', 'xarray', 'matplotlib', 'numpy') if m in sys.modules])"
     )
@@ -153,6 +153,12 @@ def bad_inputs(tmp_path):
         (("downscale", tmp_path / "model", fine, "-o", tmp_path / "there.nc"), "--overwrite"),
         (("downscale", tmp_path / "model", fine, "-o", out, "--members", "two"), "--members"),
         (("downscale", tmp_path / "model", fine, "-o", out, "--variance=psychic"), "--variance"),
+        (
+            ("downscale", tmp_path / "model", fine, "-o", out, "--variance", "psychic"),
+            "--variance is 'psychic', but must be one of auto, head, members, denoiser",
+        ),
+        (("downscale", tmp_path / "model", fine, "-o", out, "--window", "0x4"), "--window is '0x4', but must be"),
+        (("downscale", tmp_path / "model", fine, "-o", out, "--window", "big"), "--window is 'big', but must be"),
         (("fit", "rain", "-o", tmp_path / "model", "--set", "epochs"), "key=value"),
         (("fit", "rain", "-o", tmp_path / "model", "--set", "a={"), "not a YAML value"),
         (("info", tmp_path / "nowhere"), "does not exist"),
@@ -203,4 +209,9 @@ def test_a_fault_of_our_own_is_1_and_an_interruption_130(fine, tmp_path, capfd, 
 
 
 def test_overrides():
-    assert cli.overrides(["a.b=1", "c=[x, y]", "d=true", "e=a=b"]) == {"a.b": 1, "c": ["x", "y"], "d": True, "e": "a=b"}
+    assert command.overrides(["a.b=1", "c=[x, y]", "d=true", "e=a=b"]) == {
+        "a.b": 1,
+        "c": ["x", "y"],
+        "d": True,
+        "e": "a=b",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -125,4 +126,7 @@ def test_fitted_and_one_field_made(tmp_path: Path) -> None:
     coarse = da.coarsen(y=4, x=4).mean()
     with pytest.warns(Notice, match="deterministic"):
         out = model.downscale(coarse, members=16)
+    with warnings.catch_warnings():  # nobody asked for several
+        warnings.filterwarnings("error", message=".*deterministic")
+        xr.testing.assert_equal(model.downscale(coarse), out)
     assert out["sst"].shape == (1, 4, 32, 32) and out.attrs["finescale_conservation_residual"] < 1e-6

@@ -84,7 +84,7 @@ def test_the_gain_follows_the_factor(many: Downscaler) -> None:
 
 
 def test_factors_that_a_model_serves(many: Downscaler) -> None:
-    with pytest.raises(InputError, match=r"serves factors 1-6 in time x 1-25 in space: say which \(--factor"):
+    with pytest.raises(InputError, match=r"serves factors 1-6 in time x 1-25 in space, .*: give a factor, such as 6x"):
         many.sample(torch.ones(1, 1, 1, 2, 2))
     with pytest.raises(InputError, match=r"trained for factors 1-6 in time x 1-25 in space, not 7x2: .*--force"):
         many.at("7x2")

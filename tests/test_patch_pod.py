@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
-from finescale import assemble, latents
+from finescale import assemble, configuration, latents
 from finescale.data.patches import Batch
 from finescale.errors import InputError
 from finescale.latents import PatchPOD
@@ -325,6 +326,24 @@ def test_a_configuration_names_it() -> None:
     assert latent.stride == (1, 8, 8) and latent.channels == 2 * 9 + 2
     with pytest.raises(InputError, match=r"latent\.modes is 0"):
         part(latents, {"kind": "patch_pod", "modes": 0}, "latent")
+
+
+def test_a_basis_of_the_whole_domain_serves_no_larger_one() -> None:
+    """Neither in training, nor a tensor, nor a file cut into windows that each are as large as the basis."""
+    model = assemble.build(configuration.read("podiff", {"denoiser.backbone.width": 8, "process.steps": 2}))
+    assert model.sample(torch.rand(1, 1, 1, 8, 8), origin=(0, 16, 0)).isfinite().all()
+    assert model.sample(torch.rand(1, 1, 1, 5, 8)).shape[-2:] == (20, 32)
+    said = (
+        "whole domain of 32 x 32 fine cells .*, but here are 36 x 32: take the preset patch-pod, or train with latent"
+    )
+    with pytest.raises(InputError, match=said):
+        model.sample(torch.rand(1, 1, 1, 9, 8))
+    with pytest.raises(InputError, match="here are 32 x 64"):
+        model.residual(Batch(torch.rand(1, 1, 1, 32, 64), torch.rand(1, 1, 1, 8, 16), torch.ones(1, 32, 64)))
+    da = xr.DataArray(np.ones((1, 16, 8), np.float32), dims=("time", "y", "x"), name="sst")
+    da = da.assign_coords(y=np.arange(16.0), x=np.arange(8.0))
+    with pytest.raises(InputError, match="here are 64 x 32"):
+        model.downscale(da, members=1, window=(1, 8, 8), halo=(0, 0, 0))
 
 
 @pytest.mark.parametrize("overlap", [False, True])

@@ -41,6 +41,19 @@ def test_windows_of_a_sequence_have_the_same_noise() -> None:
     assert not torch.equal(part, noise.fields((6, 16, 24), [(3, (9, 8, 16))], 5, device)(1))
 
 
+def test_covariance_is_that_of_the_moving_average() -> None:
+    """C = H Hᵀ, with H's columns what impulses of white noise become; over more frames than the average is long."""
+    frames, noise = REACH + 5, persistent(0.0, 0.6, 0.8).double()
+    impulses = torch.eye(REACH + frames, dtype=torch.float64)[:, None, :, None, None].expand(-1, 3, -1, -1, -1)
+    h = noise.shaped(impulses)[..., 0, 0].permute(1, 2, 0)
+    single = torch.eye(frames, dtype=torch.float64)[:, None, :, None, None].expand(-1, 3, -1, -1, -1)
+    found = noise.covariance(single)[..., 0, 0].permute(1, 2, 0)
+    torch.testing.assert_close(found, h @ h.mT, rtol=1e-6, atol=1e-7)
+    x = torch.randn(2, 3, frames, 2, 1, dtype=torch.float64)
+    expected = torch.einsum("kts,bkshw->bkthw", h @ h.mT, x)
+    torch.testing.assert_close(noise.covariance(x), expected, rtol=1e-6, atol=1e-7)
+
+
 def test_without_persistence_it_is_white_noise() -> None:
     white, still = White(2), persistent(0.0, 0.0)
     device = torch.device("cpu")

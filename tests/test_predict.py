@@ -18,6 +18,7 @@ from finescale.coarsen import Coarsen
 from finescale.data import store
 from finescale.data.blocks import block_means
 from finescale.data.open import open_store, partial_path, write
+from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grid import Factor
 from finescale.job import Job
@@ -216,6 +217,52 @@ def test_files_are_read_and_written_by_one_thread_while_the_model_computes(tmp_p
     predict(Fake(), coarse(), tmp_path / "o.zarr", members=3, progress=False)
     assert threads["read"] == threads["write"] and len(threads["read"]) == 1
     assert threads["compute"] == {threading.get_ident()} and not threads["compute"] & threads["read"]
+
+
+def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
+    """So that one thread reads all files; in a window where nothing is known they are not read at all."""
+    names = {"lat": 28 + 1.0 * np.arange(14), "lon": 3 + 1.0 * np.arange(16)}
+    height = xr.DataArray(np.ones((14, 16), np.float32), dims=("lat", "lon"), coords=names, name="elevation")
+    height.to_dataset().to_netcdf(tmp_path / "dem.nc", engine="netcdf4")
+
+    class WithStatic(Fake):
+        config: ClassVar[dict[str, list[str]]] = {"static": ["elevation"]}
+
+        def sample(self, coarse, *, static, **settings):
+            assert static.shape == (1, 3 * coarse.shape[-2], 4 * coarse.shape[-1])
+            return super().sample(coarse, **settings)
+
+    reading, read_at, known = [], [], []
+    read_window, at = Job._read, StaticFields.at
+
+    def window_read(self, window):
+        reading.append(window)
+        found = read_window(self, window)
+        reading.pop()
+        known.append(bool(np.isfinite(found[0][window.inner]).any()))
+        return found
+
+    def static_read(*args):
+        read_at.append(bool(reading))
+        return at(*args)
+
+    monkeypatch.setattr(Job, "_read", window_read)
+    monkeypatch.setattr(StaticFields, "at", static_read)
+    dark = coarse()
+    dark["rain"][0, :4, :3] = np.nan  # the first window's core
+    settings = dict(members=3, window=(1, 4, 3), halo=(0, 0, 0), static=tmp_path / "dem.nc", progress=False)
+    predict(WithStatic(), dark, tmp_path / "o.zarr", **settings)
+    assert read_at == [True] * sum(known) and 3 < sum(known) < len(known)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_zarr_output_opens_without_a_warning(tmp_path):
+    predict(Fake(), coarse(), tmp_path / "o.zarr", members=2, progress=False)
+    write(coarse(), tmp_path / "c.zarr")
+    for name in ("o", "c"):
+        with xr.open_zarr(tmp_path / f"{name}.zarr") as ds:
+            xr.testing.assert_identical(ds.load(), xr.open_zarr(tmp_path / f"{name}.zarr", consolidated=False).load())
+            assert ds.attrs.get("finescale_seed", 0) == 0 and ds["rain"].notnull().any()
 
 
 @pytest.mark.parametrize("after", [0, 3])

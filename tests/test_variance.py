@@ -14,7 +14,7 @@ import xarray as xr
 from scipy import stats
 from torch import Tensor
 
-from finescale import assemble, cli, configuration
+from finescale import assemble, cli, command, configuration
 from finescale.coarsen import Coarsen
 from finescale.data.open import open_store, write
 from finescale.data.patches import Batch
@@ -24,7 +24,7 @@ from finescale.errors import InputError
 from finescale.grid import Factor
 from finescale.latents import LinearLatentSpace, PatchPOD, Pixel, Wavelet
 from finescale.propagation import Decoder, diagonal, independent, low_rank
-from finescale.spread import LEVELS, Moments, gaussian, transformed
+from finescale.spread import LEVELS, Moments, comment, gaussian, transformed
 from finescale.train import fit, stages
 from finescale.transforms import Chain, Log1p, Standardize
 from finescale.variance import VarianceHead, gaussian_crps, gaussian_nll
@@ -232,8 +232,8 @@ def test_a_head_agrees_with_monte_carlo(latent: object) -> None:
     model = built(**LINEAR, latent=latent, variance=HEAD)
     found = model.spread(COARSE)
     assert found.source == "head" and found.std.shape == COARSE.shape[:3] + (20, 24)
-    given = model._given(COARSE, (0, 0, 0), None)
-    std = (0.5 * model.variance(model._folded(given))).exp()  # type: ignore[misc]
+    given = model.given(COARSE, (0, 0, 0), None)
+    std = (0.5 * model.variance(model.folded(given))).exp()  # type: ignore[misc]
     assert std.max() > 1.1 * std.min()
     z = std[:, None] * torch.randn(2, 4000, *std.shape[1:])
     y = given.mu[:, None] + model.decode(z.flatten(0, 1), model.factor).unflatten(0, (2, 4000))
@@ -263,8 +263,8 @@ def test_log_rain_has_quantiles_and_dry_blocks_have_no_spread() -> None:
     dry = found.std[0, 0, 0, 4:8, 8:12]
     assert (dry == 0).all() and (found.quantiles[0, :, 0, 0, 4:8, 8:12] == 0).all() and (found.std >= 0).all()
     assert (found.quantiles.diff(dim=1) >= 0).all()
-    given = model._given(coarse, (0, 0, 0), None)
-    variance = model.variance(model._folded(given)).exp()  # type: ignore[misc]
+    given = model.given(coarse, (0, 0, 0), None)
+    variance = model.variance(model.folded(given)).exp()  # type: ignore[misc]
     s = diagonal(Decoder(model.latent, (1, 20, 24)), variance).sqrt()  # type: ignore[arg-type]
     upper = model.transform.inverse(given.mu[..., :20, :24] + 1.6448536 * s)
     torch.testing.assert_close(found.quantiles[1, 4], upper[1], rtol=1e-4, atol=1e-5)
@@ -484,10 +484,36 @@ def test_the_command_line_says_what_is_missing(tmp_path: Path, capfd: pytest.Cap
     assert not (tmp_path / "o.nc").exists()
 
 
+def test_a_distilled_denoiser_says_no_variance(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    process = {
+        "schedule": {"kind": "edm", "sigma_max": 10},
+        "sampler": {"kind": "consistency", "levels": 8},
+        "steps": 2,
+    }
+    model = built(process=process)
+    model.save(tmp_path / "model")
+    words = ("downscale", tmp_path / "model", coarse_file(tmp_path), "-o", tmp_path / "o.nc", "--variance", "denoiser")
+    assert run(*words) == 2 and not (tmp_path / "o.nc").exists()
+    err = capfd.readouterr().err.splitlines()
+    assert len(err) == 1 and "this model is distilled" in err[0] and "--variance members" in err[0]
+    assert model.spread_source("auto") == "members"
+
+
+def test_what_a_file_says_of_its_standard_deviation() -> None:
+    head = "variance from the variance head, coefficients independent, no sampling; propagated in closed form through"
+    assert comment("head", 64, linear=True, constrained=False, additive=False) == f"{head} the decoder"
+    assert comment("head", 64, linear=False, constrained=False, additive=False) == (
+        f"{head} the decoder; through the transform by quantiles and quadrature"
+    )
+    assert built(variance=HEAD, **LINEAR | {"constraint": "none"}).spread_comment("head", 64) == f"{head} the decoder"
+    both = built(variance=HEAD, **LINEAR).spread_comment("head", 64)
+    assert both == f"{head} the decoder and the additive constraint"
+
+
 def test_a_bare_flag_takes_no_other_word() -> None:
-    assert cli._bare_variance(["--variance", "m", "c"]) == ["--variance=auto", "m", "c"]
-    assert cli._bare_variance(["m", "--variance"]) == ["m", "--variance=auto"]
-    assert cli._bare_variance(["--variance", "head"]) == ["--variance", "head"]
+    assert command.bare_variance(["--variance", "m", "c"]) == ["--variance=auto", "m", "c"]
+    assert command.bare_variance(["m", "--variance"]) == ["m", "--variance=auto"]
+    assert command.bare_variance(["--variance", "head"]) == ["--variance", "head"]
 
 
 def test_the_model_is_a_downscaler_with_or_without_a_head() -> None:

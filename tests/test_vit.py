@@ -141,8 +141,8 @@ def test_it_starts_as_zero_and_blocks_as_the_identity() -> None:
 
 
 def test_what_does_not_fit_is_named() -> None:
-    with pytest.raises(InputError, match="cannot be halved"):
+    with pytest.raises(InputError, match=r"backbone\.window is 5 tokens, which cannot be halved"):
         ViT(3, 2, window=5)
-    with pytest.raises(InputError, match="does not divide into 5 heads"):
+    with pytest.raises(InputError, match=r"backbone\.heads is 5, but a backbone\.width of 64 does not divide"):
         ViT(3, 2, width=64, heads=5)
     assert ViT(3, 2, width=192).blocks[0].attention.heads == 6

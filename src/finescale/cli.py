@@ -1,22 +1,18 @@
 """The command line: one function a command, heavy imports inside.
 
-Exit codes: 0; 2 for anything the user can mend, with one line on stderr that says what, where and how (``--debug``
-shows the traceback); 1 for a fault of finescale's own; 130 after Ctrl-C.
+How it runs, and its exit codes: `finescale.command`.
 """
 
 from __future__ import annotations
 
-import sys
-import traceback
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
-from finescale.allocator import keep_memory
-from finescale.errors import InputError, Notice
+from finescale import command
+from finescale.errors import InputError
 
 
 def _version() -> str:
@@ -41,8 +37,6 @@ app = App(
 
 Output = Annotated[Path, Parameter(["--output", "-o"])]
 Flag = Annotated[bool, Parameter(negative=())]
-SOURCES = ("auto", "head", "members", "denoiser")
-"""Where a variance can be from, as `finescale.spread` has them, which takes torch to import."""
 
 
 @app.command
@@ -111,7 +105,7 @@ def fit(
     overwrite
         Start afresh where the folder holds a model or checkpoint.
     """
-    changes = overrides(set_ or [])
+    changes = command.overrides(set_ or [])
     if (config is None) == (distill is None):
         raise InputError("fit takes either a configuration (a YAML file or a preset's name) or --distill MODEL")
     if distill is not None:
@@ -131,7 +125,7 @@ def downscale(
     /,
     *,
     output: Output,
-    members: int = 16,
+    members: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     variance: Literal["auto", "head", "members", "denoiser"] | None = None,
@@ -155,7 +149,7 @@ def downscale(
     output
         A name that ends in .nc or .zarr.
     members
-        How many; 0 for their mean alone, with --variance.
+        How many, 16 unless given; 0 for their mean alone, with --variance. A deterministic model has one field.
     seed
         The same seed gives the same members.
     steps
@@ -184,12 +178,11 @@ def downscale(
     from finescale.data.open import check_output, open_store
 
     check_output(output, overwrite)
+    size = command.cells(window, "--window") if window else None
     open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
     from finescale.assemble import load
-    from finescale.grid import Factor
     from finescale.predict import predict
 
-    size = tuple(Factor.parse(window)) if window else None
     settings: dict[str, Any] = {"members": members, "seed": seed, "steps": steps, "variable": variable, "window": size}
     settings |= {"factor": factor, "to": to, "force": force, "static": static, "variance": variance or False}
     predict(load(model), coarse, output, **settings, resume=resume, overwrite=overwrite)
@@ -249,7 +242,7 @@ def verify(
     names = None
     if baselines is not None:
         names = [name.strip() for name in baselines.split(",") if name.strip() not in ("", "none")]
-    events = None if thresholds is None else _numbers(thresholds, "--thresholds")
+    events = None if thresholds is None else command.numbers(thresholds, "--thresholds")
     # Scores, then figures; no bar where nobody looks at it, so that what is said of an error is one line.
     with tqdm(total=100, desc="verify", unit="%", leave=False, disable=None) as bar:
         score(
@@ -315,99 +308,6 @@ def demo(*, output: Output = Path("finescale-demo")) -> None:
     run(output)
 
 
-def overrides(pairs: Sequence[str]) -> dict[str, object]:
-    """``["a.b=1", "c=[x, y]"]`` as ``{"a.b": 1, "c": ["x", "y"]}``; values are YAML.
-
-    Raises:
-        InputError: for a pair without ``=`` or a value that is not YAML.
-    """
-    import yaml
-
-    values: dict[str, object] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"--set {pair} is not understood: write it as key=value, such as train.minutes=5")
-        try:
-            values[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InputError(f"--set {pair}: {text!r} is not a YAML value") from None
-    return values
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; the console script."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
-    words = _bare_variance([word for word in words if word != "--debug"])
-    keep_memory()
-    try:
-        with warnings.catch_warnings():
-            if not debug:
-                _quiet()
-            app(words)
-        return 0
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 2
-    except KeyboardInterrupt:
-        return _say(
-            "interrupted; nothing was written under the output's name (--resume continues a downscale to Zarr)",
-            130,
-            debug,
-        )
-    except (InputError, CycloptsError) as error:
-        hint = "; finescale --help lists what there is" if isinstance(error, CycloptsError) else ""
-        return _say(f"{error}{hint}", 2, debug)
-    except FileNotFoundError as error:
-        return _say(f"{error.filename or error} does not exist", 2, debug)
-    except PermissionError as error:
-        return _say(f"{error.filename or error} may not be read or written: check its permissions", 2, debug)
-    except Exception as error:
-        return _say(
-            f"fault of finescale's own: {type(error).__name__}: {error}" + ("" if debug else "; --debug shows where"),
-            1,
-            debug,
-        )
-
-
-def _bare_variance(words: Sequence[str]) -> list[str]:
-    """``--variance`` alone means auto; where no source follows, the next word is none of its own."""
-    pairs = zip(words, [*words[1:], ""], strict=True)
-    return [f"{word}=auto" if word == "--variance" and after not in SOURCES else word for word, after in pairs]
-
-
-def _say(text: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    print("finescale:", " ".join(text.split()), file=sys.stderr)
-    return code
-
-
-def _quiet() -> None:
-    """Show finescale's own warnings, each as one line; those of the libraries beneath are for --debug."""
-    warnings.simplefilter("ignore")
-    warnings.filterwarnings("default", category=Notice)
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print("finescale: warning:", " ".join(str(message).split()), file=sys.stderr)
-
-    warnings.showwarning = show
-
-
-def _numbers(text: str, option: str) -> list[float]:
-    """Finite numbers separated by commas, in rising order.
-
-    Raises:
-        InputError: for anything else.
-    """
-    from math import isfinite
-
-    from finescale.errors import InputError
-
-    try:
-        found = sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        found = []
-    if not found or not all(map(isfinite, found)):
-        raise InputError(f"{option} is {text!r}, but must be numbers separated by commas, such as 0.1,1,10")
-    return found
+    return command.run(app, arguments)

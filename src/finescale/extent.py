@@ -25,6 +25,7 @@ class Extent:
         network: latent cells that the denoiser's windows must be multiples of.
         mean: fine cells that the mean network's must be multiples of.
         context: L, coarse frames that the networks see at once.
+        alone: whether the networks see each latent cell by itself, as those of a basis of the whole domain do.
     """
 
     factor: Factor
@@ -32,6 +33,7 @@ class Extent:
     network: int
     mean: int
     context: int
+    alone: bool = False
 
     @property
     def stride(self) -> Index:
@@ -69,6 +71,23 @@ class Extent:
         interval = math.lcm(self.factor.time, self.latent[0])
         frames = -(-self.context * self.factor.time // interval) * interval
         return Tiling(window, halo, multiple=self.network, frames=frames // stride[0], interval=interval // stride[0])
+
+    def check_plane(self, height: int, width: int) -> None:
+        """Refuse a plane of several latent cells to networks that see each by itself: it would have seams.
+
+        Args:
+            height: H, fine cells.
+            width: W, fine cells.
+
+        Raises:
+            InputError: if the model's basis is that of a whole domain, and the plane is larger.
+        """
+        _, y, x = self.latent
+        if self.alone and (height > y or width > x):
+            raise InputError(
+                f"this model's basis is of a whole domain of {y} x {x} fine cells (latent.patch), but here are "
+                f"{height} x {width}: take the preset patch-pod, or train with latent.patch and data.crop of that size"
+            )
 
     def latent_index(self, origin: Index) -> Index:
         """Absolute latent index of the first cell of a window that starts at coarse cell ``origin``.

@@ -8,9 +8,8 @@ input's order.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,16 +25,14 @@ from torch import Tensor
 from finescale import axes
 from finescale.data.blocks import block_means
 from finescale.data.static import StaticFields
-from finescale.data.store import Part, Region, history
+from finescale.data.store import Part, Region
 from finescale.data.units import conversion, convert_units
 from finescale.errors import Notice
-from finescale.grid import Factor, Grid
+from finescale.grid import Grid
+from finescale.product import Note, Product, triple
 from finescale.request import Model, Settings, Spreading, Uncertain
 from finescale.spread import Spread
-from finescale.windows import Triple, Window, cut, shifted
-
-Note = list[float]
-"""Of a finished task: max |A x - c|, max |c|, and max |A x - c| before the constraint, in the input's units."""
+from finescale.windows import Window, cut, shifted
 
 
 @dataclass(frozen=True)
@@ -129,29 +126,6 @@ class Job:
     def _per_window(self) -> int:
         return len(self.batches) + (self.spreading is not None and not self.together)
 
-    @property
-    def name(self) -> str:
-        """The variable's name."""
-        return str(self.coarse.name) if self.coarse.name is not None else "field"
-
-    @property
-    def leading(self) -> dict[str, dict[str, int]]:
-        """Of every variable of the output the dimensions before (time, y, x), and their lengths."""
-        found = {self.name: {"realization": self.settings.members} if self.settings.members else {}}
-        return found | ({} if self.spreading is None else self.spreading.leading(self.name))
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of every variable of the output."""
-        cells = [n * f for n, f in zip(self.grid.shape, self.model.factor, strict=True)]
-        return {name: (*before.values(), *cells) for name, before in self.leading.items()}
-
-    @property
-    def chunks(self) -> dict[str, tuple[int, ...]]:
-        """One member of one window's core."""
-        cells = [c.stop - c.start for c in self.windows[0].scaled(_triple(self.model.factor))[0]]
-        return {name: (*(1 for _ in before), *cells) for name, before in self.leading.items()}
-
     @cached_property
     def units(self) -> tuple[float, float]:
         """(scale, offset) from the input's units to the model's."""
@@ -163,72 +137,13 @@ class Job:
         return conversion(has, wanted, f"variable {self.coarse.name}")
 
     @cached_property
-    def model_hash(self) -> str:
-        """The first digits of a hash of the model's weights and settings."""
-        digest = hashlib.sha256(repr(getattr(self.model, "config", None)).encode())
-        state = self.model.state_dict() if isinstance(self.model, torch.nn.Module) else {}
-        for name, value in sorted(state.items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """What must not change between an interruption and its resumption."""
-        digest = hashlib.sha256()
-        for edges in (self.grid.time, self.grid.y, self.grid.x):
-            digest.update(edges.tobytes())
-        for frame in (0, -1):
-            digest.update(np.ascontiguousarray(self.coarse[frame].values).tobytes())
-        first, s = self.windows[0], self.settings
-        return {
-            "model": self.model_hash,
-            "input": digest.hexdigest()[:16],
-            "shape": list(self.grid.shape),
-            "variable": str(self.coarse.name),
-            "members": s.members,
-            "seed": s.seed,
-            "steps": s.steps,
-            "batch": len(self.batches[0]) if self.batches else 0,
-            "variance": None if self.spreading is None else self.spreading.source,
-            "windows": len(self.windows),
-            "first window": [[c.stop for c in first.core], [r.stop for r in first.read]],
-        }
-
-    def template(self, values: Mapping[str, NDArray[np.float32]] | None = None) -> xr.Dataset:
-        """The output's dataset, with ``values`` or lazy emptiness."""
+    def product(self) -> Product:
+        """What is written."""
         self.units  # noqa: B018  (units that do not fit are refused before anything is written)
-        data: Mapping[str, Any] | None = values
-        if data is None:
-            import dask.array
-
-            chunks = self.chunks
-            data = {n: dask.array.empty(s, dtype="float32", chunks=chunks[n]) for n, s in self.shapes.items()}
-        s, coords = self.settings, axes.refined_coords(self.coarse, self.model.factor)
-        if s.members:
-            coords["realization"] = axes.realization(np.arange(s.members))
-        attrs = dict(self.coarse.attrs)
-        mapping = self.coarse.encoding.get("grid_mapping")
-        if mapping in self.coarse.coords:
-            attrs.setdefault("grid_mapping", mapping)
-        described, asked = {self.name: attrs}, f"downscale --members {s.members} --seed {s.seed}"
-        if self.spreading is not None:
-            described, asked = self.spreading.described(self.name, attrs), f"{asked} --variance {self.spreading.source}"
-            coords.update(self.spreading.coords)
-        variables = {n: ((*before, *self.coarse.dims), data[n], described[n]) for n, before in self.leading.items()}
-        return xr.Dataset(variables, coords=coords, attrs=dict(self.attrs_in)).assign_attrs(
-            finescale_factor=str(self.model.factor),
-            finescale_model=self.model_hash,
-            finescale_seed=s.seed,
-            history=history(self.attrs_in, asked),
+        batch = len(self.batches[0]) if self.batches else 0
+        return Product(
+            self.model, self.coarse, self.attrs_in, self.settings, self.spreading, self.grid, self.windows, batch
         )
-
-    def attrs(self, notes: Iterable[Note]) -> dict[str, float]:
-        """The conservation residual over all tasks, max |A x - c| / max |c|, after and before the constraint."""
-        worst, largest, before = np.max([*notes, [0.0, 0.0, 0.0]], axis=0)
-        scale = largest if largest > 0 else 1.0
-        found = {"finescale_conservation_residual": float(worst / scale)}
-        return found | ({"finescale_conservation_residual_before": float(before / scale)} if self.batches else {})
 
     def results(self, done: Mapping[int, Any], files: Executor | None = None) -> Iterator[tuple[int, list[Part], Note]]:
         """Sample the tasks that are not ``done``: number, parts of the output, note.
@@ -277,20 +192,20 @@ class Job:
         if batch:
             values = self._core(fields[0][0, :, 0], window) if fields else self._unknown(window, len(batch))
             note[:2] = self._note(values, block[window.inner], window)
-            parts.append((self.name, *self._oriented(values, window, [slice(batch.start, batch.stop)])))
+            parts.append((self.product.name, *self._oriented(values, window, [slice(batch.start, batch.stop)])))
         if spreads:
             parts += self._spread(spread, window)
         if not self.settings.members:
             mean = self._unknown(window) if spread is None else self._core(spread.mean[0, 0], window)
             note[:2] = self._note(mean[None], block[window.inner], window)
-            parts.append((self.name, *self._oriented(mean, window, [])))
+            parts.append((self.product.name, *self._oriented(mean, window, [])))
         return parts, note
 
     def _spread(self, spread: Spread | None, window: Window) -> list[Part]:
         """The core of ``window`` of the standard deviation and quantiles; None where nothing is known."""
         parts: list[Part] = []
-        for name, before in self.leading.items():
-            if name == self.name:
+        for name, before in self.product.leading.items():
+            if name == self.product.name:
                 continue
             if spread is None:
                 values = self._unknown(window, *before.values())
@@ -319,19 +234,19 @@ class Job:
 
     def _core(self, fine: Tensor, window: Window, shift: bool = True) -> NDArray[np.float32]:
         """The core of what was made of a window, in the input's units; without ``shift`` a difference of values."""
-        values = fine[(..., *window.scaled(_triple(self.model.factor))[2])].float().cpu().numpy()
+        values = fine[(..., *window.scaled(triple(self.model.factor))[2])].float().cpu().numpy()
         scale, offset = self.units
         if (scale, offset) == (1.0, 0.0):
             return values
         return (values - np.float32(offset if shift else 0.0)) / np.float32(scale)
 
     def _unknown(self, window: Window, *before: int) -> NDArray[np.float32]:
-        cells = (c.stop - c.start for c in window.scaled(_triple(self.model.factor))[0])
+        cells = (c.stop - c.start for c in window.scaled(triple(self.model.factor))[0])
         return np.full((*before, *cells), np.nan, dtype=np.float32)
 
     def _static(self, static: StaticFields, window: Window) -> Tensor:
         """Static fields (S, H, W) on the fine cells that a window reads."""
-        _, y, x = window.scaled(_triple(self.model.factor))[1]
+        _, y, x = window.scaled(triple(self.model.factor))[1]
         rows, columns = (0.5 * (edges[:-1] + edges[1:]) for edges in (self._fine.y, self._fine.x))
         return torch.from_numpy(static.at(rows[y], columns[x]))
 
@@ -357,13 +272,9 @@ class Job:
         self, values: NDArray[np.float32], window: Window, before: Sequence[slice]
     ) -> tuple[Region, NDArray[np.float32]]:
         """Region, from ``before`` on, and values in the order of the input's own axes."""
-        t, y, x = window.scaled(_triple(self.model.factor))[0]
+        t, y, x = window.scaled(triple(self.model.factor))[0]
         sides = []
         for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self._fine.shape[-2:], strict=True):
             sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)
             values = np.flip(values, axis) if flip else values
         return (*before, t, sides[0], sides[1]), values
-
-
-def _triple(factor: Factor) -> Triple:
-    return factor.time, factor.y, factor.x

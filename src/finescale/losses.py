@@ -80,7 +80,9 @@ def _pair(model: Parts, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, T
     y = model.transform(batch.fine)
     y = torch.where(y.isnan(), cond[:, : y.shape[1]], y)
     known = batch.fine.isfinite().all(dim=1, keepdim=True).to(y.dtype)
-    stride = model.extent_at(factor).stride
+    extent = model.extent_at(factor)
+    extent.check_plane(*y.shape[-2:])
+    stride = extent.stride
     return pad(cond, stride), pad(y, stride), pad(known, stride, value=0.0)
 
 

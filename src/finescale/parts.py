@@ -21,7 +21,7 @@ from finescale.errors import InputError
 from finescale.extent import Extent, Index, coarse_frames
 from finescale.gain import Gain
 from finescale.grid import Factor, Factors
-from finescale.latents.base import LatentSpace
+from finescale.latents import LatentSpace, PatchPOD
 from finescale.mean import MeanModel
 from finescale.precision import autocast
 from finescale.process import Process
@@ -30,7 +30,7 @@ from finescale.variance import VarianceHead
 
 
 class Parts(nn.Module):
-    """The parts of a model and how large things are; `finescale.downscaler.Downscaler` puts them to use.
+    """The parts of a model and how large things are; `finescale.sampling.Sampling` puts them to use.
 
     Args:
         factors: the factor, or the range of factors, between coarse and fine.
@@ -83,8 +83,9 @@ class Parts(nn.Module):
             InputError: if the model serves several and none was chosen with `at`.
         """
         if self.chosen is None:
+            largest = Factor(self.factors.time[1], self.factors.space[1])
             raise InputError(
-                f"this model serves factors {self.factors}: say which (--factor 3x10, or model.at('3x10'))"
+                f"this model serves factors {self.factors}, and none is chosen: give a factor, such as {largest}"
             )
         return self.chosen
 
@@ -137,7 +138,10 @@ class Parts(nn.Module):
         frames = coarse_frames(factor, data.get("frames"), data.get("horizon"))
         networks = [part.backbone for part in (self.denoiser, self.variance) if part is not None]
         network = math.lcm(*(int(getattr(backbone, "stride", 1)) for backbone in networks))
-        return Extent(factor, self.latent.stride, network, self.mean.stride, frames)
+        # Patches that overlap are blended; those of a basis of the whole domain are one.
+        apart = isinstance(self.latent, PatchPOD) and max(self.latent.reach) == 1
+        alone = apart and bool(networks) and all(getattr(backbone, "alone", False) for backbone in networks)
+        return Extent(factor, self.latent.stride, network, self.mean.stride, frames, alone)
 
     @property
     def multiple(self) -> Index:

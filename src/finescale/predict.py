@@ -24,6 +24,8 @@ from finescale.request import LATENTS, Model, Settings, Uncertain
 from finescale.target import factor_to
 from finescale.windows import Triple
 
+MEMBERS = 16
+"""Members unless a number is asked for."""
 Static = str | Path | Sequence[str | Path] | None
 
 
@@ -32,7 +34,7 @@ def predict(
     coarse: str | Path | xr.Dataset | xr.DataArray,
     out: str | Path,
     *,
-    members: int = 16,
+    members: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     variance: bool | str = False,
@@ -54,7 +56,8 @@ def predict(
         model: a downscaler.
         coarse: a path, or a dataset.
         out: ends in .nc or .zarr; appears under its name once it is whole.
-        members: how many; 0 for their mean instead, with ``variance``.
+        members: how many, 16 unless given; 0 for their mean instead, with ``variance``. A deterministic model has one
+            field.
         seed: members of one seed are the same in every run.
         steps: sampler steps.
         variance: write the standard deviation besides, and quantiles where the transform is not linear: True, or where
@@ -81,7 +84,8 @@ def predict(
     path = Path(out)
     temporary = partial_path(path)
     with writing(path, temporary, keep=path.suffix == ".zarr"):
-        store = open_output(path, job.template(), job.chunks, job.identity, resume, overwrite)
+        product = job.product
+        store = open_output(path, product.template(), product.chunks, product.identity, resume, overwrite)
 
     def write(task: int, parts: list[Part], note: list[float]) -> None:
         with writing(path, temporary, store.resumable):
@@ -99,7 +103,7 @@ def predict(
             if written is not None:
                 written.result()
         with writing(path, temporary, store.resumable):
-            store.finish(job.attrs(store.done.values()))
+            store.finish(product.attrs(store.done.values()))
     finally:
         store.close()
         if not store.resumable:
@@ -109,7 +113,7 @@ def predict(
 def downscale_dataset(
     model: Model,
     coarse: xr.Dataset | xr.DataArray,
-    members: int = 16,
+    members: int | None = None,
     seed: int = 0,
     *,
     variable: str | None = None,
@@ -129,22 +133,31 @@ def downscale_dataset(
     source = _source(model, variance)
     asked = Settings(_count(model, members), seed, variance=source, **settings)
     job = Job(_at(model, da, factor, to, force), da, attrs, asked, _static(model, static))
-    values = {name: np.full(shape, np.nan, dtype=np.float32) for name, shape in job.shapes.items()}
+    values = {name: np.full(shape, np.nan, dtype=np.float32) for name, shape in job.product.shapes.items()}
     notes = []
     for _, parts, note in job.results({}):
         for name, region, part in parts:
             values[name][region] = part
         notes.append(note)
-    out = job.template(values)
-    return out.assign_attrs(job.attrs(notes))
+    out = job.product.template(values)
+    return out.assign_attrs(job.product.attrs(notes))
 
 
 def _at(model: Model, coarse: xr.DataArray, factor: Factor | str | None, to: str | None, force: bool) -> Model:
-    """The model at the factor that is asked for, where one is."""
+    """The model at the factor that is asked for, where one is.
+
+    Raises:
+        InputError: for a factor, or a domain, that the model does not serve.
+    """
     if factor is not None and to is not None:
         raise InputError("give either a factor or a resolution to reach, not both")
     wanted = factor_to(coarse, to) if to is not None else factor
-    return model if wanted is None else model.at(Factor.parse(wanted), force)
+    model = model if wanted is None else model.at(Factor.parse(wanted), force)
+    extent = getattr(model, "extent", None)
+    if extent is not None:
+        # Told before anything is computed: windows without a halo would not show it.
+        extent.check_plane(*(n * f for n, f in zip(coarse.shape[-2:], (model.factor.y, model.factor.x), strict=True)))
+    return model
 
 
 def _source(model: Model, variance: bool | str) -> str | None:
@@ -154,9 +167,12 @@ def _source(model: Model, variance: bool | str) -> str | None:
     return cast(Uncertain, model).spread_source("auto" if variance is True else str(variance), LATENTS)
 
 
-def _count(model: Model, members: int) -> int:
-    """Members to draw: a deterministic model has one field."""
-    if members > 1 and getattr(model, "denoiser", model) is None:
+def _count(model: Model, members: int | None) -> int:
+    """Members to draw, MEMBERS unless a number is asked for: a deterministic model has one field."""
+    deterministic = getattr(model, "denoiser", model) is None
+    if members is None:
+        return 1 if deterministic else MEMBERS
+    if members > 1 and deterministic:
         warnings.warn("the model is deterministic: one field is made, not an ensemble", Notice, stacklevel=3)
         return 1
     return members

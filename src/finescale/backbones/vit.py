@@ -67,11 +67,12 @@ class ViT(nn.Module):
     ) -> None:
         super().__init__()
         if window > 1 and window % 2:
-            raise InputError(f"a window of {window} tokens cannot be halved: take 0, 1 or an even number")
+            raise InputError(f"backbone.window is {window} tokens, which cannot be halved: take 0, 1 or an even number")
         heads = heads or max(n for n in range(1, max(1, width // 32) + 1) if n == 1 or width % (2 * n) == 0)
         if window and (width % (2 * heads) or width // heads < 6):
             raise InputError(
-                f"a width of {width} does not divide into {heads} heads of an even number of features, at least 6"
+                f"backbone.heads is {heads}, but a backbone.width of {width} does not divide into {heads} heads of an "
+                "even number of features, at least 6: change one of them"
             )
         self.window, self.depth, self.size = window, depth, width // heads
         self.embed = (
@@ -89,6 +90,11 @@ class ViT(nn.Module):
     def stride(self) -> int:
         """Windows must start at, and measure, multiples of this many tokens."""
         return max(1, self.window)
+
+    @property
+    def alone(self) -> bool:
+        """Whether tokens of a plane do not see each other, by configuration."""
+        return self.window == 0
 
     @property
     def reach(self) -> int:

@@ -10,6 +10,7 @@ import errno
 import importlib.util
 import os
 import shutil
+import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -204,7 +205,18 @@ def write(
             ds.to_netcdf(temporary, engine="netcdf4")
         else:
             ds.to_zarr(temporary, mode="w", consolidated=False)
+            consolidate(temporary)
         publish(temporary, path)
+
+
+def consolidate(path: Path) -> None:
+    """Put a Zarr store's metadata in one place, where xarray looks for them: it warns of a store without."""
+    import zarr
+
+    with warnings.catch_warnings():
+        # Zarr's own warnings: the specification of its format 3 does not have them yet, and a journal is none of it.
+        warnings.simplefilter("ignore", UserWarning)
+        zarr.consolidate_metadata(str(path))
 
 
 def prepared(ds: xr.Dataset) -> xr.Dataset:

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.open import check_output, partial_path, prepared, publish, remove
+from finescale.data.open import check_output, consolidate, partial_path, prepared, publish, remove
 from finescale.errors import InputError
 
 JOURNAL = "finescale-run.jsonl"
@@ -140,6 +140,7 @@ class ZarrStore:
 
     def finish(self, attrs: Mapping[str, Any]) -> None:
         self.group.attrs.update(dict(attrs))
+        consolidate(self.temporary)
         (self.temporary / JOURNAL).unlink()
         publish(self.temporary, self.path)
 
