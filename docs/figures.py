@@ -125,7 +125,7 @@ def uncertainty(head: Downscaler, ensemble: Downscaler, fine: Path) -> None:
     std = [float(one.std[0, 0, 0][sea][part.long()].square().mean().sqrt()) for part in bins]
     axes[-1].plot(std, [float(error[part.long()].square().mean().sqrt()) for part in bins], "o-", color="tab:blue")
     axes[-1].axline((0, 0), slope=1, color="0.6", linewidth=1)
-    axes[-1].set(xlabel="std of the head (°C)", ylabel="RMSE of the mean (°C)", title="12 equal parts of the cells")
+    axes[-1].set(xlabel="std of the head (°C)", ylabel="RMSE of the mean (°C)", title="twelfths of the cells")
     figure.savefig(IMAGES / "uncertainty.png", dpi=80)
 
 
