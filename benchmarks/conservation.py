@@ -3,12 +3,13 @@
     python benchmarks/conservation.py DATA --minutes 1
 
 DATA is a folder with images/bsd100, images/set14, mrms_west.nc and sst_tasman_1982_2013.nc. Photographs (luminance, ×4,
-block-mean inputs): seven schemes × {none, strict}, three seeds, and the soft penalty with one. Radar ×8 and temperature
-×4 (land masked): three schemes, one seed, every operator that fits. Every run has the same minutes of processor time
-divided by threads; the same seed gives the same first weights and crops with and without the constraint. The schemes
-are narrow, so that minutes are enough. `ensemble` puts the members of a trained generative model of radar ×10
-(--model, from radar.py) through each constraint, after sampling or at every step besides. Runs are kept under --cache,
-results written as they come: conservation.json, conservation.md and conservation.png (validation loss against steps).
+block-mean inputs): seven schemes × {none, strict}, three seeds, and the soft penalty and `additive` with one; strict is
+`bounded` on [0, 1], the layer of Geiss & Hardin. Radar ×8 and temperature ×4 (land masked): three schemes, one seed,
+every operator that fits. Every run has the same minutes of processor time divided by threads; the same seed gives the
+same first weights and crops with and without the constraint. The schemes are narrow, so that minutes are enough.
+`ensemble` puts the members of a trained generative model of radar ×10 (--model, from radar.py) through each
+constraint, after sampling or at every step besides. Runs are kept under --cache, results written as they come:
+conservation.json, conservation.md and conservation.png (validation loss against steps).
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def runs(place: str, seeds: int) -> Iterator[tuple[str, dict[str, Any], int]]:
     for seed in range(seeds):
         operators: dict[str, Any] = {"none": "none", "strict": STRICT}
         if seed == 0:
-            operators["soft"] = {"kind": "penalty", "weight": 16.0}
+            operators |= {"soft": {"kind": "penalty", "weight": 16.0}, "additive": "additive"}
         for scheme in SCHEMES:
             for name, constraint in operators.items():
                 yield f"{place} {scheme} {name} {seed}", configuration(scheme, "1x4", ["standardize"], constraint), seed
@@ -358,7 +359,7 @@ def curves(rows: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(14, 3), layout="constrained")
     axes = figure.subplots(1, len(SCHEMES))
     for ax, scheme in zip(axes, SCHEMES, strict=True):
-        for name, style in (("none", "--"), ("soft", ":"), ("strict", "-")):
+        for name, style in (("none", "--"), ("soft", ":"), ("additive", "-."), ("strict", "-")):
             found = [row["curve"] for label, row in rows.items() if label.startswith(f"photographs {scheme} {name} ")]
             for n, curve in enumerate(found):
                 step, loss = zip(*curve[1:], strict=True)
@@ -366,7 +367,7 @@ def curves(rows: dict[str, Any], path: Path) -> None:
                     step,
                     loss,
                     style,
-                    color={"none": "C1", "soft": "C2", "strict": "C0"}[name],
+                    color={"none": "C1", "soft": "C2", "additive": "C3", "strict": "C0"}[name],
                     label=name if n == 0 else None,
                 )
         ax.set(title=scheme, xscale="log", yscale="log", xlabel="step")
