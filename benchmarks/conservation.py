@@ -370,9 +370,11 @@ def curves(rows: dict[str, Any], path: Path) -> None:
                     color={"none": "C1", "soft": "C2", "additive": "C3", "strict": "C0"}[name],
                     label=name if n == 0 else None,
                 )
-        ax.set(title=scheme, xscale="log", yscale="log", xlabel="step")
+        ax.set(title=scheme, xscale="log", xlabel="step")
+        ax.xaxis.set_minor_formatter("")
+        ax.locator_params(axis="y", nbins=4)
     axes[0].set_ylabel("validation loss")
-    axes[0].legend()
+    axes[0].legend(fontsize=7)
     path.write_bytes(png(figure, limit=200_000))
 
 
