@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from protocol import processor, rounded, timed_training
-from radar import MEAN, TRANSFORM, baseline_members, scored, test_sets, training_crops
+from radar import MEAN, SYSTEMS, TRANSFORM, baseline_members, scored, test_sets, training_crops
 from torch import Tensor
 
 from finescale import assemble, configuration
@@ -80,19 +80,7 @@ def ours(levels: int, family: str = "haar", tv: float | None = None) -> dict[str
 
 def systems(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Their configurations, without what all share."""
-    found: dict[str, dict[str, Any]] = {
-        "pixel": {
-            "latent": "pixel",
-            "mean": "none",
-            "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 7.5]}},
-            "process": {
-                "schedule": {"kind": "edm", "sigma_max": 80, "sigma_min": 0.02},
-                "noise": {"mean": -0.4, "std": 1.4},
-                "steps": 18,
-            },
-            "train": {"batch": 8},
-        }
-    }
+    found: dict[str, dict[str, Any]] = {"pixel": SYSTEMS["edm-pixel"]}
     for levels in (1, 2):
         preset = configuration.read(
             "wavelet-wdm",

@@ -33,6 +33,7 @@ PROBES = 8
 """Noise draws over which it is averaged."""
 
 
+@torch.no_grad()
 def spread(
     model: Sampling,
     coarse: Tensor,
@@ -48,7 +49,21 @@ def spread(
     fields: list[Tensor] | None = None,
     gaps: list[float] | None = None,
 ) -> Spread:
-    """Mean, standard deviation and quantiles of the fine field; see `finescale.downscaler.Downscaler.spread`."""
+    """Mean, standard deviation and quantiles of the fine field.
+
+    Args:
+        model: a downscaler.
+        coarse: (B, C, t, h, w) in the variable's units; NaN where unknown.
+        source: head, members or denoiser; auto for the head where there is one, otherwise members.
+        members: latents that are sampled, for source members; the first ones are those of `sample`.
+        seed: as in `sample`, as are steps, origin, area and static.
+        levels: probabilities of the quantiles.
+        fields: a list that receives the members that the variance is from, (B, M, C, T, H, W) as of `sample`.
+        gaps: as in `sample`, of these members.
+
+    Raises:
+        InputError: if the model has not what the source needs.
+    """
     source = source_of(model, source, members)
     coarse = torch.where(coarse.isfinite(), coarse, torch.nan).to(model.device)
     area = None if area is None else area.to(model.device)
