@@ -3,13 +3,15 @@
     python benchmarks/conservation.py DATA --minutes 1
 
 DATA is a folder with images/bsd100, images/set14, mrms_west.nc and sst_tasman_1982_2013.nc. Photographs (luminance, ×4,
-block-mean inputs): seven schemes × {none, strict}, three seeds, and the soft penalty and `additive` with one; strict is
-`bounded` on [0, 1], the layer of Geiss & Hardin. Radar ×8 and temperature ×4 (land masked): three schemes, one seed,
-every operator that fits. Every run has the same minutes of processor time divided by threads; the same seed gives the
-same first weights and crops with and without the constraint. The schemes are narrow, so that minutes are enough.
-`ensemble` puts the members of a trained generative model of radar ×10 (--model, from radar.py) through each
-constraint, after sampling or at every step besides. Runs are kept under --cache, results written as they come:
-conservation.json, conservation.md and conservation.png (validation loss against steps).
+block-mean inputs): seven schemes × {none, strict}, three seeds, and the soft penalty and the layer of Geiss & Hardin
+(`bounded`) with one; strict is `projection` on [0, 1]. What was trained with none is scored behind that layer besides
+(`afterwards`): the projection can only bring it nearer, so that what training through a layer adds is told apart.
+Radar ×8 and temperature ×4 (land masked): three schemes, one seed, every operator that fits. Every run has the same
+minutes of processor time divided by threads; the same seed gives the same first weights and crops with and without the
+constraint. The schemes are narrow, so that minutes are enough. `ensemble` puts the members of a trained generative
+model of radar ×10 (--model, from radar.py) through each constraint, after sampling or at every step besides. Runs are
+kept under --cache, results written as they come: conservation.json, conservation.md and conservation.png (validation
+loss against steps).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from finescale import assemble
 from finescale.allocator import keep_memory
 from finescale.axes import increasing
 from finescale.coarsen import Coarsen
-from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Tapered
+from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Tapered
 from finescale.data.open import open_field
 from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
 from finescale.downscaler import Downscaler
@@ -50,13 +52,15 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "rdn": {"width": 32, "blocks": 4, "layers": 4, "growth": 16},
 }
 FEW = ("srcnn", "edsr", "dense_unet")
-STRICT = {"kind": "bounded", "low": 0.0, "high": 1.0}
+UNIT = {"low": 0.0, "high": 1.0}
+STRICT = {"kind": "projection"} | UNIT
 RAIN = [{"kind": "log1p", "scale": 0.1}, "standardize"]
 OPERATORS: dict[str, dict[str, Any]] = {
     "radar": {
         "none": "none",
         "additive": "additive",
         "multiplicative": "multiplicative",
+        "projection": "projection",
         "softmax": "softmax",
         "tapered": {"kind": "tapered", "power": 0.5, "tau": 0.01},
     },
@@ -117,7 +121,7 @@ def runs(place: str, seeds: int) -> Iterator[tuple[str, dict[str, Any], int]]:
     for seed in range(seeds):
         operators: dict[str, Any] = {"none": "none", "strict": STRICT}
         if seed == 0:
-            operators |= {"soft": {"kind": "penalty", "weight": 16.0}, "additive": "additive"}
+            operators |= {"soft": {"kind": "penalty", "weight": 16.0}, "bounded": {"kind": "bounded"} | UNIT}
         for scheme in SCHEMES:
             for name, constraint in operators.items():
                 yield f"{place} {scheme} {name} {seed}", configuration(scheme, "1x4", ["standardize"], constraint), seed
@@ -215,7 +219,11 @@ def run(
         timed_training(assemble.build(config), *crops, args.minutes, folder, seed, batch=8, lr=1e-3, ema=0.99)
     model = assemble.load(folder)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    found = scores(model, test, label.split(" ")[0])
+    place, _, name, _ = label.split(" ")
+    found: dict[str, Any] = dict(scores(model, test, place))
+    if place == "photographs" and name == "none":
+        model.constraint = Projection(model.factor, **UNIT)
+        found["afterwards"] = scores(model, test, place)
     return found | {
         "parameters": sum(model.parameters_by_part.values()),
         "steps": log[-1]["step"],
@@ -286,6 +294,7 @@ def ensemble(results: dict[str, Any], args: argparse.Namespace) -> None:
         "additive": Additive(factor),
         "multiplicative": Multiplicative(factor),
         "bounded, 0 to 200": Bounded(factor, low=0.0, high=200.0),
+        "projection, 0 to inf": Projection(factor),
         "tapered, power 0.8": Tapered(factor, power=0.8),
         "tapered, tau 0.02": Tapered(factor, tau=0.02),
     }
@@ -321,7 +330,10 @@ def report(results: dict[str, Any]) -> str:
     table: dict[str, dict[str, dict[str, list[dict[str, Any]]]]] = {}
     for label, row in results["runs"].items():
         place, scheme, name, _ = label.split(" ")
-        table.setdefault(place, {}).setdefault(scheme, {}).setdefault(name, []).append(row)
+        names = table.setdefault(place, {}).setdefault(scheme, {})
+        names.setdefault(name, []).append(row)
+        if "afterwards" in row:
+            names.setdefault("none, strict afterwards", []).append(row | row["afterwards"])
     for place, schemes in table.items():
         head = "scheme | constraint | seeds | parameters | steps | PSNR (dB) | minus none | SSIM | MAE | violation"
         lines += ["", f"## {place}", "", f"| {head} |", "|---" * 10 + "|"]
@@ -359,7 +371,7 @@ def curves(rows: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(14, 3), layout="constrained")
     axes = figure.subplots(1, len(SCHEMES))
     for ax, scheme in zip(axes, SCHEMES, strict=True):
-        for name, style in (("none", "--"), ("soft", ":"), ("additive", "-."), ("strict", "-")):
+        for name, style in (("none", "--"), ("soft", ":"), ("bounded", "-."), ("strict", "-")):
             found = [row["curve"] for label, row in rows.items() if label.startswith(f"photographs {scheme} {name} ")]
             for n, curve in enumerate(found):
                 step, loss = zip(*curve[1:], strict=True)
@@ -367,7 +379,7 @@ def curves(rows: dict[str, Any], path: Path) -> None:
                     step,
                     loss,
                     style,
-                    color={"none": "C1", "soft": "C2", "additive": "C3", "strict": "C0"}[name],
+                    color={"none": "C1", "soft": "C2", "bounded": "C3", "strict": "C0"}[name],
                     label=name if n == 0 else None,
                 )
         ax.set(title=scheme, xscale="log", xlabel="step")

@@ -23,7 +23,7 @@ from protocol import processor, rounded
 from torch import Tensor, nn
 
 from finescale.coarsen import Coarsen
-from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Softmax, Tapered
+from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
 from finescale.grid import Factor
 
 FACTOR = Factor(space=4)
@@ -49,6 +49,7 @@ def constraints(area: Tensor | None, mask: Tensor | None) -> dict[str, Constrain
         "multiplicative": Multiplicative(FACTOR, area, mask),
         "softmax": Softmax(FACTOR, area, mask),
         "bounded": Bounded(FACTOR, area, mask),
+        "projection": Projection(FACTOR, area, mask, high=1.0),
         "tapered": Tapered(FACTOR, area, mask, power=0.5, tau=0.01),
     }
 

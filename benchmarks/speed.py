@@ -35,11 +35,12 @@ from protocol import interleaved, processor, rounded
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from finescale import assemble, downscaler
+from finescale import assemble
 from finescale.allocator import keep_memory
 from finescale.coarsen import Coarsen
 from finescale.data.blocks import coarsen
 from finescale.data.synthetic import synthetic_rain
+from finescale.diffusion import persistence
 from finescale.downscaler import Downscaler
 from finescale.grid import Factor
 from finescale.precision import has_bfloat16
@@ -320,7 +321,7 @@ def predicted(folder: Path, system: str, args: argparse.Namespace) -> dict[str, 
         stack.enter_context(timed(model.denoiser, "forward", spent, "network", args))
         stack.enter_context(timed(model, "decode", spent, "latent to field", args))
         stack.enter_context(timed(model, "finish", spent, "constraint", args))
-        stack.enter_context(timed(downscaler, "noise_source", spent, "noise", args, deferred=True))
+        stack.enter_context(timed(persistence, "noise_source", spent, "noise", args, deferred=True))
         started = time.perf_counter()
         predict(
             model,

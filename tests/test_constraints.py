@@ -10,16 +10,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from finescale import constraints
 from finescale.coarsen import Coarsen
-from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Softmax, Tapered
+from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
 from finescale.constraints.penalty import SoftPenalty
 from finescale.constraints.per_variable import PerVariable
 from finescale.errors import InputError
 from finescale.grid import Factor
 
-KINDS: list[type[Constraint]] = [Additive, Bounded, Multiplicative, Softmax, Tapered]
+KINDS: list[type[Constraint]] = [Additive, Bounded, Multiplicative, Projection, Softmax, Tapered]
 
 
 def test_every_exported_constraint_is_in_the_contract_test() -> None:
@@ -34,7 +35,9 @@ def build(
     high: float = 6.0,
 ) -> Constraint:
     """The constraint, with bounds around the fields of `problem`."""
-    return Bounded(factor, area, mask, low=0.0, high=high) if kind is Bounded else kind(factor, area, mask)
+    if kind in (Bounded, Projection):
+        return kind(factor, area, mask, low=0.0, high=high)  # type: ignore[call-arg]
+    return kind(factor, area, mask)
 
 
 def problem(
@@ -253,6 +256,63 @@ class TestBounded:
     def test_bounds_that_make_no_sense(self, low: float, high: float) -> None:
         with pytest.raises(ValueError, match="low < high"):
             Bounded(Factor(1, 4), low=low, high=high)
+
+
+class TestProjection:
+    @pytest.mark.parametrize(("low", "high"), [(0.0, np.inf), (0.0, 6.0), (-np.inf, 2.0), (-np.inf, np.inf)])
+    def test_it_is_the_nearest_field(self, low: float, high: float) -> None:
+        """Against scipy's quadratic solver on single blocks with areas and a mask."""
+        factor = Factor(1, 4)
+        y, coarse, area = problem(factor, dtype=torch.float64)
+        y = y * 3 - 2
+        mask = torch.rand(area.shape, generator=torch.Generator().manual_seed(1)) > 0.3
+        coarse = coarse.clamp(max=high)
+        x = Projection(factor, area, mask, low=low, high=high)(y, coarse)
+        for row, column in ((0, 0), (1, 1), (2, 4)):
+            at = (0, 0, 1, slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+            valid = mask[at[3:]].numpy()
+            raw, weight = y[at].numpy()[valid], area[at[3:]].numpy()[valid]
+            wanted = float(coarse[0, 0, 1, row, column])
+            found = minimize(
+                lambda v, raw=raw, weight=weight: (weight * (v - raw) ** 2).sum(),
+                np.full(raw.shape, wanted),
+                jac=lambda v, raw=raw, weight=weight: 2 * weight * (v - raw),
+                bounds=[(low, high)] * len(raw),
+                constraints={
+                    "type": "eq",
+                    "fun": lambda v, weight=weight, wanted=wanted: weight @ v / weight.sum() - wanted,
+                },
+                options={"ftol": 1e-15},
+                method="SLSQP",
+            )
+            np.testing.assert_allclose(x[at].numpy()[valid], found.x, atol=2e-6)
+
+    @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, np.inf)])
+    def test_never_further_from_the_truth(self, low: float, high: float) -> None:
+        gen = torch.Generator().manual_seed(0)
+        truth = torch.rand(50, 2, 16, 16, generator=gen).pow(4)
+        y = truth + 0.5 * torch.randn(truth.shape, generator=gen)
+        factor = Factor(1, 8)
+        x = Projection(factor, low=low, high=high)(y, Coarsen(factor)(truth))
+        nearer = Coarsen(factor)((x - truth).square()) <= Coarsen(factor)((y - truth).square()) * (1 + 1e-5)
+        assert nearer.all() and (x == 0).any()
+
+    def test_between_bounds_it_is_additive(self) -> None:
+        y, coarse, area = problem(Factor(1, 4), dtype=torch.float64)
+        for layer in (Projection(Factor(1, 4), area, low=-100.0), Projection(Factor(1, 4), area, low=-np.inf)):
+            torch.testing.assert_close(layer(y, coarse), Additive(Factor(1, 4), area)(y, coarse))
+
+    def test_a_mean_out_of_bounds_gives_a_uniform_block_and_shows_in_the_violation(self) -> None:
+        coarse = torch.tensor([[[0.5, 1.25], [-0.25, 1.0]]])
+        constraint = Projection(Factor(space=4), high=1.0)
+        x = constraint(torch.rand(1, 8, 8), coarse)
+        assert (x[0, :4, 4:] == 1).all() and (x[0, 4:, :4] == 0).all()
+        assert float(constraint.violation(x, coarse)) == pytest.approx(0.25 / 1.25)
+
+    @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (0.0, np.nan)])
+    def test_bounds_that_make_no_sense(self, low: float, high: float) -> None:
+        with pytest.raises(ValueError, match="low < high"):
+            Projection(Factor(1, 4), low=low, high=high)
 
 
 class TestSoftmax:

@@ -63,7 +63,7 @@ def test_every_network_trains_and_conserves(backbone: str, factor: Factor) -> No
     torch.testing.assert_close(Coarsen(factor)(field), crops.coarse, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["additive", "multiplicative", "softmax", "tapered", "bounded"])
+@pytest.mark.parametrize("kind", ["additive", "multiplicative", "softmax", "tapered", "bounded", "projection"])
 def test_the_loss_is_that_of_the_conserved_field(kind: str) -> None:
     model, crops = woken(built(constraint={"kind": kind})), batch()
     field = model.sample(crops.coarse)[:, 0]

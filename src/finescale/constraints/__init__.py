@@ -8,7 +8,8 @@ from finescale.constraints.additive import Additive
 from finescale.constraints.base import Constraint
 from finescale.constraints.bounded import Bounded
 from finescale.constraints.multiplicative import Multiplicative
+from finescale.constraints.projection import Projection
 from finescale.constraints.softmax import Softmax
 from finescale.constraints.tapered import Tapered
 
-__all__ = ["Additive", "Bounded", "Constraint", "Multiplicative", "Softmax", "Tapered"]
+__all__ = ["Additive", "Bounded", "Constraint", "Multiplicative", "Projection", "Softmax", "Tapered"]
