@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import finescale
 from finescale.coarsen import Coarsen
-from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Softmax, Tapered
+from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
 from finescale.data.open import open_field
 from finescale.downscaler import Downscaler
 from finescale.extent import pad
@@ -39,13 +39,15 @@ def constraints() -> None:
     layers: dict[str, tuple[Constraint, torch.Tensor]] = {
         "additive": (Additive(factor), raw),
         "multiplicative": (Multiplicative(factor), raw),
+        "projection on [0, ∞)": (Projection(factor), raw),
         "softmax (raw field as logits)": (Softmax(factor), raw),
         "bounded on [0, 3]": (Bounded(factor, low=0.0, high=3.0), raw),
         "tapered, p = 1/2, tau = 0.4": (Tapered(factor, power=0.5, tau=0.4), raw),
     }
     fields = {"raw network output": raw} | {name: layer(y, coarse) for name, (layer, y) in layers.items()}
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    for ax, (name, x) in zip(figure.subplots(2, 3, sharex=True, sharey=True).flat, fields.items(), strict=True):
+    figure = Figure(figsize=(11.5, 5), layout="constrained")
+    *panels, free = figure.subplots(2, 4, sharex=True, sharey=True).flat
+    for ax, (name, x) in zip(panels, fields.items(), strict=True):
         means = Coarsen(factor)(x)[0, 0]
         ax.bar(cells, x[0, 0], width=1, color="tab:blue", alpha=0.55, label="fine")
         ax.stairs(coarse[0, 0], np.arange(5) * 8 - 0.5, color="k", lw=2, baseline=None, label="coarse input")
@@ -55,7 +57,8 @@ def constraints() -> None:
         ax.axhline(0, color="0.5", lw=0.6)
         ax.set_title(f"{name}\nleast {float(x.min()):.2f}, largest {float(x.max()):.2f}", fontsize=10)
         ax.set_xticks([3.5, 11.5, 19.5, 27.5], ["too heavy", "too light", "dry in c", "zero in y"], fontsize=8)
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    free.axis("off")
+    free.legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, loc="center")
     figure.savefig(IMAGES / "constraints.png", dpi=80)
 
 
