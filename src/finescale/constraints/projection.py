@@ -54,33 +54,55 @@ class Projection(Constraint):
         self.keeps_zero = 0.0 in (low, high)  # type: ignore[misc]
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
-        wide = widest(y)
-        wanted = widest(coarse).clamp(self.low, self.high)
-        with torch.no_grad():
-            bound, free = self.fixed(wide, wanted, operators)
-        x = torch.where(free, wide + operators.replicate(shift(wide, wanted, bound, free, operators)), bound)
-        # A mean at a bound leaves no choice; the rounding of λ would.
-        ends = operators.replicate((wanted == self.low) | (wanted == self.high))
-        x = torch.where(ends, operators.replicate(wanted), x)
+        wide, wanted = widest(y), widest(coarse).clamp(self.low, self.high)
+        rise = wanted - operators.average(wide)
+        x = wide + operators.replicate(rise)
+        # Most blocks stay between the bounds; only the others are solved for. A mean at a bound leaves no choice.
+        lowest, highest = -operators.maxima(-y.detach()), operators.maxima(y.detach())
+        beyond = (lowest + rise < self.low) | (highest + rise > self.high)
+        beyond = beyond | (wanted == self.low) | (wanted == self.high)
+        if bool(beyond.any()):
+            factor = operators.factor
+            rows = in_blocks(wide.expand_as(x), factor)[beyond].flatten(1)
+            shares = torch.full_like(rows, 1 / factor.cells)
+            if operators.area is not None or operators.mask is not None:
+                weight = in_blocks(operators.weight(wide).expand_as(x), factor)[beyond].flatten(1)
+                shares = weight / weight.sum(1, keepdim=True)
+            solved = self.solve(rows, wanted.expand_as(beyond)[beyond][:, None], shares)
+            in_blocks(x, factor)[beyond] = solved.unflatten(1, tuple(factor))
         return x.to(y.dtype).clamp(self.low, self.high)
 
-    def fixed(self, y: Tensor, wanted: Tensor, operators: Coarsen) -> tuple[Tensor, Tensor]:
-        """The bound at which each cell of x is, and which cells are at none (where the bound is 0); shape of y."""
-        bound, free = torch.zeros_like(y), torch.ones_like(y, dtype=torch.bool)
+    def solve(self, rows: Tensor, wanted: Tensor, share: Tensor) -> Tensor:
+        """The projection of blocks (N, cells) onto their means (N, 1), to which cells count with their share."""
+        with torch.no_grad():
+            bound, free = self.fixed(rows, wanted, share)
+        return torch.where(free, rows + shift(rows, wanted, share, bound, free), bound)
+
+    def fixed(self, rows: Tensor, wanted: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """The bound at which each cell of x is, and which cells are at none (where the bound is 0)."""
+        at_end = (wanted == self.low) | (wanted == self.high)
+        bound, free = torch.where(at_end, wanted, 0.0).expand_as(rows), ~at_end.expand_as(rows)
         while True:
-            x = y + operators.replicate(shift(y, wanted, bound, free, operators))
+            x = rows + shift(rows, wanted, share, bound, free)
             below, above = (self.low - x).clamp_min(0) * free, (x - self.high).clamp_min(0) * free
             # What the clipped field has too much of; where it is positive, λ is too large, and what is low stays low.
-            excess = operators.replicate(operators.average(below - above))
+            excess = ((below - above) * share).sum(-1, keepdim=True)
             low, high = (below > 0) & (excess >= 0), (above > 0) & (excess < 0)
-            if not (low | high).any():
+            if not bool((low | high).any()):
                 return bound, free
             bound = torch.where(low, self.low, torch.where(high, self.high, bound))
             free = free & ~low & ~high
 
 
-def shift(y: Tensor, wanted: Tensor, bound: Tensor, free: Tensor, operators: Coarsen) -> Tensor:
-    """λ of each block (..., t, h, w): how much free cells have to rise; 0 where none is free."""
-    share = operators.average(free.to(y.dtype))
-    missing = wanted - operators.average(torch.where(free, y, bound))
-    return missing / torch.where(share == 0, 1.0, share)
+def shift(rows: Tensor, wanted: Tensor, share: Tensor, bound: Tensor, free: Tensor) -> Tensor:
+    """λ of each block (N, 1): how much its free cells have to rise; 0 where none is free."""
+    open_share = (share * free).sum(-1, keepdim=True)
+    missing = wanted - (share * torch.where(free, rows, bound)).sum(-1, keepdim=True)
+    return missing / torch.where(open_share == 0, torch.inf, open_share)
+
+
+def in_blocks(x: Tensor, factor: Factor) -> Tensor:
+    """A view of (..., T, H, W) as (..., t, h, w, ft, fy, fx)."""
+    for axis, n in zip((-1, -3, -5), reversed(tuple(factor)), strict=True):
+        x = x.unflatten(axis, (-1, n))
+    return x.movedim((-5, -3, -1), (-3, -2, -1))
