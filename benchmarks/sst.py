@@ -3,7 +3,8 @@
     python benchmarks/sst.py DATA --minutes 6 --members 64
 
 DATA is a folder with sst_tasman_1982_2013.nc, mrms_west.nc, images/bsd100 and images/set14. Sea-surface temperature ×4
-and ×8 has every system; radar ×8 and photographs ×4 have patch-POD-ViT, pixel EDM and bicubic. Every system gets the
+and ×8 has every system; radar ×8, photographs ×4 and, where nilearn is installed, horizontal slices of its MNI152
+template ×4 (a magnetic resonance image of the head) have patch-POD-ViT, pixel EDM and bicubic. Every system gets the
 same crops and minutes (of processor time divided by threads; the mean network is shared and its minutes count in each
 system that has it). Parameters are NOT equal: small networks are the claim, and each row gives its own. Generative
 systems are judged with and without the set's constraint, which knows the land. Rows from a closed-form standard
@@ -17,6 +18,7 @@ judged twice: models are kept under --cache, results written as they come: sst.j
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -118,13 +120,14 @@ PLACES = {
     "sst8": Place("1x8", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), at_once=256),
     "radar": Place("1x8", "mrms_west.nc", 128, 24, "mm/h", FEW, RAIN, "multiplicative", 4, 0.05),
     "photographs": Place("1x4", "images", 128, 40, "luminance", fold=4),
+    "medical": Place("1x4", "", 128, 24, "intensity", fold=4),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--sets", nargs="+", default=list(PLACES), choices=list(PLACES))
+    parser.add_argument("--sets", nargs="+", default=there(), choices=list(PLACES))
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
     parser.add_argument("--minutes", type=float, default=6.0, help="training of all networks of a system together")
     parser.add_argument("--members", type=int, default=64)
@@ -141,6 +144,11 @@ def main() -> None:
     results = earlier(args)
     for name in args.sets:
         run(name, args, results)
+
+
+def there() -> list[str]:
+    """The sets whose data can be had."""
+    return [name for name in PLACES if name != "medical" or importlib.util.find_spec("nilearn")]
 
 
 def earlier(args: argparse.Namespace) -> dict[str, Any]:
@@ -202,6 +210,11 @@ def crops(name: str, data: Path) -> tuple[Patches, Patches, Patches]:
         parts: list[list[xr.DataArray]] = [known[:90], known[90:], test]
         first, second, third = (Patches(part, factor, size, Criteria(0.0)) for part in parts)
         return first, second, third
+    if name == "medical":
+        # Training, validation and test are parts of one head, from the neck upwards.
+        ranges = (slice(20, 95), slice(98, 106), slice(109, 140))
+        first, second, third = (Patches(slices(part), factor, size, Criteria(0.0, 0.3, 0.05)) for part in ranges)
+        return first, second, third
     field = increasing(open_field(data / place.file))
     if name == "radar":
         sides: list[dict[str, Any]] = [{"lon": [None, -94]}, {"lon": [-94, -90]}, {"lon": [-90, None]}]
@@ -214,6 +227,18 @@ def crops(name: str, data: Path) -> tuple[Patches, Patches, Patches]:
         for side, chosen in zip(sides, (varied, None, None), strict=True)
     )
     return first, second, third
+
+
+def slices(part: slice) -> list[xr.DataArray]:
+    """Horizontal slices of the template, 1 mm apart and of 1 mm cells, in [0, 1]; y counts rows."""
+    from nilearn.datasets import load_mni152_template
+
+    volume = np.asarray(load_mni152_template(resolution=1).get_fdata(), dtype=np.float32)[..., part]
+    coords = {"y": np.arange(volume.shape[0], dtype=float), "x": np.arange(volume.shape[1], dtype=float)}
+    return [
+        xr.DataArray(volume[None, :, :, k], dims=("time", "y", "x"), coords=coords, name="intensity")
+        for k in range(volume.shape[2])
+    ]
 
 
 def configured(system: str, place: Place) -> dict[str, Any]:

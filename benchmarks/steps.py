@@ -1,11 +1,12 @@
 """How few network evaluations do? Solvers and distilled models against the number of evaluations, on real radar rain.
 
-    python benchmarks/steps.py DATA --models benchmarks/cache/radar --minutes 6 --seed 0
+    python benchmarks/steps.py DATA --models benchmarks/cache/radar --minutes 4 --seed 0
 
 DATA is a folder with mrms_west.nc; --models is the cache of radar.py, whose trained mean + wavelet 2 models are the
 teachers and are sampled here with every solver (nfe, evaluations a member, counted exactly: heun takes 2N − 1 for N
-steps, so its counts are the largest odd ones that fit; dpm also with other noise levels than the model's). The
-distilled model is trained here, for --minutes of processor time divided by threads, on the teacher's training crops.
+steps, so its counts are the largest odd ones that fit; dpm also with other noise levels than the model's). Two
+distilled models are trained here, for --minutes of processor time divided by threads each, on the teacher's training
+crops: *distilled* learns where trajectories end, *distilled, scored* minimises the energy score of its samples besides.
 All systems get the same crops of the test region and the same noise; differences of CRPS from dpm with 32 evaluations
 are taken crop by crop, with a bootstrap interval. Seconds a member are timed in turn, in one run, with RainFARM's.
 
@@ -39,6 +40,8 @@ from finescale.verify import baselines, paired_bootstrap
 
 NFE = (1, 2, 4, 8, 16, 32)
 DISTILLED = (1, 2, 4)
+STUDENTS = {"distilled": 0.0, "distilled, scored": 1.0}
+"""Weight of the energy score."""
 REFERENCE = ("dpm", 32)
 SOLVERS: dict[str, Sampler] = {
     "euler": Euler(),
@@ -63,7 +66,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("benchmarks/cache/radar"))
     parser.add_argument("--system", default="mean+wavelet-2", help="which of radar.py's models")
     parser.add_argument("--teacher-minutes", type=float, default=12.0, help="budget it was trained with")
-    parser.add_argument("--minutes", type=float, default=6.0, help="distillation of one model")
+    parser.add_argument("--minutes", type=float, default=4.0, help="distillation of one model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--crops", type=int, default=12)
     parser.add_argument("--members", type=int, default=8)
@@ -107,9 +110,10 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
     out["test"] = f"{place}: {len(test[0])} crops of {CROP[name]}²"
     runs = list(solvers(teacher, args))
     judge_all(runs, out, test, results, args)
-    student = distilled(teacher, teacher_folder, name, args, out)
-    runs += [(f"distilled {n}", n, student, n) for n in DISTILLED]
-    judge_all(runs, out, test, results, args)
+    for system, energy in STUDENTS.items():
+        student = distilled(teacher, teacher_folder, name, system, energy, args, out)
+        runs += [(f"{system} {n}", n, student, n) for n in DISTILLED]
+        judge_all(runs, out, test, results, args)
     if set(out["rows"]) - set(out["seconds"]):
         out["seconds"] = timings(runs, test, factor, args)
         write(results, args)
@@ -167,12 +171,19 @@ def sample(model: Downscaler, coarse: Tensor, area: Tensor, members: int, seed: 
 
 
 def distilled(
-    teacher: Downscaler, source: Path, name: str, args: argparse.Namespace, out: dict[str, Any]
+    teacher: Downscaler,
+    source: Path,
+    name: str,
+    system: str,
+    energy: float,
+    args: argparse.Namespace,
+    out: dict[str, Any],
 ) -> Downscaler:
     """The distilled model; trained and saved where it is not there yet, resumed where that was interrupted."""
-    folder = args.cache / f"{name}-seed{args.seed}-{args.teacher_minutes:g}min-{args.minutes:g}min" / "distilled"
+    folder = args.cache / f"{name}-seed{args.seed}-{args.teacher_minutes:g}min-{args.minutes:g}min" / system
     if not (folder / "weights.safetensors").is_file():
-        old, budget = assemble.load(source, device="cpu"), {"train.minutes": args.minutes, "train.seed": args.seed}
+        old = assemble.load(source, device="cpu")
+        budget = {"train.minutes": args.minutes, "train.seed": args.seed, "distilled.energy": energy}
         torch.manual_seed(args.seed)
         config = student_config(old, source, budget)
         student, train = assemble.build(config), config["train"]
@@ -180,12 +191,13 @@ def distilled(
         sampler = student.process.sampler
         assert isinstance(sampler, Consistency) and old.denoiser is not None
         levels = student.process.sigmas(sampler.levels)
-        student.distillation = Distillation(old.denoiser, DPM2M(), levels, PICKS)
+        student.distillation = Distillation(old.denoiser, DPM2M(), levels, PICKS, energy)
         crops = training_crops(args, Factor.parse(name), CROP[name])
         timed_training(student, *crops, args.minutes, folder, args.seed, batch=train["batch"], lr=train["lr"])
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     spent = json.loads((folder / "time.json").read_text())
-    out["training"] = {"last": rows[-1], "first": rows[0], "time": spent, "parameters": teacher.parameters_by_part}
+    found = {"last": rows[-1], "first": rows[0], "time": spent, "parameters": teacher.parameters_by_part}
+    out.setdefault("training", {})[system] = found
     return assemble.load(folder)
 
 
@@ -234,7 +246,7 @@ def picture(results: dict[str, Any], args: argparse.Namespace) -> None:
             nfe = [row["nfe"] for row in rows.values()]
             crps = [row["crps"] / best for row in rows.values()]
             style: dict[str, Any] = {"color": f"C{k}", "marker": "o", "markersize": 4}
-            style |= {"linewidth": 2.5} if system == "distilled" else {"linestyle": "--"} if "," in system else {}
+            style |= {"linewidth": 2.5} if system in STUDENTS else {"linestyle": "--"} if "," in system else {}
             left.plot(nfe, crps, label=system, **style)
             right.plot([found["seconds"][label] for label in rows], crps, **style)
         farm = found["seconds"]["RainFARM"]
@@ -279,11 +291,11 @@ def report(results: dict[str, Any]) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         if seconds:
             lines += ["", f"RainFARM: {seconds['RainFARM']:.4f} s a member."]
-        if "training" in found:
-            first, last, spent = (found["training"][key] for key in ("first", "last", "time"))
-            sizes = " + ".join(f"{n / 1e6:.2f} M {part}" for part, n in found["training"]["parameters"].items())
+        for system, training in found.get("training", {}).items():
+            first, last, spent = (training[key] for key in ("first", "last", "time"))
+            sizes = " + ".join(f"{n / 1e6:.2f} M {part}" for part, n in training["parameters"].items())
             lines += [
-                f"Distilled in {last['step']} steps, {spent['wall_seconds']:.0f} s of wall and "
+                f"{system.capitalize()} in {last['step']} steps, {spent['wall_seconds']:.0f} s of wall and "
                 f"{spent['processor_seconds']:.0f} s of processor time; validation loss {first['valid']:.4f} at step "
                 f"{first['step']}, {last['valid']:.4f} at the end. Parameters: {sizes}."
             ]

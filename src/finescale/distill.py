@@ -27,6 +27,8 @@ LEVELS = 16
 STEPS = 2
 PICKS = 4
 """Points of each trajectory that are learned at once."""
+ENERGY = 1.0
+"""Weight of the energy score of samples in the loss (``--set distilled.energy``)."""
 OPEN = ("data", "train", "process", "precision", "distilled")
 """Sections that may differ between teacher and student."""
 KEPT = ("steps", "minutes", "warmup", "ema", "seed", "clock")
@@ -67,12 +69,25 @@ def distill(
         )
     model.load_state_dict(teacher.state_dict())
     assert teacher.denoiser is not None
-    model.distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)
+    levels, energy = model.process.sigmas(sampler.levels), energy_of(config)
+    model.distillation = Distillation(teacher.denoiser, DPM2M(), levels, PICKS, energy)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(training.seed)
     train(model, patches, valid, training, folder)
     finish(model, training, folder, len(patches))
     return model
+
+
+def energy_of(config: Mapping[str, Any]) -> float:
+    """The weight of the energy score in a student's loss.
+
+    Raises:
+        InputError: if it is no number of at least 0.
+    """
+    energy = config["distilled"]["energy"]
+    if not isinstance(energy, int | float) or not 0 <= energy < float("inf"):
+        raise InputError(f"distilled.energy is {energy!r}, but must be a number of at least 0")
+    return float(energy)
 
 
 def student_config(teacher: Downscaler, source: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +109,7 @@ def student_config(teacher: Downscaler, source: Path, overrides: Mapping[str, An
     config["train"] = kept | {"batch": max(1, old.batch // PICKS), "lr": old.lr / 2}
     process = {key: value for key, value in (config.get("process") or {}).items() if key != "tv"}
     config["process"] = process | {"sampler": {"kind": "consistency", "levels": LEVELS}, "steps": STEPS}
-    config["distilled"] = {"from": source.resolve().name}
+    config["distilled"] = {"from": source.resolve().name, "energy": ENERGY}
     resolved = configuration.read(config, overrides)
     for section, value in resolved.items():
         if section not in OPEN and value != teacher.config.get(section):
