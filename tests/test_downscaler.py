@@ -142,3 +142,13 @@ def test_the_constraint_at_every_step() -> None:
     gaps: list[float] = []
     model.finish(at_end, coarse, gaps=gaps)
     assert gaps == [pytest.approx(float(gap.abs().max()))]
+
+
+def test_compiled_networks_give_the_same_members() -> None:
+    """Whole graphs, without a break; what the compiler makes of them is its own affair."""
+    model = built(precision="float32")
+    members, names = model.sample(COARSE, members=2, seed=3), list(model.state_dict())
+    assert model.compile_networks(backend="aot_eager", fullgraph=True) is model
+    torch.testing.assert_close(model.sample(COARSE, members=2, seed=3), members, rtol=1e-4, atol=1e-5)
+    assert list(model.state_dict()) == names
+    torch.compiler.reset()

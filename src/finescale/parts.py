@@ -183,6 +183,20 @@ class Parts(nn.Module):
         """bfloat16 where the processor computes with it natively and the configuration does not ask for float32."""
         return autocast(self.config.get("precision", "auto"), device)
 
+    def compile_networks(self, **settings: Any) -> Self:
+        """Compile the networks in place with torch.compile, and return the model.
+
+        The first windows of a prediction then take a minute or more, and others of the same shape less than without:
+        worth it for long predictions on CUDA. Results agree to rounding. Saving, loading and training are not affected.
+
+        Args:
+            settings: of torch.compile, such as backend.
+        """
+        for network in (self.mean, self.denoiser, self.variance):
+            if network is not None and any(True for _ in network.parameters()):
+                network.compile(**settings)
+        return self
+
     def save(self, folder: str | Path) -> None:
         """Write ``config.yaml`` and ``weights.safetensors``, each under a temporary name and then renamed."""
         folder = Path(folder)
