@@ -44,6 +44,7 @@ class Training:
         variance_share: share of the budget that a variance head gets, where there is one; the rest is divided as ever.
         joint: train mean and denoiser together in the rest of the budget, on the sum of their losses (arXiv
             2604.21903), instead of one after the other.
+        through: share of a deterministic model's training, at its end, that goes through the constraint.
         folds: mean networks trained besides, each without its fold of the data, whose residuals the denoiser learns:
             those of a network on data that it has not seen. 0 for the residuals of the mean network itself.
         batch: crops a step.
@@ -60,6 +61,7 @@ class Training:
     mean_share: float = 0.25
     variance_share: float = 0.2
     joint: bool = False
+    through: float = 0.2
     folds: int = 0
     batch: int = 16
     lr: float = 1e-3
@@ -77,6 +79,8 @@ class Training:
                 raise InputError(f"configuration key train.{name} is {value}, but must be positive")
         if not 0 < self.variance_share < 1:
             raise InputError(f"configuration key train.variance_share is {self.variance_share}, but must be in (0, 1)")
+        if not 0 <= self.through <= 1:
+            raise InputError(f"configuration key train.through is {self.through}, but must be in [0, 1]")
         if self.folds < 0 or self.folds == 1 or (self.folds and self.joint):
             raise InputError(
                 f"configuration key train.folds is {self.folds}, but must be 0 or at least 2, without train.joint"
@@ -149,6 +153,7 @@ class Loop:
                         * min(1.0, (step + 1) / training.warmup)
                         * (0.5 + 0.5 * math.cos(math.pi * fraction))
                     )
+                self.model.through = self._through(fraction)
                 crops = self._moved(batch.result())
                 batch = pool.submit(self._draw, step + 1)
                 _, mean = stage.sources[step % len(stage.sources)]
@@ -194,6 +199,11 @@ class Loop:
             (self.training.seed * 2_654_435_761 + self.stage.key * 40_503 + step * 2) % 2**63
         )
 
+    def _through(self, fraction: float) -> bool:
+        """Whether the loss sees the constraint after this share of the training; a head on logits is nothing without."""
+        constraint = self.model.constraint
+        return (constraint is not None and constraint.domain == "logits") or fraction >= 1 - self.training.through
+
     def _fraction(self, step: int, elapsed: float) -> float:
         return step / self.steps if self.steps is not None else elapsed / (self.seconds or 1e-9)
 
@@ -211,6 +221,7 @@ class Loop:
         live = {name: value.clone() for name, value in self.part.state_dict().items()}
         self.part.load_state_dict(average.module.state_dict())
         generator, found = torch.Generator().manual_seed(0), []
+        self.model.through = True
         mean = self.part if self.stage.kind == "mean" and isinstance(self.part, MeanModel) else None
         with self.model.autocast(self.fabric.device):
             for crops in map(self._moved, held):

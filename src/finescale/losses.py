@@ -23,8 +23,8 @@ from finescale.parts import Parts
 def loss(model: Parts, stage: str, batch: Batch, generator: torch.Generator, mean: MeanModel | None = None) -> Tensor:
     """Loss of a stage on a batch.
 
-    A model without a denoiser is trained through its constraint, or with its penalty; elsewhere the constraint comes
-    after sampling.
+    A model without a denoiser is trained through its constraint (where `Parts.through` says so), or with its penalty;
+    elsewhere the constraint comes after sampling.
 
     Args:
         model: what is trained.
@@ -41,7 +41,7 @@ def loss(model: Parts, stage: str, batch: Batch, generator: torch.Generator, mea
         mu = network(cond, scalars)
         penalty = torch.zeros((), device=mu.device)
         if model.denoiser is None:
-            mu, penalty = _closed(model, mu, batch, factor)
+            mu, penalty = _closed(model, mu, batch, factor, model.through)
         return network.distance(mu, y, known) + penalty
     with torch.set_grad_enabled(stage == "joint"):
         mu = network(cond, scalars)
@@ -88,8 +88,8 @@ def _pair(model: Parts, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, T
     return pad(cond, stride), pad(y, stride), pad(known, stride, value=0.0)
 
 
-def _closed(model: Parts, mu: Tensor, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor]:
-    """Mean (in the transform's space) after the constraint, and the penalty."""
+def _closed(model: Parts, mu: Tensor, batch: Batch, factor: Factor, through: bool = True) -> tuple[Tensor, Tensor]:
+    """Mean (in the transform's space) after the constraint, or as it is, and the penalty."""
     t, height, width = batch.fine.shape[-3:]
     inside = (..., slice(t), slice(height), slice(width))
     known, area = batch.fine.isfinite().all(1, keepdim=True), batch.area
@@ -98,7 +98,7 @@ def _closed(model: Parts, mu: Tensor, batch: Batch, factor: Factor) -> tuple[Ten
     operators = Coarsen(factor, weights, None if bool(known.all()) else known)
     x = model.physical(mu[inside])
     penalty = torch.zeros((), device=mu.device) if model.penalty is None else model.penalty(x, batch.coarse, operators)
-    if model.constraint is not None:
+    if model.constraint is not None and through:
         # A block of unknown cells counts for nothing, but NaN would go through its gradient.
         x = model.constraint(x, batch.coarse.nan_to_num(), operators)
         closed = mu.clone()

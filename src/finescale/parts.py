@@ -62,6 +62,8 @@ class Parts(nn.Module):
         self.conditions = Conditions(config.get("static") or [])
         # Mean networks that have not seen a fold of the data; in training only.
         self.held_out: nn.ModuleList | None = None
+        # Whether a deterministic model's loss sees the constraint; `finescale.loop` trains without it at first.
+        self.through = True
         # The denoiser that this one's is distilled from; in training only.
         self.distillation: Distillation | None = None
         self.transform, self.mean, self.latent = transform, mean, latent
