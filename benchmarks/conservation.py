@@ -379,7 +379,7 @@ def curves(rows: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(14, 3), layout="constrained")
     axes = figure.subplots(1, len(SCHEMES))
     for ax, scheme in zip(axes, SCHEMES, strict=True):
-        for name, style in (("none", "--"), ("soft", ":"), ("bounded", "-."), ("strict", "-")):
+        for name, style in (("none", "--"), ("soft", ":"), ("throughout", "-."), ("strict", "-")):
             found = [row["curve"] for label, row in rows.items() if label.startswith(f"photographs {scheme} {name} ")]
             for n, curve in enumerate(found):
                 step, loss = zip(*curve[1:], strict=True)
@@ -387,7 +387,7 @@ def curves(rows: dict[str, Any], path: Path) -> None:
                     step,
                     loss,
                     style,
-                    color={"none": "C1", "soft": "C2", "bounded": "C3", "strict": "C0"}[name],
+                    color={"none": "C1", "soft": "C2", "throughout": "C3", "strict": "C0"}[name],
                     label=name if n == 0 else None,
                 )
         ax.set(title=scheme, xscale="log", xlabel="step")

@@ -13,6 +13,7 @@ import xarray as xr
 
 from finescale import assemble, configuration
 from finescale.coarsen import Coarsen
+from finescale.constraints import Additive, Softmax
 from finescale.data.patches import Batch
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
@@ -130,3 +131,29 @@ def test_fitted_and_one_field_made(tmp_path: Path) -> None:
         warnings.filterwarnings("error", message=".*deterministic")
         xr.testing.assert_equal(model.downscale(coarse), out)
     assert out["sst"].shape == (1, 4, 32, 32) and out.attrs["finescale_conservation_residual"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("through", "kind", "expected"),
+    [(0.25, "additive", 5), (1.0, "additive", 20), (0.0, "additive", 0), (0.0, "softmax", 20)],
+)
+def test_the_constraint_is_seen_in_the_last_part_of_training(
+    through: float, kind: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation losses see it always, and so do networks whose output is nothing without it."""
+    fine = np.random.default_rng(0).random((4, 32, 32), dtype=np.float32)
+    field = xr.DataArray(fine, dims=("time", "y", "x"), coords={"y": np.arange(32.0), "x": np.arange(32.0)}, name="v")
+    field.to_netcdf(tmp_path / "fine.nc")
+    seen: list[bool] = []
+    kinds = {"additive": Additive, "softmax": Softmax}
+    forward = kinds[kind].forward
+
+    def counted(self: Any, y: Any, *rest: Any) -> Any:
+        seen.append(y.requires_grad)
+        return forward(self, y, *rest)
+
+    monkeypatch.setattr(kinds[kind], "forward", counted)
+    settings = {"data.path": str(tmp_path / "fine.nc"), "data.crop": 16, "factor": "1x4", "constraint": kind}
+    settings |= {"mean.backbone": {"kind": "srcnn", "width": 8}, "train": {"steps": 20, "through": through}}
+    fit("conservative-cnn", tmp_path / "model", settings)
+    assert sum(seen) == expected and False in seen

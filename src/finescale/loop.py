@@ -200,7 +200,7 @@ class Loop:
         )
 
     def _through(self, fraction: float) -> bool:
-        """Whether the loss sees the constraint after this share of the training; a head on logits is nothing without."""
+        """Whether the loss sees the constraint after this share of the training; always where y are logits."""
         constraint = self.model.constraint
         return (constraint is not None and constraint.domain == "logits") or fraction >= 1 - self.training.through
 
