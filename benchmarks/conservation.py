@@ -241,7 +241,7 @@ def run(
 
 
 def scores(model: Downscaler, test: Sequence[Batch], place: str) -> dict[str, float]:
-    """PSNR and SSIM (of log-rain for radar), MAE, and the largest violation over the largest coarse value."""
+    """PSNR and SSIM (of log-rain for radar), MAE, RMSE, and the largest violation over the largest coarse value."""
     rows, violation, largest = [], 0.0, 0.0
     for batch in test:
         mask = batch.fine.isfinite()
@@ -256,7 +256,9 @@ def scores(model: Downscaler, test: Sequence[Batch], place: str) -> dict[str, fl
         for a, b in zip(x[:, 0, 0].numpy(), batch.fine[:, 0, 0].numpy(), strict=True):
             rows.append(picture_scores(a, b, place))
     mean = np.mean(rows, axis=0)
-    return dict(zip(("psnr", "ssim", "mae"), map(float, mean), strict=True)) | {"violation": violation / largest}
+    return dict(zip(("psnr", "ssim", "mae", "rmse"), map(float, mean), strict=True)) | {
+        "violation": violation / largest
+    }
 
 
 def closed(model: Downscaler, batch: Batch, mask: Tensor) -> Tensor:
@@ -268,8 +270,8 @@ def closed(model: Downscaler, batch: Batch, mask: Tensor) -> Tensor:
     return model.constraint(model.physical(y)[..., : size[0], : size[1]], batch.coarse, operators)
 
 
-def picture_scores(x: np.ndarray, truth: np.ndarray, place: str) -> tuple[float, float, float]:
-    """PSNR, SSIM and MAE of one field."""
+def picture_scores(x: np.ndarray, truth: np.ndarray, place: str) -> tuple[float, ...]:
+    """PSNR, SSIM, MAE and RMSE of one field, the last two in units."""
     known = np.isfinite(truth) & np.isfinite(x)
     if place == "radar":
         a, b = (np.log10(1 + np.maximum(field, 0) / 0.1) for field in (x, truth))
@@ -279,7 +281,9 @@ def picture_scores(x: np.ndarray, truth: np.ndarray, place: str) -> tuple[float,
     a, b = (np.where(known, field, fill).astype(np.float64) for field in (a, b))
     mse = float(np.square(a - b)[known].mean())
     similar = float(ssim_cells(a, b, SPAN[place])[known].mean())
-    return 10 * np.log10(SPAN[place] ** 2 / max(mse, 1e-20)), similar, float(np.abs(x - truth)[known].mean())
+    error = (x - truth)[known].astype(np.float64)
+    psnr = 10 * np.log10(SPAN[place] ** 2 / max(mse, 1e-20))
+    return psnr, similar, float(np.abs(error).mean()), float(np.sqrt(np.square(error).mean()))
 
 
 # --- constraints on the members of a generative model
@@ -343,17 +347,20 @@ def report(results: dict[str, Any]) -> str:
         if "afterwards" in row:
             names.setdefault("none, strict afterwards", []).append(row | row["afterwards"])
     for place, schemes in table.items():
-        head = "scheme | constraint | seeds | parameters | steps | PSNR (dB) | minus none | SSIM | MAE | violation"
-        lines += ["", f"## {place}", "", f"| {head} |", "|---" * 10 + "|"]
+        head = (
+            "scheme | constraint | seeds | parameters | steps | PSNR (dB) | minus none | SSIM | MAE | RMSE | violation"
+        )
+        lines += ["", f"## {place}", "", f"| {head} |", "|---" * 11 + "|"]
         for scheme, names in schemes.items():
             for name, rows in names.items():
-                mean = {key: np.mean([row[key] for row in rows]) for key in ("psnr", "ssim", "mae", "steps")}
+                mean = {key: np.mean([row[key] for row in rows]) for key in ("psnr", "ssim", "mae", "rmse", "steps")}
                 free = names.get("none", [])[: len(rows)]
                 gains = [row["psnr"] - other["psnr"] for row, other in zip(rows, free, strict=False)]
                 gain = " ".join(f"{g:+.3f}" for g in gains) if name != "none" else ""
                 worst = max(row["violation"] for row in rows)
                 cells = [scheme, name, len(rows), f"{rows[0]['parameters']:,}", f"{mean['steps']:.0f}"]
-                cells += [f"{mean['psnr']:.3f}", gain, f"{mean['ssim']:.4f}", f"{mean['mae']:.4g}", f"{worst:.0e}"]
+                cells += [f"{mean['psnr']:.3f}", gain, f"{mean['ssim']:.4f}", f"{mean['mae']:.4g}"]
+                cells += [f"{mean['rmse']:.4g}", f"{worst:.0e}"]
                 lines.append(f"| {' | '.join(map(str, cells))} |")
     if rows := results.get("ensemble"):
         head = (
