@@ -138,7 +138,11 @@ def train(
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
-    progress = read_progress(folder) or {"stage": "statistics", "step": 0, "elapsed": 0.0}
+    progress = read_progress(folder)
+    if progress is None:
+        # What a run that was stopped before its first checkpoint has left.
+        (folder / "log.jsonl").unlink(missing_ok=True)
+        progress = {"stage": "statistics", "step": 0, "elapsed": 0.0}
     if training.folds and model.mean.trainable and (model.denoiser or model.variance) is not None:
         torch.manual_seed(training.seed)
         model.held_out = nn.ModuleList(fresh(model.mean) for _ in range(training.folds))
