@@ -118,9 +118,9 @@ class Place:
 PLACES = {
     "sst4": Place("1x4", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), at_once=256),
     "sst8": Place("1x8", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), at_once=256),
-    "radar": Place("1x8", "mrms_west.nc", 128, 24, "mm/h", FEW, RAIN, "multiplicative", 4, 0.05),
-    "photographs": Place("1x4", "images", 128, 40, "luminance", fold=4),
-    "medical": Place("1x4", "", 128, 24, "intensity", fold=4),
+    "radar": Place("1x8", "mrms_west.nc", 128, 8, "mm/h", FEW, RAIN, "multiplicative", 4, 0.05),
+    "photographs": Place("1x4", "images", 128, 12, "luminance", fold=4),
+    "medical": Place("1x4", "", 128, 8, "intensity", fold=4),
 }
 
 

@@ -4,9 +4,9 @@
 
 DATA is a folder with mrms_west.nc; --models is the cache of radar.py, whose trained mean + wavelet 2 models are the
 teachers and are sampled here with every solver (nfe, evaluations a member, counted exactly: heun takes 2N − 1 for N
-steps, so its counts are the largest odd ones that fit; dpm also with other noise levels than the model's). Two
-distilled models are trained here, for --minutes of processor time divided by threads each, on the teacher's training
-crops: *distilled* learns where trajectories end, *distilled, scored* minimises the energy score of its samples besides.
+steps, so its counts are the largest odd ones that fit; dpm also with other noise levels than the model's). The
+distilled model is trained here, for --minutes of processor time divided by threads, on the teacher's training crops,
+and sampled with noise of several amplitudes.
 All systems get the same crops of the test region and the same noise; differences of CRPS from dpm with 32 evaluations
 are taken crop by crop, with a bootstrap interval. Seconds a member are timed in turn, in one run, with RainFARM's.
 
@@ -40,8 +40,10 @@ from finescale.verify import baselines, paired_bootstrap
 
 NFE = (1, 2, 4, 8, 16, 32)
 DISTILLED = (1, 2, 4)
-STUDENTS = {"distilled": 0.0, "distilled, scored": 1.0}
-"""Weight of the energy score."""
+AMPLITUDES = {"distilled": 1.0, "distilled, noise x 1.1": 1.1, "distilled, noise x 1.2": 1.2}
+CHECKED = 48
+CHECKS = ("dpm 4", "dpm 8", "dpm 32", "dpm, sigma_min 0.1, rho 3 4", "dpm, sigma_min 0.1, rho 3 8")
+"""What is scored again, with the distilled models, on more crops."""
 REFERENCE = ("dpm", 32)
 SOLVERS: dict[str, Sampler] = {
     "euler": Euler(),
@@ -109,11 +111,16 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
     out = results["factors"].setdefault(name, {"rows": {}, "seconds": {}})
     out["test"] = f"{place}: {len(test[0])} crops of {CROP[name]}²"
     runs = list(solvers(teacher, args))
-    judge_all(runs, out, test, results, args)
-    for system, energy in STUDENTS.items():
-        student = distilled(teacher, teacher_folder, name, system, energy, args, out)
-        runs += [(f"{system} {n}", n, student, n) for n in DISTILLED]
-        judge_all(runs, out, test, results, args)
+    judge_all(runs, out["rows"], test, results, args)
+    student = distilled(teacher, teacher_folder, name, args, out)
+    for system, amplitude in AMPLITUDES.items():
+        sampler = Consistency(student.process.sampler.levels, amplitude)
+        other = with_process(student, dataclasses.replace(student.process, sampler=sampler))
+        runs += [(f"{system} {n}", n, other, n) for n in DISTILLED]
+    judge_all(runs, out["rows"], test, results, args)
+    _, more = next(iter(test_sets(argparse.Namespace(**vars(args) | {"crops": CHECKED}), factor, CROP[name])))
+    few = [run for run in runs if run[0].rsplit(" ", 1)[0] in AMPLITUDES or run[0] in CHECKS]
+    judge_all(few, out.setdefault("checked", {}), more, results, args)
     if set(out["rows"]) - set(out["seconds"]):
         out["seconds"] = timings(runs, test, factor, args)
         write(results, args)
@@ -150,14 +157,14 @@ def with_process(model: Downscaler, process: Any) -> Downscaler:
     return other
 
 
-def judge_all(runs: list[Run], out: dict[str, Any], test: Test, results: dict[str, Any], args: Any) -> None:
+def judge_all(runs: list[Run], rows: dict[str, Any], test: Test, results: dict[str, Any], args: Any) -> None:
     fine, coarse, area = test
     for label, nfe, model, steps in runs:
-        if label in out["rows"]:
+        if label in rows:
             continue
         members = sample(model, coarse, area, args.members, args.seed, steps)
         found = scored(members, fine, coarse, area, model.factor)
-        out["rows"][label] = rounded({"system": label.rsplit(" ", 1)[0], "nfe": nfe, "steps": steps} | found)
+        rows[label] = rounded({"system": label.rsplit(" ", 1)[0], "nfe": nfe, "steps": steps} | found)
         print(
             label, {key: round(found[key], 4) for key in ("crps", "spread_skill", "log_spectral_distance")}, flush=True
         )
@@ -171,19 +178,12 @@ def sample(model: Downscaler, coarse: Tensor, area: Tensor, members: int, seed: 
 
 
 def distilled(
-    teacher: Downscaler,
-    source: Path,
-    name: str,
-    system: str,
-    energy: float,
-    args: argparse.Namespace,
-    out: dict[str, Any],
+    teacher: Downscaler, source: Path, name: str, args: argparse.Namespace, out: dict[str, Any]
 ) -> Downscaler:
     """The distilled model; trained and saved where it is not there yet, resumed where that was interrupted."""
-    folder = args.cache / f"{name}-seed{args.seed}-{args.teacher_minutes:g}min-{args.minutes:g}min" / system
+    folder = args.cache / f"{name}-seed{args.seed}-{args.teacher_minutes:g}min-{args.minutes:g}min" / "distilled"
     if not (folder / "weights.safetensors").is_file():
-        old = assemble.load(source, device="cpu")
-        budget = {"train.minutes": args.minutes, "train.seed": args.seed, "distilled.energy": energy}
+        old, budget = assemble.load(source, device="cpu"), {"train.minutes": args.minutes, "train.seed": args.seed}
         torch.manual_seed(args.seed)
         config = student_config(old, source, budget)
         student, train = assemble.build(config), config["train"]
@@ -191,13 +191,12 @@ def distilled(
         sampler = student.process.sampler
         assert isinstance(sampler, Consistency) and old.denoiser is not None
         levels = student.process.sigmas(sampler.levels)
-        student.distillation = Distillation(old.denoiser, DPM2M(), levels, PICKS, energy)
+        student.distillation = Distillation(old.denoiser, DPM2M(), levels, PICKS)
         crops = training_crops(args, Factor.parse(name), CROP[name])
         timed_training(student, *crops, args.minutes, folder, args.seed, batch=train["batch"], lr=train["lr"])
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     spent = json.loads((folder / "time.json").read_text())
-    found = {"last": rows[-1], "first": rows[0], "time": spent, "parameters": teacher.parameters_by_part}
-    out.setdefault("training", {})[system] = found
+    out["training"] = {"last": rows[-1], "first": rows[0], "time": spent, "parameters": teacher.parameters_by_part}
     return assemble.load(folder)
 
 
@@ -224,11 +223,11 @@ def write(results: dict[str, Any], args: argparse.Namespace) -> None:
         picture(results, args)
 
 
-def reference(found: dict[str, Any]) -> dict[str, Any]:
+def reference(rows: dict[str, Any]) -> dict[str, Any]:
     """The row that others are divided by: dpm with most evaluations."""
     name, nfe = REFERENCE
-    own = [row for row in found["rows"].values() if row["system"] == name and row["nfe"] <= nfe]
-    return max(own or found["rows"].values(), key=lambda row: row["nfe"])
+    own = [row for row in rows.values() if row["system"] == name and row["nfe"] <= nfe]
+    return max(own or rows.values(), key=lambda row: row["nfe"])
 
 
 def picture(results: dict[str, Any], args: argparse.Namespace) -> None:
@@ -239,14 +238,14 @@ def picture(results: dict[str, Any], args: argparse.Namespace) -> None:
     figure = Figure(figsize=(10, 3.6 * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 2, squeeze=False)
     for (left, right), (name, found) in zip(panels, shown.items(), strict=True):
-        best = reference(found)["crps"]
+        best = reference(found["rows"])["crps"]
         systems = dict.fromkeys(row["system"] for row in found["rows"].values())
         for k, system in enumerate(systems):
             rows = {label: row for label, row in found["rows"].items() if row["system"] == system}
             nfe = [row["nfe"] for row in rows.values()]
             crps = [row["crps"] / best for row in rows.values()]
             style: dict[str, Any] = {"color": f"C{k}", "marker": "o", "markersize": 4}
-            style |= {"linewidth": 2.5} if system in STUDENTS else {"linestyle": "--"} if "," in system else {}
+            style |= {"linewidth": 2.5} if system in AMPLITUDES else {"linestyle": "--"} if "," in system else {}
             left.plot(nfe, crps, label=system, **style)
             right.plot([found["seconds"][label] for label in rows], crps, **style)
         farm = found["seconds"]["RainFARM"]
@@ -266,36 +265,43 @@ def picture(results: dict[str, Any], args: argparse.Namespace) -> None:
     (args.results / "steps.png").write_bytes(png(figure, limit=150_000))
 
 
+def table(rows: dict[str, Any], seconds: dict[str, float]) -> list[str]:
+    against = reference(rows)
+    lines = [
+        f"| system | nfe | CRPS | / {against['system']} {against['nfe']} | 95 % | spread–skill "
+        "| log-spectral distance | 99.9 % bias | s a member | / RainFARM |",
+        "|---" * 10 + "|",
+    ]
+    for label, row in rows.items():
+        _, low, high = paired_bootstrap(row["crps_by_time"], against["crps_by_time"])
+        spent = seconds.get(label)
+        time = ["", ""] if spent is None else [f"{spent:.4f}", f"{spent / seconds['RainFARM']:.2f}"]
+        cells = [
+            row["system"], f"{row['nfe']}", f"{row['crps']:.4f}", f"{row['crps'] / against['crps']:.3f}",
+            f"{1 + low / against['crps']:.3f} … {1 + high / against['crps']:.3f}", f"{row['spread_skill']:.2f}",
+            f"{row['log_spectral_distance']:.3f}", f"{row['p999_bias']:+.2f}", *time,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def report(results: dict[str, Any]) -> str:
     """The tables in Markdown."""
     lines = ["# Steps", "", *(f"- {key}: {value}" for key, value in results["settings"].items())]
     for name, found in results["factors"].items():
         if not found["rows"]:
             continue
-        against, seconds = reference(found), found["seconds"]
-        lines += ["", f"## {name}, {found['test']}", ""]
-        lines += [
-            f"| system | nfe | CRPS | / {against['system']} {against['nfe']} | 95 % | spread–skill "
-            "| log-spectral distance | 99.9 % bias | s a member | / RainFARM |",
-            "|---" * 10 + "|",
-        ]
-        for label, row in found["rows"].items():
-            _, low, high = paired_bootstrap(row["crps_by_time"], against["crps_by_time"])
-            spent = seconds.get(label)
-            time = ["", ""] if spent is None else [f"{spent:.4f}", f"{spent / seconds['RainFARM']:.2f}"]
-            cells = [
-                row["system"], f"{row['nfe']}", f"{row['crps']:.4f}", f"{row['crps'] / against['crps']:.3f}",
-                f"{1 + low / against['crps']:.3f} … {1 + high / against['crps']:.3f}", f"{row['spread_skill']:.2f}",
-                f"{row['log_spectral_distance']:.3f}", f"{row['p999_bias']:+.2f}", *time,
-            ]  # fmt: skip
-            lines.append(f"| {' | '.join(cells)} |")
+        seconds = found["seconds"]
+        lines += ["", f"## {name}, {found['test']}", "", *table(found["rows"], seconds)]
+        if found.get("checked"):
+            lines += ["", f"{CHECKED} crops:", "", *table(found["checked"], {})]
         if seconds:
             lines += ["", f"RainFARM: {seconds['RainFARM']:.4f} s a member."]
-        for system, training in found.get("training", {}).items():
-            first, last, spent = (training[key] for key in ("first", "last", "time"))
-            sizes = " + ".join(f"{n / 1e6:.2f} M {part}" for part, n in training["parameters"].items())
+        if "training" in found:
+            first, last, spent = (found["training"][key] for key in ("first", "last", "time"))
+            sizes = " + ".join(f"{n / 1e6:.2f} M {part}" for part, n in found["training"]["parameters"].items())
             lines += [
-                f"{system.capitalize()} in {last['step']} steps, {spent['wall_seconds']:.0f} s of wall and "
+                f"Distilled in {last['step']} steps, {spent['wall_seconds']:.0f} s of wall and "
                 f"{spent['processor_seconds']:.0f} s of processor time; validation loss {first['valid']:.4f} at step "
                 f"{first['step']}, {last['valid']:.4f} at the end. Parameters: {sizes}."
             ]

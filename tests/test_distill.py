@@ -104,7 +104,6 @@ def test_what_cannot_be_distilled(data: Path, tmp_path: Path, capsys: pytest.Cap
         ("nothing", "x", {}, "is not a finescale model"),
         ("teacher", "teacher", {}, "name another folder"),
         ("teacher", "x", {"latent.levels": 2}, "--set latent: a distilled model keeps"),
-        ("teacher", "x", {"distilled.energy": -1}, "distilled.energy is -1, but must be"),
         ("teacher", "x", {"process.sampler": "euler"}, "process.sampler of a distilled model"),
         ("teacher", "x", {"data.path": str(tmp_path / "none.nc")}, "does not exist"),
     ):

@@ -261,3 +261,16 @@ def test_consistency_samples_have_the_datas_variance_at_any_number_of_steps(step
     assert asked == every[[round(16 * i / steps) for i in range(steps)]].tolist() and sigmas[-1] == 0
     with pytest.raises(InputError, match="steps must be 1 to 16"):
         sampler.levels_of(EDM().sigmas, 17)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_the_amplitude_of_distilled_models_scales_the_spread(steps: int) -> None:
+    """With one step exactly; with more, what is left of earlier noise is scaled with the rest."""
+    sampler = Consistency(8, amplitude=1.2)
+    sigmas = sampler.levels_of(EDM(500.0).sigmas, steps)
+    noise, fresh = white(4000, 12), stream(4000, 12)
+    wide = sampler(consistency, noise, sigmas, fresh)
+    plain = Consistency(8)(consistency, noise, sigmas, stream(4000, 12))
+    assert float(wide.std(0).div(plain.std(0)).sub(1.2).abs().max()) < (1e-6 if steps == 1 else 0.02)
+    with pytest.raises(ValueError, match="amplitude"):
+        Consistency(8, amplitude=0.0)

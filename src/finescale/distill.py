@@ -27,8 +27,6 @@ LEVELS = 16
 STEPS = 2
 PICKS = 4
 """Points of each trajectory that are learned at once."""
-ENERGY = 1.0
-"""Weight of the energy score of samples in the loss (``--set distilled.energy``)."""
 OPEN = ("data", "train", "process", "precision", "distilled")
 """Sections that may differ between teacher and student."""
 KEPT = ("steps", "minutes", "warmup", "ema", "seed", "clock")
@@ -60,7 +58,9 @@ def distill(
     model = assemble.build(config)
     sampler = model.process.sampler
     if not isinstance(sampler, Consistency):
-        raise InputError("process.sampler of a distilled model is consistency; only its levels can be set")
+        raise InputError(
+            "process.sampler of a distilled model is consistency; only its levels and amplitude can be set"
+        )
     check_folder(folder, config, overwrite)
     patches, valid, _, static = read_data(config)
     if static != list(config.get("static") or []):
@@ -69,25 +69,12 @@ def distill(
         )
     model.load_state_dict(teacher.state_dict())
     assert teacher.denoiser is not None
-    levels, energy = model.process.sigmas(sampler.levels), energy_of(config)
-    model.distillation = Distillation(teacher.denoiser, DPM2M(), levels, PICKS, energy)
+    model.distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(training.seed)
     train(model, patches, valid, training, folder)
     finish(model, training, folder, len(patches))
     return model
-
-
-def energy_of(config: Mapping[str, Any]) -> float:
-    """The weight of the energy score in a student's loss.
-
-    Raises:
-        InputError: if it is no number of at least 0.
-    """
-    energy = config["distilled"]["energy"]
-    if not isinstance(energy, int | float) or not 0 <= energy < float("inf"):
-        raise InputError(f"distilled.energy is {energy!r}, but must be a number of at least 0")
-    return float(energy)
 
 
 def student_config(teacher: Downscaler, source: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +96,7 @@ def student_config(teacher: Downscaler, source: Path, overrides: Mapping[str, An
     config["train"] = kept | {"batch": max(1, old.batch // PICKS), "lr": old.lr / 2}
     process = {key: value for key, value in (config.get("process") or {}).items() if key != "tv"}
     config["process"] = process | {"sampler": {"kind": "consistency", "levels": LEVELS}, "steps": STEPS}
-    config["distilled"] = {"from": source.resolve().name, "energy": ENERGY}
+    config["distilled"] = {"from": source.resolve().name}
     resolved = configuration.read(config, overrides)
     for section, value in resolved.items():
         if section not in OPEN and value != teacher.config.get(section):

@@ -7,8 +7,6 @@ where unknown cells weigh nothing.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -56,13 +54,13 @@ def loss(model: Parts, stage: str, batch: Batch, generator: torch.Generator, mea
         return model.variance.loss(clean - model.encode(torch.zeros_like(y), factor), folded, weight, scalars)
     assert model.denoiser is not None
     sigma = model.process.noise.sample(len(y), generator).to(y.device)
-    draw = partial(model.noise.random, clean.shape, generator, y.device)
+    noise = model.noise.random(clean.shape, generator, y.device)
     if stage == "distill":
         assert model.distillation is not None
-        return model.distillation(model.denoiser, clean, draw, folded, generator, weight, scalars)
+        return model.distillation(model.denoiser, noise, folded, generator, weight, scalars)
     tv = model.process.tv
     variation = None if tv is None else lambda z, sigma: tv(model.latent.details(z), sigma)
-    return first + model.denoiser.loss(clean, sigma, draw(), folded, weight, scalars, variation)
+    return first + model.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation)
 
 
 def residual(model: Parts, batch: Batch, mean: MeanModel | None = None) -> Tensor:

@@ -25,14 +25,6 @@ The boundary condition. Song et al. stop at sigma_min and need f(z, sigma_min) =
 Trajectories here end at 0, where the teacher's own c_skip = 1 and c_out = 0 give f(z, 0) = z exactly, and at the last
 level f is the teacher's estimate. So the student is the same network with the same preconditioning, and starts as the
 teacher.
-
-The spread. A network that cannot tell where each trajectory ends gives the mean of the ends it confuses, and its
-ensembles are too sure. So samples of one and of two steps, as the sampler draws them, are scored against the data:
-
-    loss + energy · energy score of two samples        (`finescale.diffusion.energy`)
-
-which is least for the right distribution, whatever the trajectories. (Ours; for training with scores alone see Lang
-et al. 2024, arXiv 2412.15832. Of two steps only the last one is differentiated.)
 """
 
 from __future__ import annotations
@@ -43,7 +35,6 @@ import torch
 from torch import Tensor, nn
 
 from finescale.diffusion.denoiser import Denoiser
-from finescale.diffusion.energy import energy_score
 from finescale.diffusion.schedule import stratified
 
 HUBER = 0.00054
@@ -58,15 +49,13 @@ class Distillation(nn.Module):
         solver: solver(denoise, noise, sigmas) -> end of the trajectory; evaluates once at each point z_0 ... z_{N−1}.
         sigmas: (N + 1,) falling noise levels that end with 0.
         picks: points of a trajectory that are learned at once: the first, where sampling starts, and others.
-        energy: weight of the energy score of samples; 0 for trajectories alone.
     """
 
     sigmas: Tensor
 
-    def __init__(self, teacher: Denoiser, solver: Solver, sigmas: Tensor, picks: int = 4, energy: float = 0.0) -> None:
+    def __init__(self, teacher: Denoiser, solver: Solver, sigmas: Tensor, picks: int = 4) -> None:
         super().__init__()
         self.teacher, self.solver, self.picks = teacher.requires_grad_(False), solver, picks
-        self.energy = energy
         self.register_buffer("sigmas", sigmas, persistent=False)
 
     @torch.no_grad()
@@ -93,8 +82,7 @@ class Distillation(nn.Module):
     def forward(
         self,
         student: Denoiser,
-        clean: Tensor,
-        draw: Callable[[], Tensor],
+        noise: Tensor,
         cond: Tensor,
         generator: torch.Generator,
         weight: Tensor | None = None,
@@ -104,14 +92,12 @@ class Distillation(nn.Module):
 
         Args:
             student: learns f.
-            clean: (B, K, T', H', W') latent of the data.
-            draw: gives new noise of unit variance, the shape of clean.
+            noise: (B, K, T', H', W') white noise, at which trajectories start.
             cond: (B, Kc, T', H', W') conditioning fields.
             generator: source of noise levels, on the CPU.
             weight: (B, 1, T', H', W'), 0 where the latent is unknown; None for equal weights.
             scalars: (B, S) features of the factor, where the model serves several.
         """
-        noise = draw()
         points, end = self.trajectory(noise, cond, scalars)
         levels = self.levels(len(noise), generator).to(noise.device)
         z = points[levels, torch.arange(len(noise), device=noise.device)].flatten(0, 1)
@@ -125,29 +111,4 @@ class Distillation(nn.Module):
         error = student.mismatch(repeated(end), z, sigma, repeated(cond), features)
         square = (error.square().mean(1, keepdim=True) * repeated(weight)).flatten(1).sum(1)
         distance = square / repeated(weight).flatten(1).sum(1).clamp_min(1e-12)
-        loss = ((distance + HUBER**2).sqrt() - HUBER).mean()
-        if not self.energy:
-            return loss
-        steps = 1 + int(torch.randint(2, (), generator=generator))
-        samples = self.samples(student, draw, cond, scalars, steps)
-        return loss + self.energy * energy_score(samples, clean, weight)
-
-    def samples(
-        self, student: Denoiser, draw: Callable[[], Tensor], cond: Tensor, scalars: Tensor | None, steps: int
-    ) -> Tensor:
-        """Two samples (2, B, K, T', H', W') of one step or, its first one without gradient, of two."""
-
-        def jump(z: Tensor, level: int) -> Tensor:
-            sigma = self.sigmas[level].to(z.dtype).expand(len(z))
-            return student(z, sigma, cond.repeat(2, 1, 1, 1, 1), None if scalars is None else scalars.repeat(2, 1))
-
-        def noise(level: int) -> Tensor:
-            white = torch.cat([draw(), draw()])
-            return self.sigmas[level].to(white.dtype) * white
-
-        z, level = noise(0), 0
-        if steps == 2 and len(self.sigmas) > 2:
-            level = round((len(self.sigmas) - 1) / 2)
-            with torch.no_grad():
-                z = jump(z, 0) + noise(level)
-        return jump(z, level).unflatten(0, (2, -1))
+        return ((distance + HUBER**2).sqrt() - HUBER).mean()
