@@ -382,19 +382,20 @@ def report(results: dict[str, Any]) -> str:
 
 
 def curves(rows: dict[str, Any], path: Path) -> None:
-    """Validation loss against steps, photographs, mean over seeds, with and without the strict layer."""
+    """Validation loss against steps, photographs, a line a seed, over what it ends at without a layer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14, 3), layout="constrained")
     axes = figure.subplots(1, len(SCHEMES))
     for ax, scheme in zip(axes, SCHEMES, strict=True):
         for name, style in (("none", "--"), ("soft", ":"), ("throughout", "-."), ("strict", "-")):
-            found = [row["curve"] for label, row in rows.items() if label.startswith(f"photographs {scheme} {name} ")]
-            for n, curve in enumerate(found):
+            found = {label: row["curve"] for label, row in rows.items() if f"photographs {scheme} {name} " in label}
+            for n, (label, curve) in enumerate(found.items()):
                 step, loss = zip(*curve[1:], strict=True)
+                free = rows[label.replace(f" {name} ", " none ")]["curve"][-1][1]
                 ax.plot(
                     step,
-                    loss,
+                    [value / free for value in loss],
                     style,
                     color={"none": "C1", "soft": "C2", "throughout": "C3", "strict": "C0"}[name],
                     label=name if n == 0 else None,
@@ -402,7 +403,7 @@ def curves(rows: dict[str, Any], path: Path) -> None:
         ax.set(title=scheme, xscale="log", xlabel="step")
         ax.xaxis.set_minor_formatter("")
         ax.locator_params(axis="y", nbins=4)
-    axes[0].set_ylabel("validation loss")
+    axes[0].set_ylabel("validation loss / none's at the end")
     axes[0].legend(fontsize=7)
     path.write_bytes(png(figure, limit=200_000))
 

@@ -68,30 +68,38 @@ class Projection(Constraint):
             if operators.area is not None or operators.mask is not None:
                 weight = in_blocks(operators.weight(wide).expand_as(x), factor)[beyond].flatten(1)
                 shares = weight / weight.sum(1, keepdim=True)
-            solved = self.solve(rows, wanted.expand_as(beyond)[beyond][:, None], shares)
+            solved = self.solve(rows, wanted.expand_as(beyond)[beyond][:, None], shares, y.dtype)
             in_blocks(x, factor)[beyond] = solved.unflatten(1, tuple(factor))
         return x.to(y.dtype).clamp(self.low, self.high)
 
-    def solve(self, rows: Tensor, wanted: Tensor, share: Tensor) -> Tensor:
-        """The projection of blocks (N, cells) onto their means (N, 1), to which cells count with their share."""
+    def solve(self, rows: Tensor, wanted: Tensor, share: Tensor, dtype: torch.dtype) -> Tensor:
+        """The projection of blocks (N, cells) onto their means (N, 1), to which cells count with their share.
+
+        Which cells are at a bound is found in ``dtype``, λ in that of the rows.
+        """
         with torch.no_grad():
-            bound, free = self.fixed(rows, wanted, share)
+            bound, free = self.fixed(rows.to(dtype), wanted.to(dtype), share.to(dtype))
+            # Where the mean is a bound, so is every cell.
+            bound = torch.where((wanted == self.low) | (wanted == self.high), wanted, bound.to(rows.dtype))
         return torch.where(free, rows + shift(rows, wanted, share, bound, free), bound)
 
     def fixed(self, rows: Tensor, wanted: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """The bound at which each cell of x is, and which cells are at none (where the bound is 0)."""
         at_end = (wanted == self.low) | (wanted == self.high)
-        bound, free = torch.where(at_end, wanted, 0.0).expand_as(rows), ~at_end.expand_as(rows)
-        while True:
-            x = rows + shift(rows, wanted, share, bound, free)
-            below, above = (self.low - x).clamp_min(0) * free, (x - self.high).clamp_min(0) * free
+        bound, free = torch.where(at_end, wanted, 0.0).repeat(1, rows.shape[1]), ~at_end.repeat(1, rows.shape[1])
+        left = torch.arange(len(rows), device=rows.device)
+        while len(left):
+            r, w, s, b, f = (part[left] for part in (rows, wanted, share, bound, free))
+            x = r + shift(r, w, s, b, f)
+            below, above = (self.low - x).clamp_min_(0) * f, (x - self.high).clamp_min_(0) * f
             # What the clipped field has too much of; where it is positive, λ is too large, and what is low stays low.
-            excess = ((below - above) * share).sum(-1, keepdim=True)
+            excess = ((below - above) * s).sum(-1, keepdim=True)
             low, high = (below > 0) & (excess >= 0), (above > 0) & (excess < 0)
-            if not bool((low | high).any()):
-                return bound, free
-            bound = torch.where(low, self.low, torch.where(high, self.high, bound))
-            free = free & ~low & ~high
+            moved = low | high
+            bound[left] = torch.where(low, self.low, torch.where(high, self.high, b))
+            free[left] = f & ~moved
+            left = left[moved.any(1)]
+        return bound, free
 
 
 def shift(rows: Tensor, wanted: Tensor, share: Tensor, bound: Tensor, free: Tensor) -> Tensor:
