@@ -3,7 +3,7 @@
 The student is the model itself, with its transform, mean, latent and constraint; its denoiser starts as the teacher's
 and learns where the teacher's trajectories end (`finescale.diffusion.distillation`). One training serves 1, 2, 4 and
 all other numbers of steps. The result is an ordinary model folder, whose configuration says
-``process: {sampler: {kind: consistency, levels: 16, amplitude: 1.1}, steps: 2}``.
+``process: {sampler: {kind: consistency, levels: 16, amplitude: 1.1}, steps: 1}``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from finescale.train import check_folder, finish, read_data, train
 LEVELS = 16
 AMPLITUDE = 1.1
 """Of the noise: what a student loses in spread (benchmarks/steps.py)."""
-STEPS = 2
+STEPS = 1
 PICKS = 4
 """Points of each trajectory that are learned at once."""
 OPEN = ("data", "train", "process", "precision", "distilled")
@@ -97,7 +97,10 @@ def student_config(teacher: Downscaler, source: Path, overrides: Mapping[str, An
             kept.pop(other, None)
     config["train"] = kept | {"batch": max(1, old.batch // PICKS), "lr": old.lr / 2}
     process = {key: value for key, value in (config.get("process") or {}).items() if key != "tv"}
-    config["process"] = process | {"sampler": {"kind": "consistency", "levels": LEVELS, "amplitude": AMPLITUDE}, "steps": STEPS}
+    config["process"] = process | {
+        "sampler": {"kind": "consistency", "levels": LEVELS, "amplitude": AMPLITUDE},
+        "steps": STEPS,
+    }
     config["distilled"] = {"from": source.resolve().name}
     resolved = configuration.read(config, overrides)
     for section, value in resolved.items():
