@@ -244,7 +244,7 @@ def picture(results: dict[str, Any], args: argparse.Namespace) -> None:
             rows = {label: row for label, row in found["rows"].items() if row["system"] == system}
             nfe = [row["nfe"] for row in rows.values()]
             crps = [row["crps"] / best for row in rows.values()]
-            style: dict[str, Any] = {"color": f"C{k}", "marker": "o", "markersize": 4}
+            style: dict[str, Any] = {"color": [*(f"C{n}" for n in range(10)), "k"][k], "marker": "o", "markersize": 4}
             style |= {"linewidth": 2.5} if system in AMPLITUDES else {"linestyle": "--"} if "," in system else {}
             left.plot(nfe, crps, label=system, **style)
             right.plot([found["seconds"][label] for label in rows], crps, **style)
