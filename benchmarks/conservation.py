@@ -308,7 +308,6 @@ def ensemble(results: dict[str, Any], args: argparse.Namespace) -> None:
         "additive": Additive(factor),
         "multiplicative": Multiplicative(factor),
         "bounded, 0 to 200": Bounded(factor, low=0.0, high=200.0),
-        "projection, 0 to inf": Projection(factor),
         "tapered, power 0.8": Tapered(factor, power=0.8),
         "tapered, tau 0.02": Tapered(factor, tau=0.02),
     }
