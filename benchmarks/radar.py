@@ -5,8 +5,9 @@
 DATA is a folder with mrms_west.nc, fmi_20160928.nc and mch_20150515.nc. Every trained system gets the same crops of the
 training region, parameter budget and minutes (mean and denoiser together; the mean network is the same one in all
 systems that have one, and its minutes count in each). Minutes are of processor time divided by threads, so that other
-work on the machine changes how long the benchmark takes and not how much is trained. Nothing is trained twice: finished
-models under --cache are read back, interrupted ones resumed. Writes radar.json, radar.md and pictures under --results.
+work on the machine changes how long the benchmark takes and not how much is trained. Nothing is trained or scored
+twice: finished models under --cache are read back, interrupted ones resumed, and systems that radar.json has with the
+same settings are left as they are. Writes radar.json, radar.md and pictures under --results.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ MEAN = {"kind": "network", "fold": 4, "backbone": {"kind": "unet", "width": 48, 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "mean+wavelet-2": {
         "latent": {"kind": "wavelet", "levels": 2},
+        "denoiser": {"backbone": {"kind": "unet", "width": 64, "multipliers": [1, 2, 2]}},
+        "process": {
+            "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
+            "noise": {"mean": -0.4, "std": 1.2},
+            "steps": 12,
+        },
+        "train": {"batch": 16},
+    },
+    "mean+wavelet-3": {
+        "latent": {"kind": "wavelet", "levels": 3},
         "denoiser": {"backbone": {"kind": "unet", "width": 64, "multipliers": [1, 2, 2]}},
         "process": {
             "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
@@ -115,44 +126,48 @@ def main() -> None:
     args = parser.parse_args()
     results: dict[str, Any] = {"settings": settings(args), "factors": earlier(args)}
     for name in args.factors:
-        results["factors"][name] = run(name, args, results)
+        run(name, args, results)
     write(results, args)
 
 
 def earlier(args: argparse.Namespace) -> dict[str, Any]:
-    """Results of other factors from an earlier run with the same settings."""
+    """Results of an earlier run with the same settings."""
     file = args.results / "radar.json"
     found = json.loads(file.read_text()) if file.is_file() else {}
     same = found.get("settings") == rounded(settings(args))
     return {name: found["factors"][name] for name in CROP if same and name in found["factors"]}
 
 
-def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> dict[str, Any]:
-    """Train and score every system at one factor."""
+def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Train and score the systems that are missing at one factor."""
     factor, folder = Factor.parse(name), args.cache / f"{name}-seed{args.seed}-{args.minutes:g}min"
-    out: dict[str, Any] = {"systems": {}, "training": {}, "tests": {}}
-    results["factors"][name] = out
+    out: dict[str, Any] = results["factors"].setdefault(name, {"training": {}, "tests": {}})
+    if not set(args.systems) - set(out["training"]):
+        return
     tests = dict(test_sets(args, factor, CROP[name]))
     for place, (fine, coarse, area) in tests.items():
+        if place in out["tests"]:
+            continue
         out["tests"][place] = {"crops": len(fine), "cells": CROP[name], "baselines": {}}
         for system, members in baseline_members(coarse, factor, args):
             out["tests"][place]["baselines"][system] = scored(members, fine, coarse, area, factor)
     write(results, args)
     patches: tuple[Patches, Patches] | None = None
     for system in args.systems:
+        if system in out["training"]:
+            continue
         if not (folder / system / "weights.safetensors").is_file():
             patches = patches or training_crops(args, factor, CROP[name])
             trained(system, name, folder, patches, args)
         model = assemble.load(folder / system)
-        out["training"][system] = {"parameters": model.parameters_by_part, "log": last_rows(folder, system)}
         for place, (fine, coarse, area) in tests.items():
             if place != "mrms" and system not in args.transfer:
                 continue
             out["tests"][place].setdefault("systems", {}).update(judged(system, model, fine, coarse, area, args))
-            write(results, args)
+        out["training"][system] = {"parameters": model.parameters_by_part, "log": last_rows(folder, system)}
+        write(results, args)
         if system == args.systems[0] and name == next(iter(CROP)):
             picture(model, tests["mrms"], factor, args, system, name)
-    return out
 
 
 def training_crops(args: argparse.Namespace, factor: Factor, crop: int) -> tuple[Patches, Patches]:

@@ -7,8 +7,9 @@ and ×8 has every system; radar ×8, photographs ×4 and, where nilearn is insta
 template ×4 (a magnetic resonance image of the head) have patch-POD-ViT, pixel EDM and bicubic. Every system gets the
 same crops and minutes (of processor time divided by threads; the mean network is shared and its minutes count in each
 system that has it). Parameters are NOT equal: small networks are the claim, and each row gives its own. Generative
-systems are judged with and without the set's constraint, which knows the land. Rows from a closed-form standard
-deviation (the variance head, and the covariance of sampled latents) are judged as Gaussians.
+systems are judged with and without the set's constraint, which knows the land, and patch-wise ones also by the modes
+alone, without noise for what they leave out. Rows from a closed-form standard deviation (the variance head, and the
+covariance of sampled latents) are judged as Gaussians.
 
 Besides, the standard deviation that `decode_variance` gives is compared with that of decoded members, and memory and
 seconds of sampling are measured: memory in fresh processes, seconds system by system in turn. Nothing is trained or
@@ -22,6 +23,8 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,7 +52,6 @@ from finescale.latents import PatchPOD
 from finescale.verify import baselines, score_arrays
 from finescale.verify.ranks import LEVELS, PIT_BINS
 
-MEAN_SHARE = 0.25
 COMPARED = 256
 """Members whose standard deviation is compared with the closed form."""
 EDM: dict[str, Any] = {
@@ -57,7 +59,7 @@ EDM: dict[str, Any] = {
     "noise": {"mean": -0.4, "std": 1.2},
     "steps": 12,
 }
-PATCHES = {"kind": "patch_pod", "patch": 8, "modes": 16}
+PATCHES = {"kind": "patch_pod", "patch": 8, "modes": 16, "remainder": True}
 VIT = {"kind": "vit", "width": 64, "depth": 4, "window": 4}
 HEAD = "patch-POD, variance head"
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -99,6 +101,7 @@ class Place:
         constraint: of all systems.
         fold: cells a side that the mean network sees as one.
         dry: threshold of rain; None for other fields.
+        mean_share: share of the minutes that the shared mean network gets.
         at_once: members that are sampled together where memory is measured.
     """
 
@@ -112,12 +115,13 @@ class Place:
     constraint: str = "additive"
     fold: int = 2
     dry: float | None = None
+    mean_share: float = 0.25
     at_once: int = 16
 
 
 PLACES = {
-    "sst4": Place("1x4", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), at_once=256),
-    "sst8": Place("1x8", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), at_once=256),
+    "sst4": Place("1x4", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), mean_share=0.1, at_once=256),
+    "sst8": Place("1x8", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), mean_share=0.1, at_once=256),
     "radar": Place("1x8", "mrms_west.nc", 128, 8, "mm/h", FEW, RAIN, "multiplicative", 4, 0.05),
     "photographs": Place("1x4", "images", 128, 12, "luminance", fold=4),
     "medical": Place("1x4", "", 128, 8, "intensity", fold=4),
@@ -154,7 +158,7 @@ def there() -> list[str]:
 def earlier(args: argparse.Namespace) -> dict[str, Any]:
     """Results of an earlier run with the same settings, or none."""
     settings = {
-        "minutes": args.minutes, "mean_share": MEAN_SHARE, "members": args.members, "crops": args.crops,
+        "minutes": args.minutes, "members": args.members, "crops": args.crops,
         "seed": args.seed, "threads": torch.get_num_threads(), "processor": processor(), "torch": torch.__version__,
     }  # fmt: skip
     file = args.results / "sst.json"
@@ -168,7 +172,7 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
     out = results["sets"].setdefault(name, {"rows": {}, "systems": {}, "agreement": {}})
     train, valid, test = crops(name, args.data)
     batch = test.spread(args.crops or place.tests, seed=1)
-    out["about"] = {key: getattr(place, key) for key in ("factor", "crop", "units", "at_once")}
+    out["about"] = {key: getattr(place, key) for key in ("factor", "crop", "units", "mean_share", "at_once")}
     out["about"] |= {"training": len(train), "tests": len(batch.fine)}
     if "bicubic" not in out["rows"]:
         fine = baselines.bicubic(batch.coarse[:, 0, 0].numpy(), Factor.parse(place.factor))
@@ -257,18 +261,18 @@ def configured(system: str, place: Place) -> dict[str, Any]:
 def trained(system: str, place: Place, folder: Path, train: Patches, valid: Patches, args: argparse.Namespace) -> None:
     """Train one system, and the mean network that generative systems share where it is not there yet."""
     config, shared = configured(system, place), folder / "mean"
-    share, settings = 1.0, {"batch": 16, "mean_share": 0.0, "variance_share": MEAN_SHARE}
+    share, settings = 1.0, {"batch": 16, "mean_share": 0.0, "variance_share": 0.25}
     has_mean = isinstance(config["mean"], dict) and config["denoiser"] != "none"
     if has_mean and not (shared / "weights.safetensors").is_file():
         # Without the constraint, which the mean of a generative model does not go through.
         torch.manual_seed(args.seed)
         model = assemble.build(config | {"latent": "pixel", "denoiser": "none", "constraint": "none"})
-        timed_training(model, train, valid, args.minutes * MEAN_SHARE, shared, args.seed, **settings)
+        timed_training(model, train, valid, args.minutes * place.mean_share, shared, args.seed, **settings)
     torch.manual_seed(args.seed)
     model = assemble.build(config)
     if has_mean:
         model.mean.load_state_dict(assemble.load(shared).mean.state_dict())
-        share = 1 - MEAN_SHARE
+        share = 1 - place.mean_share
     timed_training(model, train, valid, args.minutes * share, folder / system, args.seed, **settings)
 
 
@@ -291,6 +295,10 @@ def judged(system: str, model: Downscaler, batch: Batch, place: Place, args: arg
         rows[system] = scored(conserving(model, x, batch), batch, place)
         if model.denoiser is not None:
             rows[f"{system}, no constraint"] = scored(x, batch, place)
+        if getattr(model.latent, "remainder", False):
+            with modes_alone(model):
+                x = in_units(model, model.draw(batch.coarse, members=count, seed=args.seed, origin=origins), batch)
+            rows[f"{system}, modes alone"] = scored(conserving(model, x, batch), batch, place)
     closed = isinstance(model.latent, PatchPOD) and model.transform.linear and model.denoiser is not None
     for label, source in ((system, "head"), (f"{system}, closed form", "members")):
         if (source == "head" and model.variance is None) or (source == "members" and not closed):
@@ -301,6 +309,15 @@ def judged(system: str, model: Downscaler, batch: Batch, place: Place, args: arg
         # The closed form does not know the land; the mean is moved to what the sea's is.
         rows[label] = gaussian_scores(conserving(model, found.mean[:, None], batch)[:, 0], found.std, batch.fine)
     return rows
+
+
+@contextmanager
+def modes_alone(model: Downscaler) -> Iterator[None]:
+    """Members without noise for what the modes leave out."""
+    latent: Any = model.latent
+    latent.remainder = False
+    yield
+    latent.remainder = True
 
 
 def in_units(model: Downscaler, y: Tensor, batch: Batch) -> Tensor:
@@ -352,7 +369,8 @@ def agreement(model: Downscaler, batch: Batch, count: int) -> dict[str, Any]:
     diagonal alone, and that of other members; in units and after the constraint, `spread` against `sample`.
     """
     some = Batch(*(part[:count] for part in batch[:3]))
-    y = model.draw(some.coarse, members=2 * COMPARED)
+    with modes_alone(model):
+        y = model.draw(some.coarse, members=2 * COMPARED)
     z = torch.stack([model.encode(part, model.factor) for part in y])
     y, z, other = y[:, :COMPARED], z[:, :COMPARED], z[:, COMPARED:]
     apart, other = ((part - part.mean(1, keepdim=True)) / (COMPARED - 1) ** 0.5 for part in (z, other))

@@ -109,7 +109,7 @@ def coverage(ax: Any, rows: dict[str, Any]) -> None:
     nominal = np.arange(1, half + 1) / half
     ax.plot([0, 1], [0, 0], color="0.6", lw=1)
     for system, row in rows.items():
-        if row["members"] == 1 or "no constraint" in system:
+        if row["members"] == 1 or ", no constraint" in system or ", modes alone" in system:
             continue
         pit = np.asarray(row["pit_histogram"])
         inside = np.array([pit[half - n : half + n].sum() for n in range(1, half + 1)])

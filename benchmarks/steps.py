@@ -2,16 +2,16 @@
 
     python benchmarks/steps.py DATA --models benchmarks/cache/radar --minutes 4 --seed 0
 
-DATA is a folder with mrms_west.nc; --models is the cache of radar.py, whose trained mean + wavelet 2 models are the
-teachers and are sampled here with every solver (nfe, evaluations a member, counted exactly: heun takes 2N − 1 for N
-steps, so its counts are the largest odd ones that fit; dpm also with other noise levels than the model's). The
-distilled model is trained here, for --minutes of processor time divided by threads, on the teacher's training crops,
-and sampled with noise of several amplitudes.
+DATA is a folder with mrms_west.nc; --models is the cache of radar.py, whose trained models of one --system, by default
+mean + wavelet 2, are the teachers and are sampled here with every solver (nfe, evaluations a member, counted exactly:
+heun takes 2N − 1 for N steps, so its counts are the largest odd ones that fit; dpm also with other noise levels than
+the model's). The distilled model is trained here, for --minutes of processor time divided by threads, on the teacher's
+training crops, and sampled with noise of several amplitudes.
 All systems get the same crops of the test region and the same noise; differences of CRPS from dpm with 32 evaluations
 are taken crop by crop, with a bootstrap interval. Seconds a member are timed in turn, in one run, with RainFARM's.
 
 Nothing is trained or scored twice: distilled models lie under --cache, scores in --results/steps.json. Writes
-steps.json, steps.md and steps.png.
+steps.json, steps.md and steps.png; for a system other than the default steps-SYSTEM.json and so on.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from finescale.plots.maps import png
 from finescale.samplers import DPM2M, Ancestral, Consistency, Euler, EulerMaruyama, Heun, Sampler
 from finescale.verify import baselines, paired_bootstrap
 
+SYSTEM = "mean+wavelet-2"
 NFE = (1, 2, 4, 8, 16, 32)
 DISTILLED = (1, 2, 4)
 AMPLITUDES = {"distilled": 1.0, "distilled, noise x 1.1": 1.1, "distilled, noise x 1.2": 1.2}
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--factors", nargs="+", default=list(CROP), choices=list(CROP))
     parser.add_argument("--models", type=Path, default=Path("benchmarks/cache/radar"))
-    parser.add_argument("--system", default="mean+wavelet-2", help="which of radar.py's models")
+    parser.add_argument("--system", default=SYSTEM, help="which of radar.py's models")
     parser.add_argument("--teacher-minutes", type=float, default=12.0, help="budget it was trained with")
     parser.add_argument("--minutes", type=float, default=4.0, help="distillation of one model")
     parser.add_argument("--seed", type=int, default=0)
@@ -95,9 +96,14 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def stem(args: argparse.Namespace) -> str:
+    """The name of the results' files."""
+    return "steps" if args.system == SYSTEM else f"steps-{args.system}"
+
+
 def earlier(args: argparse.Namespace) -> dict[str, Any]:
     """Results of an earlier run with the same settings."""
-    file, wanted = args.results / "steps.json", rounded(settings(args))
+    file, wanted = args.results / f"{stem(args)}.json", rounded(settings(args))
     found = json.loads(file.read_text()) if file.is_file() else {}
     return found if found.get("settings") == wanted else {"settings": wanted, "factors": {}}
 
@@ -181,7 +187,8 @@ def distilled(
     teacher: Downscaler, source: Path, name: str, args: argparse.Namespace, out: dict[str, Any]
 ) -> Downscaler:
     """The distilled model; trained and saved where it is not there yet, resumed where that was interrupted."""
-    folder = args.cache / f"{name}-seed{args.seed}-{args.teacher_minutes:g}min-{args.minutes:g}min" / "distilled"
+    trained = f"{name}-seed{args.seed}-{args.teacher_minutes:g}min-{args.minutes:g}min"
+    folder = args.cache / trained / ("distilled" if args.system == SYSTEM else f"distilled-{args.system}")
     if not (folder / "weights.safetensors").is_file():
         old, budget = assemble.load(source, device="cpu"), {"train.minutes": args.minutes, "train.seed": args.seed}
         torch.manual_seed(args.seed)
@@ -217,8 +224,8 @@ def timings(runs: list[Run], test: Test, factor: Factor, args: argparse.Namespac
 
 def write(results: dict[str, Any], args: argparse.Namespace) -> None:
     args.results.mkdir(parents=True, exist_ok=True)
-    (args.results / "steps.json").write_text(json.dumps(rounded(results), indent=1))
-    (args.results / "steps.md").write_text(report(results))
+    (args.results / f"{stem(args)}.json").write_text(json.dumps(rounded(results), indent=1))
+    (args.results / f"{stem(args)}.md").write_text(report(results))
     if any(found["seconds"] for found in results["factors"].values()):
         picture(results, args)
 
@@ -262,7 +269,7 @@ def picture(results: dict[str, Any], args: argparse.Namespace) -> None:
             ax.set_ylim(0.95, 1.3)
             ax.axhline(1.02, color="0.7", linewidth=1)
         left.legend(fontsize=7)
-    (args.results / "steps.png").write_bytes(png(figure, limit=150_000))
+    (args.results / f"{stem(args)}.png").write_bytes(png(figure, limit=150_000))
 
 
 def table(rows: dict[str, Any], seconds: dict[str, float]) -> list[str]:

@@ -285,6 +285,24 @@ def test_floor_and_modes_together_are_the_variance_of_the_data() -> None:
     np.testing.assert_allclose(decoded[0, 0, 0, :4, :8].flatten(), patches(x, 4, 8).var(0), rtol=1e-6)
 
 
+@pytest.mark.parametrize("latent", FITTED.values(), ids=FITTED.keys())
+def test_the_remainder_is_what_the_modes_leave_out(latent: PatchPOD) -> None:
+    """Noise of the floor's variance in every cell, that the modes do not see."""
+    latent = latent.double()
+    latent.fit([field()])
+    members = 4000
+    white = torch.randn(
+        members, 1, 2, 48, 48, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    )  # two tiles of the largest patches on each side of the middle
+    left_out = latent.left_out(white)[..., 16:32, 16:32]
+    floor = latent.truncated((2, 16, 16))
+    assert float(floor.min()) > 0
+    torch.testing.assert_close(left_out.var(0), floor, rtol=6 * (2 / members) ** 0.5, atol=1e-12)
+    latent.floor.copy_(latent._kept_of_noise())  # g = 1: the projection itself
+    if max(latent.reach) == 1 and latent.large is None:
+        assert float(latent.analysis(latent.left_out(white[:9])).abs().max()) < 1e-6  # the basis is in float32
+
+
 def test_conditions_are_the_coefficients_of_their_fields() -> None:
     """Φᵀ (c − its patch mean) in standard deviations of the latent, then that mean, field by field."""
     x, latent = field(), PatchPOD(patch=(4, 8), modes=9).double()
@@ -326,6 +344,29 @@ def test_a_configuration_names_it() -> None:
     assert latent.stride == (1, 8, 8) and latent.channels == 2 * 9 + 2
     with pytest.raises(InputError, match=r"latent\.modes is 0"):
         part(latents, {"kind": "patch_pod", "modes": 0}, "latent")
+
+
+def test_members_with_the_remainder_have_the_variance_in_closed_form() -> None:
+    """…and those of a window are a part of those of the domain."""
+    model = assemble.build(
+        configuration.read("patch-pod", {"denoiser.backbone.width": 8, "process.steps": 1, "constraint": "none"})
+    ).eval()
+    assert model.latent.remainder
+    model.latent.floor.copy_(torch.rand(1, 1, 8, 8) + 0.5)
+    given = torch.rand(1, 1, 1, 16, 16)
+    fields: list[torch.Tensor] = []
+    spread = model.spread(given, "members", members=400, fields=fields)
+    np.testing.assert_allclose(fields[0].var(1) / spread.std.square(), 1, atol=6 * (2 / 400) ** 0.5)
+    members = model.sample(given, members=2, seed=7)
+    plain = model.latent
+    plain.remainder = False
+    rest = members - model.sample(given, members=2, seed=7)
+    assert 0.7 < float(rest.std()) < 1.3 and not torch.equal(rest[:, 0], rest[:, 1])
+    plain.remainder = True
+    part = model.sample(given[..., 8:, 8:], members=1, seed=7, first_member=1, origin=(0, 8, 8))
+    plain.remainder = False
+    part = part - model.sample(given[..., 8:, 8:], members=1, seed=7, first_member=1, origin=(0, 8, 8))
+    torch.testing.assert_close(part, rest[:, 1:, ..., 32:, 32:], rtol=0, atol=1e-5)
 
 
 def test_a_basis_of_the_whole_domain_serves_no_larger_one() -> None:

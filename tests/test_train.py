@@ -244,3 +244,30 @@ def test_folds_do_not_see_each_other(data: Path) -> None:
     reach = patches.stride // 2
     assert len(first) and len(rest)
     assert (first.positions[:, 3] + 16 + reach).max() <= 32 <= (rest.positions[:, 3] - reach).min()
+
+
+@pytest.mark.parametrize("stop_after", [None, 2, 6], ids=lambda n: f"stopped after {n} of 8 steps")
+def test_the_weights_with_the_least_validation_loss_are_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None
+) -> None:
+    """Of averaged weights whose loss is made to be least after the third step of each stage, resumed or not."""
+    report, there = loop.Loop._report, {}
+
+    def third_is_best(
+        self: loop.Loop, bar: Any, step: int, losses: Any, held: Any, average: Any, spent: float
+    ) -> float:
+        there[self.stage.name, step] = {name: v.clone() for name, v in average.module.state_dict().items()}
+        report(self, bar, step, losses, held, average, spent)
+        return float(abs(step - 3))
+
+    monkeypatch.setattr(loop.Loop, "_report", third_is_best)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    settings = config(data)
+    if stop_after is not None:
+        with pytest.raises(KeyboardInterrupt):
+            run(settings, tmp_path, stop_after)
+    model, _ = run(settings, tmp_path)
+    for stage, network in (("mean", model.mean), ("denoiser", model.denoiser)):
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, there[stage, 3][name], rtol=0, atol=0)
+    assert not torch.equal(there["mean", 3]["backbone.stem.weight"], there["mean", 4]["backbone.stem.weight"])

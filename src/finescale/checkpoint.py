@@ -19,17 +19,17 @@ NAME = "checkpoint.safetensors"
 def save_checkpoint(
     folder: Path,
     model: nn.Module,
-    average: nn.Module | None,
-    optimizer: torch.optim.Optimizer | None,
+    average: nn.Module,
+    best: nn.Module,
+    optimizer: torch.optim.Optimizer,
     progress: dict[str, Any],
 ) -> None:
-    """Write model, moving average, optimizer and ``progress`` (plain numbers and strings)."""
-    tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average.{name}": value for name, value in average.state_dict().items()}
-    if optimizer is not None:
-        for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    """Write model, moving average, best weights, optimizer and ``progress`` (plain numbers and strings)."""
+    tensors: dict[str, Tensor] = {}
+    for group, module in (("model", model), ("average", average), ("best", best)):
+        tensors |= {f"{group}.{name}": value for name, value in module.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     temporary = folder / f".{NAME}.partial"
     save_file(
         {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
@@ -58,18 +58,21 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer | None
+    folder: Path,
+    model: nn.Module,
+    average: nn.Module,
+    best: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Read back what `save_checkpoint` wrote; optimizer and average only where given."""
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+    """Read back what `save_checkpoint` wrote."""
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "optimizer": {}}
     with safe_open(folder / NAME, "pt") as file:
         for name in file.keys():  # noqa: SIM118  (safe_open is no dict)
             group, key = name.split(".", 1)
             groups[group][key] = file.get_tensor(name)
-    model.load_state_dict(groups["model"])
-    if average is not None:
-        average.load_state_dict(groups["average"])
-    if optimizer is not None and groups["optimizer"]:
+    for group, module in (("model", model), ("average", average), ("best", best)):
+        module.load_state_dict(groups[group])
+    if groups["optimizer"]:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in groups["optimizer"].items():

@@ -1,12 +1,14 @@
 """The training loop of one stage.
 
 Adam with a linear warm-up and cosine decay of the learning rate, clipped gradients, an exponential moving average of
-the weights (which is what is kept), validation, and an atomic checkpoint every minute. The batch, noise levels and
-noise of a step depend on (seed, stage, step) alone, so a resumed run has the losses of an unbroken one.
+the weights, validation of the averaged weights, and an atomic checkpoint every minute. The averaged weights with the
+least validation loss are what a stage leaves. The batch, noise levels and noise of a step depend on (seed, stage,
+step) alone, so a resumed run has the losses of an unbroken one.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -128,7 +130,7 @@ class Loop:
         resume: Mapping[str, Any] | None,
         on_step: Callable[[str, int], None] | None,
     ) -> None:
-        """Train the part, then give it its averaged weights; ``held`` are validation crops."""
+        """Train the part, then give it the best of its averaged weights on ``held``, validation crops."""
         training, stage = self.training, self.stage
         self.model.requires_grad_(False)
         self.part.requires_grad_(True)
@@ -136,10 +138,11 @@ class Loop:
         wrapped, optimizer = self.fabric.setup(self.model, raw)
         wrapped.mark_forward_method("loss")
         average = AveragedModel(self.part, multi_avg_fn=_average(training.ema))
+        best = Best(copy.deepcopy(self.part))
         step, before = 0, 0.0
         if resume is not None:
-            load_checkpoint(self.folder, self.model, average, raw)
-            step, before = int(resume["step"]), float(resume["elapsed"])
+            load_checkpoint(self.folder, self.model, average, best.part, raw)
+            step, before, best.loss = int(resume["step"]), float(resume["elapsed"]), float(resume["best"])
         started = saved = training.now()
         next_check = self._fraction(step, before)
         bar = tqdm(total=self.steps, initial=step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
@@ -171,16 +174,17 @@ class Loop:
                     raise RuntimeError(f"the loss of {stage.name} is {losses[-1]} at step {step}; lower train.lr")
                 bar.update()
                 if fraction >= next_check:
-                    self._report(bar, step, losses, held, average, elapsed)
+                    best.offer(average.module, self._report(bar, step, losses, held, average, elapsed))
                     losses, next_check = [], next_check + 0.05
                 if training.now() - saved > CHECKPOINT_SECONDS:
-                    save_checkpoint(self.folder, self.model, average, raw, self._progress(step, elapsed))
+                    progress = self._progress(step, elapsed) | {"best": best.loss}
+                    save_checkpoint(self.folder, self.model, average, best.part, raw, progress)
                     saved = training.now()
                 if on_step is not None:
                     on_step(stage.name, step)
-        self._report(bar, step, losses, held, average, before + training.now() - started)
+        best.offer(average.module, self._report(bar, step, losses, held, average, before + training.now() - started))
         bar.close()
-        self.part.load_state_dict(average.module.state_dict())
+        self.part.load_state_dict(best.part.state_dict())
 
     def _progress(self, step: int, elapsed: float) -> dict[str, Any]:
         """What a resumed run must know, with the configuration, which must not have changed."""
@@ -216,8 +220,8 @@ class Loop:
         held: Sequence[Batch],
         average: AveragedModel,
         elapsed: float,
-    ) -> None:
-        """Validation loss of the averaged weights, one line in log.jsonl, and the progress bar."""
+    ) -> float:
+        """Validation loss of the averaged weights; it goes to log.jsonl and the progress bar."""
         live = {name: value.clone() for name, value in self.part.state_dict().items()}
         self.part.load_state_dict(average.module.state_dict())
         generator, found = torch.Generator().manual_seed(0), []
@@ -235,6 +239,25 @@ class Loop:
         row = {"stage": self.stage.name, "step": step, "loss": self.loss, "valid": valid, "seconds": round(elapsed, 2)}
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
+        return valid
+
+
+@dataclass
+class Best:
+    """The weights with the least validation loss so far.
+
+    Attributes:
+        part: a copy of the network, with those weights.
+        loss: their validation loss.
+    """
+
+    part: nn.Module
+    loss: float = math.inf
+
+    def offer(self, network: nn.Module, loss: float) -> None:
+        if not loss >= self.loss:  # the last weights where nothing can be validated
+            self.part.load_state_dict(network.state_dict())
+            self.loss = loss
 
 
 def _average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:

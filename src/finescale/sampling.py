@@ -17,10 +17,14 @@ import torch
 from torch import Tensor
 
 from finescale.coarsen import Coarsen
-from finescale.diffusion import TiledDenoiser
+from finescale.diffusion import TiledDenoiser, noise_source
 from finescale.extent import Index, pad
+from finescale.latents import LinearLatentSpace
 from finescale.parts import Parts
 from finescale.samplers import Denoise
+
+REMAINDER = 2**31 - 1
+"""Number of the noise that stands for what a latent leaves out; samplers count theirs from 0."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +119,19 @@ class Sampling(Parts):
         if self.denoiser is None:
             return given.mu[:, None].expand(-1, members, -1, -1, -1, -1)
         z = self.latents(given, coarse, members, seed, first_member, steps, area)
-        return self.decoded(given, z)
+        return self.decoded(given, z, seed, first_member)
 
-    def decoded(self, given: Given, z: Tensor) -> Tensor:
-        """mu + decode(z) for latents (B, M, K, T', H', W')."""
+    def decoded(self, given: Given, z: Tensor, seed: int, first_member: int) -> Tensor:
+        """mu + decode(z) for latents (B, M, K, T', H', W'), with the latent's remainder where it has one."""
         y = torch.cat([self.decode(part, self.factor) for part in z.flatten(0, 1).split(self.batch)])
-        return given.mu[:, None] + y.unflatten(0, z.shape[:2])
+        y = given.mu[:, None] + y.unflatten(0, z.shape[:2])
+        if isinstance(self.latent, LinearLatentSpace) and self.latent.remainder:
+            for item, corner in enumerate(given.corners):
+                first: Any = tuple(n * s for n, s in zip(corner, self.latent.stride, strict=True))
+                places = [(first_member + member, first) for member in range(z.shape[1])]
+                white = noise_source(y.shape[2], size_of(y), places, seed, y.device)(REMAINDER)
+                y[item] += self.latent.left_out(white)
+        return y
 
     def given(self, coarse: Tensor, origin: Index | Sequence[Index], static: Tensor | None) -> Given:
         """Run the mean network on (B, C, t, h, w)."""

@@ -84,7 +84,7 @@ def spread(
         z = model.latents(given, coarse, members, seed, 0, steps, area)
         moments = Moments.of_members(z)
         if fields is not None:
-            fields.append(model.finish(model.decoded(given, z), coarse, area, gaps))
+            fields.append(model.finish(model.decoded(given, z, seed, 0), coarse, area, gaps))
     else:
         moments = _head(model, given) if source == "head" else _posterior(model, given, seed)
     found = _in_units(model, given.mu, moments, coarse, area, source, levels)

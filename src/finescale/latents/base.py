@@ -110,7 +110,13 @@ class LatentSpace(nn.Module):
 
 
 class LinearLatentSpace(LatentSpace):
-    """A latent space with a linear synthesis, through which variance propagates in closed form."""
+    """A latent space with a linear synthesis, through which variance propagates in closed form.
+
+    Attributes:
+        remainder: whether members get what the latent leaves out, as noise.
+    """
+
+    remainder = False
 
     def synthesis_squared(self, variance: Tensor) -> Tensor:
         """Σ_k S⁻¹[i, k]² variance_k: diag(S⁻¹ Σ S⁻ᵀ) for a diagonal Σ, shapes as in `synthesis`."""
@@ -124,6 +130,13 @@ class LinearLatentSpace(LatentSpace):
     def truncated(self, size: tuple[int, int, int]) -> Tensor:
         """f: variance (C, T, H, W), or a single 0, of what the latent leaves out of a field of (T, H, W) cells."""
         return self.scale.new_zeros(())
+
+    def left_out(self, white: Tensor) -> Tensor:
+        """Noise (B, C, T, H, W) of variance f outside the decoder's range, from white noise of the same shape.
+
+        Only of a latent whose `remainder` is set.
+        """
+        raise NotImplementedError
 
     def synthesis_block(self, block: Tensor) -> Tensor:
         """diag(S⁻¹ Σ S⁻ᵀ) for a Σ (B, K, K, T', H', W') that couples the coefficients of one latent cell only.

@@ -8,7 +8,11 @@ the first K coefficients in a fixed orthonormal basis, the same for all patches 
 with ū the mean patch and Φ the K modes of most variance (`finescale.latents.pod`); whitening then divides each
 coefficient by its standard deviation. With patches as large as the domain this is PODiff's global basis. The decoder is
 linear, so variance goes through it in closed form; the variance of the modes that are left out is kept cell by cell as
-the floor f (ours: the papers leave it out).
+the floor f (ours: the papers leave it out). Members may have it too, as noise that the modes cannot represent,
+
+    r = g ∘ (I − ΦΦᵀ) ε,      ε ~ N(0, I),      g = sqrt(f / diag(I − ΦΦᵀ)),
+
+as in probabilistic principal component analysis (Tipping & Bishop 1999), but with a variance for each cell.
 
 Conditioning fields come as coefficients too, Φᵀ c for every field c. (Ours: its mean over the patch beside them. A
 basis of residuals is nearly orthogonal to what the coarse field fixes, so the coefficients alone would not tell it.)
@@ -49,6 +53,8 @@ class PatchPOD(LinearLatentSpace):
         coarse: (cells, K₁): first K₁ modes of larger patches, multiples of the small ones. The latent then has one cell
             for a large patch, with the small patches' coefficients as channels.
         random: a random orthonormal basis, to compare with.
+        remainder: members get what the modes leave out, as noise r of variance f; for fields that vary everywhere, not
+            for rain.
 
     Attributes:
         mean: ū, (C, *stride).
@@ -68,6 +74,7 @@ class PatchPOD(LinearLatentSpace):
         overlap: bool = False,
         coarse: tuple[PositiveInt, PositiveInt] | None = None,
         random: bool = False,
+        remainder: bool = False,
     ) -> None:
         if energy is not None and not 0 < energy <= 1:
             raise InputError(f"latent.energy is {energy}, but must be a share of the variance, such as 0.99")
@@ -86,6 +93,7 @@ class PatchPOD(LinearLatentSpace):
         self.small, self.large, self.ratio = small, large, ratio
         self.field_channels = channels
         self.exact = energy is None and modes == small.dimension
+        self.remainder = remainder and not self.exact
         self.register_buffer("mean", torch.zeros(channels, *stride))
         self.register_buffer("floor", torch.zeros(channels, *stride))
 
@@ -196,6 +204,25 @@ class PatchPOD(LinearLatentSpace):
 
     def truncated(self, size: tuple[int, int, int]) -> Tensor:
         return self.floor.repeat(1, *blocks(size, self.stride))
+
+    def left_out(self, white: Tensor) -> Tensor:
+        """r = g ∘ (I − S⁻¹ S) ε."""
+        kept = self._kept_of_noise()
+        gain = torch.where(kept > 1e-6, (self.floor / kept.clamp_min(1e-6)).sqrt(), 0)
+        return self._tiled(gain, white) * (white - self.synthesis(self.analysis(white)))
+
+    def _kept_of_noise(self) -> Tensor:
+        """diag((I − P)(I − P)ᵀ) with P = S⁻¹ S, (C, *stride): the variance that is left of white noise."""
+        if self.large is None and max(self.reach) == 1:
+            return 1 - self.basis.square().sum(0)  # P is a projection
+        c, t, height, width = self.floor.shape
+        with torch.enable_grad():
+            # One field for each cell of the tile in the middle, whose patches reach into the tiles around it.
+            x = self.floor.new_zeros(self.floor.numel(), c, t, 5 * height, 5 * width, requires_grad=True)
+            rest = x - self.synthesis(self.analysis(x))
+            middle = rest[..., 2 * height : 3 * height, 2 * width : 3 * width]
+            (rows,) = torch.autograd.grad(middle.flatten(1).diagonal().sum(), x)
+        return rows.square().sum((1, 2, 3, 4)).reshape(self.floor.shape)
 
     # --- conditions
 
