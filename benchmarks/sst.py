@@ -70,7 +70,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 4]}},
         "process": EDM | {"schedule": {"kind": "edm", "sigma_max": 80, "sigma_min": 0.02}, "steps": 18},
     },
-    "global PODiff": {key: configuration.read("podiff")[key] for key in ("mean", "latent", "denoiser", "process")},
+    "global PODiff": {key: configuration.read("podiff")[key] for key in ("mean", "latent", "denoiser", "process")}
+    | {"train": {"keep": "last"}},
     "random basis": {
         "mean": "network",
         "latent": PATCHES | {"random": True},
@@ -261,13 +262,15 @@ def configured(system: str, place: Place) -> dict[str, Any]:
 def trained(system: str, place: Place, folder: Path, train: Patches, valid: Patches, args: argparse.Namespace) -> None:
     """Train one system, and the mean network that generative systems share where it is not there yet."""
     config, shared = configured(system, place), folder / "mean"
-    share, settings = 1.0, {"batch": 16, "mean_share": 0.0, "variance_share": 0.25}
+    share = 1.0
+    settings: dict[str, Any] = {"batch": 16, "mean_share": 0.0, "variance_share": 0.25}
     has_mean = isinstance(config["mean"], dict) and config["denoiser"] != "none"
     if has_mean and not (shared / "weights.safetensors").is_file():
         # Without the constraint, which the mean of a generative model does not go through.
         torch.manual_seed(args.seed)
         model = assemble.build(config | {"latent": "pixel", "denoiser": "none", "constraint": "none"})
         timed_training(model, train, valid, args.minutes * place.mean_share, shared, args.seed, **settings)
+    settings |= config.get("train", {})
     torch.manual_seed(args.seed)
     model = assemble.build(config)
     if has_mean:

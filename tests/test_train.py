@@ -246,11 +246,13 @@ def test_folds_do_not_see_each_other(data: Path) -> None:
     assert (first.positions[:, 3] + 16 + reach).max() <= 32 <= (rest.positions[:, 3] - reach).min()
 
 
-@pytest.mark.parametrize("stop_after", [None, 2, 6], ids=lambda n: f"stopped after {n} of 8 steps")
+@pytest.mark.parametrize(
+    ("stop_after", "keep"), [(None, "best"), (2, "best"), (6, "best"), (None, "last")], ids=lambda v: str(v)
+)
 def test_the_weights_with_the_least_validation_loss_are_kept(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None, keep: str
 ) -> None:
-    """Of averaged weights whose loss is made to be least after the third step of each stage, resumed or not."""
+    """Of averaged weights whose loss is made to be least after the third of four steps, resumed or not; or the last."""
     report, there = loop.Loop._report, {}
 
     def third_is_best(
@@ -262,12 +264,12 @@ def test_the_weights_with_the_least_validation_loss_are_kept(
 
     monkeypatch.setattr(loop.Loop, "_report", third_is_best)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    settings = config(data)
+    settings = config(data, keep=keep)
     if stop_after is not None:
         with pytest.raises(KeyboardInterrupt):
             run(settings, tmp_path, stop_after)
     model, _ = run(settings, tmp_path)
     for stage, network in (("mean", model.mean), ("denoiser", model.denoiser)):
         for name, value in network.state_dict().items():
-            torch.testing.assert_close(value, there[stage, 3][name], rtol=0, atol=0)
+            torch.testing.assert_close(value, there[stage, 3 if keep == "best" else 4][name], rtol=0, atol=0)
     assert not torch.equal(there["mean", 3]["backbone.stem.weight"], there["mean", 4]["backbone.stem.weight"])

@@ -1,8 +1,8 @@
 """The training loop of one stage.
 
 Adam with a linear warm-up and cosine decay of the learning rate, clipped gradients, an exponential moving average of
-the weights, validation of the averaged weights, and an atomic checkpoint every minute. The averaged weights with the
-least validation loss are what a stage leaves. The batch, noise levels and noise of a step depend on (seed, stage,
+the weights, validation of the averaged weights, and an atomic checkpoint every minute. A stage leaves the averaged
+weights with the least validation loss. The batch, noise levels and noise of a step depend on (seed, stage,
 step) alone, so a resumed run has the losses of an unbroken one.
 """
 
@@ -53,6 +53,7 @@ class Training:
         lr: peak learning rate of Adam.
         warmup: steps of linear warm-up.
         ema: decay of the moving average of weights, approached from below in the first steps.
+        keep: the averaged weights that a stage leaves: those with the least validation loss (best), or its last.
         seed: seed of initial weights, batches and noise.
         clock: what minutes are: of wall time, or of processor time divided by the number of threads (cpu), which does
             not change when the machine does other things besides.
@@ -69,6 +70,7 @@ class Training:
     lr: float = 1e-3
     warmup: int = 100
     ema: float = 0.998
+    keep: Literal["best", "last"] = "best"
     seed: int = 0
     clock: Literal["wall", "cpu"] = "wall"
 
@@ -138,7 +140,7 @@ class Loop:
         wrapped, optimizer = self.fabric.setup(self.model, raw)
         wrapped.mark_forward_method("loss")
         average = AveragedModel(self.part, multi_avg_fn=_average(training.ema))
-        best = Best(copy.deepcopy(self.part))
+        best = Best(copy.deepcopy(self.part), training.keep)
         step, before = 0, 0.0
         if resume is not None:
             load_checkpoint(self.folder, self.model, average, best.part, raw)
@@ -248,14 +250,16 @@ class Best:
 
     Attributes:
         part: a copy of the network, with those weights.
+        keep: best, or last for the latest weights instead.
         loss: their validation loss.
     """
 
     part: nn.Module
+    keep: str = "best"
     loss: float = math.inf
 
     def offer(self, network: nn.Module, loss: float) -> None:
-        if not loss >= self.loss:  # the last weights where nothing can be validated
+        if self.keep == "last" or not loss >= self.loss:  # the last, too, where nothing can be validated
             self.part.load_state_dict(network.state_dict())
             self.loss = loss
 
