@@ -38,59 +38,40 @@ CROP = {"1x8": 128, "1x10": 120}
 MEAN_SHARE = 0.15
 TRANSFORM = [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"]
 MEAN = {"kind": "network", "fold": 4, "backbone": {"kind": "unet", "width": 48, "multipliers": [1, 2, 2]}}
+
+
+def unet(*multipliers: float, width: int) -> dict[str, Any]:
+    return {"backbone": {"kind": "unet", "width": width, "multipliers": list(multipliers)}}
+
+
+def edm(noise: float, sigma_max: float = 20, steps: int = 12) -> dict[str, Any]:
+    """EDM whose training noise has this spread of log σ."""
+    schedule = {"kind": "edm", "sigma_max": sigma_max, "sigma_min": 0.02}
+    return {"schedule": schedule, "noise": {"mean": -0.4, "std": noise}, "steps": steps}
+
+
+def wavelet(levels: int) -> dict[str, Any]:
+    return {"kind": "wavelet", "levels": levels}
+
+
 SYSTEMS: dict[str, dict[str, Any]] = {
     "mean+wavelet-2": {
-        "latent": {"kind": "wavelet", "levels": 2},
-        "denoiser": {"backbone": {"kind": "unet", "width": 64, "multipliers": [1, 2, 2]}},
-        "process": {
-            "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
-            "noise": {"mean": -0.4, "std": 1.2},
-            "steps": 12,
-        },
-        "train": {"batch": 16},
+        "latent": wavelet(2), "denoiser": unet(1, 2, 2, width=64), "process": edm(1.2), "train": {"batch": 16}
     },
     "mean+wavelet-3": {
-        "latent": {"kind": "wavelet", "levels": 3},
-        "denoiser": {"backbone": {"kind": "unet", "width": 64, "multipliers": [1, 2, 2]}},
-        "process": {
-            "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
-            "noise": {"mean": -0.4, "std": 1.2},
-            "steps": 12,
-        },
-        "train": {"batch": 16},
+        "latent": wavelet(3), "denoiser": unet(1, 2, 2, width=64), "process": edm(1.2), "train": {"batch": 16}
     },
     "edm-pixel": {
-        "mean": "none",
-        "latent": "pixel",
-        "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 7.5]}},
-        "process": {
-            "schedule": {"kind": "edm", "sigma_max": 80, "sigma_min": 0.02},
-            "noise": {"mean": -0.4, "std": 1.4},
-            "steps": 18,
-        },
-        "train": {"batch": 8},
+        "mean": "none", "latent": "pixel", "denoiser": unet(1, 2, 4, 7.5, width=32),
+        "process": edm(1.4, sigma_max=80, steps=18), "train": {"batch": 8},
     },
     "mean+wavelet-1": {
-        "latent": {"kind": "wavelet", "levels": 1},
-        "denoiser": {"backbone": {"kind": "unet", "width": 48, "multipliers": [1, 2, 4]}},
-        "process": {
-            "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
-            "noise": {"mean": -0.4, "std": 1.2},
-            "steps": 12,
-        },
-        "train": {"batch": 8},
+        "latent": wavelet(1), "denoiser": unet(1, 2, 4, width=48), "process": edm(1.2), "train": {"batch": 8}
     },
     "mean+pixel": {
-        "latent": "pixel",
-        "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 4.5]}},
-        "process": {
-            "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
-            "noise": {"mean": -0.4, "std": 1.4},
-            "steps": 12,
-        },
-        "train": {"batch": 8},
+        "latent": "pixel", "denoiser": unet(1, 2, 4, 4.5, width=32), "process": edm(1.4), "train": {"batch": 8}
     },
-}
+}  # fmt: skip
 KEEP = (
     "crps",
     "mae",
