@@ -147,7 +147,7 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
             out["tests"][place].setdefault("systems", {}).update(judged(system, model, fine, coarse, area, args))
         out["training"][system] = {"parameters": model.parameters_by_part, "log": last_rows(folder, system)}
         write(results, args)
-        if system == args.systems[0] and name == next(iter(CROP)):
+        if system == next(iter(SYSTEMS)) and name == next(iter(CROP)):
             picture(model, tests["mrms"], factor, args, system, name)
 
 
