@@ -13,7 +13,7 @@ covariance of sampled latents) are judged as Gaussians.
 
 Besides, the standard deviation that `decode_variance` gives is compared with that of decoded members, and memory and
 seconds of sampling are measured: memory in fresh processes, seconds system by system in turn. Nothing is trained or
-judged twice: models are kept under --cache, results written as they come: sst.json, sst.md and sst.png.
+judged twice: models are kept under --cache, results written as they come: sst.json, sst.md and pictures.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from conservation import luminance
 from protocol import VARIED, WET, interleaved, processor, rounded, timed_training
 from scipy.special import ndtr
 from speed import resident
-from sst_report import picture, report
+from sst_report import picture, report, strip
 from torch import Tensor
 
 from finescale import assemble, configuration
@@ -199,6 +199,12 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
         model, days = there["patch-POD-ViT"], Batch(*(part[:3] for part in batch[:3]))
         members = conserving(model, in_units(model, model.draw(days.coarse, members=args.members), days), days)
         picture(days, members, model.factor, out["rows"], args.results / "sst.png")
+    if name in ("photographs", "medical") and "patch-POD-ViT" in there:
+        model, one = there["patch-POD-ViT"], Batch(*(part[3:4] for part in batch[:3]))
+        noisy = conserving(model, in_units(model, model.draw(one.coarse), one), one)
+        with modes_alone(model):
+            members = conserving(model, in_units(model, model.draw(one.coarse, members=2), one), one)
+        strip(one, members, noisy, args.results / f"sst_{name}.png")
 
 
 # --- data and training

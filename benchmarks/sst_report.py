@@ -103,6 +103,32 @@ def picture(days: Batch, members: Tensor, factor: Factor, rows: dict[str, Any], 
     path.write_bytes(png(figure, limit=250_000))
 
 
+def strip(crop: Batch, members: Tensor, noisy: Tensor, path: Path) -> None:
+    """One picture: coarse, truth, a member of the modes alone and with noise for the rest, and two members' difference.
+
+    Args:
+        crop: one crop.
+        members: (1, 2, 1, 1, H, W) by the modes alone.
+        noisy: (1, 1, 1, 1, H, W), the first one with noise.
+        path: the PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    fields = {
+        "coarse": crop.coarse[0, 0, 0],
+        "truth": crop.fine[0, 0, 0],
+        "member, modes alone": members[0, 0, 0, 0],
+        "the same with noise": noisy[0, 0, 0, 0],
+        "difference of two members": members[0, 0, 0, 0] - members[0, 1, 0, 0],
+    }
+    figure = Figure(figsize=(16, 3.5), layout="constrained")
+    for ax, (title, field) in zip(figure.subplots(1, len(fields)), fields.items(), strict=True):
+        limits = {"vmin": -0.3, "vmax": 0.3} if "difference" in title else {"vmin": 0.0, "vmax": 1.0}
+        ax.imshow(field.numpy(), cmap="gray", interpolation="nearest", **limits)
+        ax.set(xticks=[], yticks=[], title=title)
+    path.write_bytes(png(figure, limit=150_000))
+
+
 def coverage(ax: Any, rows: dict[str, Any]) -> None:
     """Share of cells inside central intervals, less their level, from PIT histograms."""
     half = PIT_BINS // 2
