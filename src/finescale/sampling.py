@@ -126,11 +126,13 @@ class Sampling(Parts):
         y = torch.cat([self.decode(part, self.factor) for part in z.flatten(0, 1).split(self.batch)])
         y = given.mu[:, None] + y.unflatten(0, z.shape[:2])
         if isinstance(self.latent, LinearLatentSpace) and self.latent.remainder:
-            for item, corner in enumerate(given.corners):
-                first: Any = tuple(n * s for n, s in zip(corner, self.latent.stride, strict=True))
-                places = [(first_member + member, first) for member in range(z.shape[1])]
-                white = noise_source(y.shape[2], size_of(y), places, seed, y.device)(REMAINDER)
-                y[item] += self.latent.left_out(white)
+            places: list[Any] = [
+                (first_member + member, tuple(n * s for n, s in zip(corner, self.latent.stride, strict=True)))
+                for corner in given.corners
+                for member in range(z.shape[1])
+            ]
+            white = noise_source(y.shape[2], size_of(y), places, seed, y.device)(REMAINDER)
+            y += self.latent.left_out(white).unflatten(0, y.shape[:2])
         return y
 
     def given(self, coarse: Tensor, origin: Index | Sequence[Index], static: Tensor | None) -> Given:
