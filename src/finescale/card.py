@@ -17,6 +17,9 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
     log = folder / "log.jsonl"
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
     last = {row["stage"]: row for row in rows}
+    # The weights with the least loss are kept, or the last ones.
+    kept = {stage: min(r["valid"] for r in rows if r["stage"] == stage) for stage in last}
+    kept |= {stage: row["valid"] for stage, row in last.items() if training.keep == "last"}
     data = model.config.get("data", {})
     spent = {key: value for key, value in asdict(training).items() if value is not None}
     paths = data.get("path", [])
@@ -31,10 +34,7 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
         f"- Parts: {', '.join(f'{part} {_kind(model, part)}' for part in ('mean', 'latent', 'constraint'))}",
         f"- Parameters: {', '.join(f'{n:,} in {part}' for part, n in model.parameters_by_part.items())}",
         f"- Training: {json.dumps(spent)}",
-        *(
-            f"- Stage {s}: {r['step']} steps, {r['seconds']} s, validation loss {r['valid']:.4f}"
-            for s, r in last.items()
-        ),
+        *(f"- Stage {s}: {r['step']} steps, {r['seconds']} s, validation loss {kept[s]:.4f}" for s, r in last.items()),
         "- Licence: that of the training data applies to what is learned from them; not stated by this file.",
         "- Scores: run `finescale verify` on data outside the training ranges.",
         "",

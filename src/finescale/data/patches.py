@@ -129,7 +129,8 @@ class Patches:
         for index, field in enumerate(fields):
             if any(n < c for n, c in zip(field.shape, crop, strict=True)):
                 raise InputError(
-                    f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}"
+                    f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
+                    "lower data.crop or data.frames"
                 )
             array = np.asarray(field.astype(np.float32).data)
             self.arrays.append(array)
