@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy.ndimage import gaussian_filter
 
-from finescale import assemble
+from finescale import assemble, train
 from finescale.coarsen import Coarsen
+from finescale.data.patches import Criteria, Patches
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
 from finescale.extent import coarse_frames
@@ -81,6 +83,35 @@ def test_the_gain_follows_the_factor(many: Downscaler) -> None:
     for factor in (Factor(3, 10), Factor(6, 25), Factor(1, 4)):
         wanted = torch.tensor([0.01 * factor.time * factor.y**0.5, 0.3 / factor.y])
         torch.testing.assert_close(gain(factor).flatten(), wanted, rtol=0.05, atol=0)
+
+
+def test_what_the_latent_leaves_out_follows_the_factor() -> None:
+    """…in members and in closed form: few modes leave out much more at a large factor than at a small one."""
+    latent = {"kind": "patch_pod", "patch": 4, "modes": 2, "remainder": True}
+    settings = {"latent": latent, "transform": ["standardize"], "mean": "interpolation", "constraint": "none"}
+    model = small({"time": [1, 1], "space": [2, 8]}, data={"crop": 32}, **settings)
+    rng = np.random.default_rng(0)
+    # Smooth on the scale of some cells: the coarse field leaves the more open, the coarser it is.
+    smooth = gaussian_filter(rng.normal(size=(40, 64, 64)), (0, 2, 2))
+    coords = {"time": np.arange(40), "y": np.arange(64.0), "x": np.arange(64.0)}
+    field = xr.DataArray(smooth, dims=("time", "y", "x"), coords=coords, name="smooth")
+    patches = Patches([field], model.factors, (1, 32, 32), Criteria(0.0))
+    crops = [patches.spread(20, 0, Factor(1, s)) for s in range(2, 9)]
+    model.transform.fit([batch.fine for batch in crops])
+    train._fit_latent(model, crops, None, torch.device("cpu"))
+    for space, batch in zip(range(2, 9), crops, strict=True):
+        at = model.at(Factor(1, space))
+        residual = at.residual(batch)
+        latents = at.latent.encode(residual)
+        left_out = (residual - at.latent.decode(latents)).square().mean()
+        given = at.given(batch.coarse[:1], (0, 0, 0), None)
+        same = torch.zeros(1, 60, *latents.shape[1:])  # members that have only what is left out
+        variance = at.decoded(given, same, seed=0, first_member=0).var(1)
+        torch.testing.assert_close(variance.mean(), left_out, rtol=0.3, atol=0)
+        closed = at.spread(batch.coarse[:1], "members", members=60).std.square()
+        drawn = at.decode(at.latents(given, batch.coarse[:1], 60, 0, 0, None, None)[0], at.factor).var(0)
+        scale = at.transform.parts[0].std.square().squeeze()  # from the transform's space to units
+        torch.testing.assert_close(closed.mean() / scale, drawn.mean() + left_out, rtol=0.3, atol=0)
 
 
 def test_factors_that_a_model_serves(many: Downscaler) -> None:

@@ -58,6 +58,7 @@ class Parts(nn.Module):
         self.factors, self.process, self.config = factors, process, config
         self.chosen = factors.single
         self.gain = Gain(latent.channels) if factors.single is None else None
+        self.rest_gain = None if self.gain is None or latent.exact else Gain(1)
         self.noise = (Persistent if process.persistent else White)(latent.channels)
         self.conditions = Conditions(config.get("static") or [])
         # Mean networks that have not seen a fold of the data; in training only.
@@ -124,6 +125,10 @@ class Parts(nn.Module):
     def decode(self, z: Tensor, factor: Factor) -> Tensor:
         """The inverse of `encode`."""
         return self.latent.decode(z if self.gain is None else z * self.gain(factor))
+
+    def rest_scale(self, factor: Factor) -> Tensor:
+        """Standard deviation of what the latent leaves out at a factor, over that of all factors together."""
+        return torch.ones((), device=self.device) if self.rest_gain is None else self.rest_gain(factor)
 
     def scalars(self, factor: Factor, batch: int) -> Tensor | None:
         """Features (batch, SCALARS) of a factor for the networks of a model that serves several; None for one alone."""

@@ -41,11 +41,13 @@ class Decoder:
         latent: the latent space.
         size: (T, H, W) that the decoded field is cut to; the latent may cover more.
         gain: (K, 1, 1, 1), what the latent was divided by besides; None for 1.
+        rest_scale: what the standard deviation of what the latent leaves out is multiplied by; None for 1.
     """
 
     latent: LinearLatentSpace
     size: Triple
     gain: Tensor | None = None
+    rest_scale: Tensor | None = None
 
     def __call__(self, z: Tensor) -> Tensor:
         """L z."""
@@ -66,7 +68,9 @@ class Decoder:
         """Variance (C, T, H, W), or a single 0, of what the latent leaves out."""
         t, height, width = (-(-n // s) * s for n, s in zip(self.size, self.latent.stride, strict=True))
         found = self.latent.truncated((t, height, width))
-        return self._cut(found) if found.ndim else found
+        if not found.ndim:
+            return found
+        return self._cut(found if self.rest_scale is None else found * self.rest_scale.square())
 
     def reach(self, like: Tensor) -> list[tuple[int, int]]:
         """First and last fine cell (t, y, x) that a latent cell changes, counted from the first of its own."""

@@ -132,7 +132,8 @@ class Sampling(Parts):
                 for member in range(z.shape[1])
             ]
             white = noise_source(y.shape[2], size_of(y), places, seed, y.device)(REMAINDER)
-            y += self.latent.left_out(white).unflatten(0, y.shape[:2])
+            left_out = self.latent.left_out(white) * self.rest_scale(self.factor)
+            y += left_out.unflatten(0, y.shape[:2])
         return y
 
     def given(self, coarse: Tensor, origin: Index | Sequence[Index], static: Tensor | None) -> Given:

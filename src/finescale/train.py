@@ -229,12 +229,19 @@ def _split(batch: Batch, size: int) -> list[Batch]:
 def _fit_latent(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | None, device: torch.device) -> None:
     """Whiten the latent of residuals, at all factors together and then at each."""
     residuals = [model.residual(batch.to(device), mean) for batch in crops]
-    model.latent.fit(residuals, [_known(batch, like) for batch, like in zip(crops, residuals, strict=True)])
+    known = [_known(batch, like) for batch, like in zip(crops, residuals, strict=True)]
+    model.latent.fit(residuals, known)
     latents = [model.latent.encode(r) for r in residuals]
     model.noise.fit(latents)
-    if model.gain is not None:
-        stds = [z.transpose(0, 1).flatten(1).square().mean(1).sqrt() for z in latents]
-        model.gain.fit([Factor.between(batch.coarse.shape, batch.fine.shape) for batch in crops], torch.stack(stds))
+    if model.gain is None:
+        return
+    factors = [Factor.between(batch.coarse.shape, batch.fine.shape) for batch in crops]
+    model.gain.fit(factors, torch.stack([z.transpose(0, 1).flatten(1).square().mean(1).sqrt() for z in latents]))
+    if model.rest_gain is not None:
+        rest = [r - model.latent.decode(z) for r, z in zip(residuals, latents, strict=True)]
+        squares = torch.stack([(x.square().mean(1, keepdim=True) * k).sum() for x, k in zip(rest, known, strict=True)])
+        cells = torch.stack([k.sum() for k in known]).clamp_min(1)
+        model.rest_gain.fit(factors, (squares / cells / (squares.sum() / cells.sum())).sqrt()[:, None])
 
 
 def _known(batch: Batch, residual: Tensor) -> Tensor:

@@ -146,7 +146,8 @@ def _in_units(
     """A Gaussian latent as a spread in units."""
     t, height, width = size = model.fine_size(coarse)
     assert isinstance(model.latent, LinearLatentSpace)
-    decoder = Decoder(model.latent, size, None if model.gain is None else model.gain(model.factor))
+    gain = None if model.gain is None else model.gain(model.factor)
+    decoder = Decoder(model.latent, size, gain, model.rest_scale(model.factor))
     operators = model.operators(coarse, area, 0) if propagates(model) else None
     std = moments.field_variance(decoder, operators).clamp_min(0).sqrt()
     centre = mu if moments.centre is None else mu + model.decode(moments.centre, model.factor)
