@@ -83,6 +83,21 @@ def test_a_window_elsewhere_gets_the_noise_of_its_place() -> None:
         built(latent={"kind": "wavelet", "levels": 2}).sample(coarse, origin=(0, 1, 0))
 
 
+def test_dry_items_of_a_batch_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are as they are alone, each with its own place and areas."""
+    model = built()
+    coarse = torch.cat([COARSE[:1], torch.zeros(1, 1, 1, 9, 14), COARSE[1:]])
+    area, origin = torch.rand(3, 36, 56) + 0.5, [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
+    seen: list[int] = []
+    draw = model.draw
+    monkeypatch.setattr(model, "draw", lambda coarse, **rest: (seen.append(len(coarse)), draw(coarse, **rest))[1])
+    x = model.sample(coarse, members=2, origin=origin, area=area)
+    assert seen == [2] and not x[1].any()
+    for item in (0, 2):
+        alone = model.sample(coarse[item : item + 1], members=2, origin=origin[item], area=area[item])
+        torch.testing.assert_close(x[item], alone[0], rtol=1e-4, atol=1e-5)
+
+
 def test_dry_and_unknown_cells() -> None:
     model = built()
     assert (model.sample(torch.zeros(1, 1, 1, 4, 4), members=2) == 0).all()

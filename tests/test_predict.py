@@ -34,8 +34,10 @@ class Fake:
     halo = (0, 2, 1)
     context = 1
     window = (1, 4, 3)
-    batch = 2
     calls = 0
+
+    def at_once(self, cells: int) -> int:
+        return 2
 
     def sample(
         self,
@@ -50,18 +52,22 @@ class Fake:
         gaps=None,
     ) -> Tensor:
         self.calls += 1
-        b, _, t, h, w = coarse.shape
-        assert b == 1 and all(o % m == 0 for o, m in zip(origin, self.multiple, strict=True))
+        _, _, t, h, w = coarse.shape
+        assert len(coarse) == len(origin)
         operators = Coarsen(self.factor, None if area is None else area.double())
-        near = avg_pool2d(coarse.nan_to_num()[0].double(), 3, 1, 1)[None]
-        index = [torch.arange(n * f) + o * f for n, f, o in zip((t, h, w), self.factor, origin, strict=True)]
-        keys = index[0][:, None, None] * 131.1 + index[1][:, None] * 17.31 + index[2] * 1.37
-        out = []
-        for member in range(first_member, first_member + members):
-            noise = torch.frac(torch.sin(keys.double() + 7.7 * member + 91.3 * seed) * 4375.85)
-            noise = noise - operators.replicate(operators(noise))
-            out.append(operators.replicate(coarse.double()) + noise * operators.replicate(near))
-        return torch.stack(out, 1).float()
+        fine = []
+        for one, first in zip(coarse[:, None], origin, strict=True):
+            assert all(o % m == 0 for o, m in zip(first, self.multiple, strict=True))
+            near = avg_pool2d(one.nan_to_num()[0].double(), 3, 1, 1)[None]
+            index = [torch.arange(n * f) + o * f for n, f, o in zip((t, h, w), self.factor, first, strict=True)]
+            keys = index[0][:, None, None] * 131.1 + index[1][:, None] * 17.31 + index[2] * 1.37
+            out = []
+            for member in range(first_member, first_member + members):
+                noise = torch.frac(torch.sin(keys.double() + 7.7 * member + 91.3 * seed) * 4375.85)
+                noise = noise - operators.replicate(operators(noise))
+                out.append(operators.replicate(one.double()) + noise * operators.replicate(near))
+            fine.append(torch.stack(out, 1).float())
+        return torch.cat(fine)
 
 
 def coarse(t=3, h=9, w=10, seed=0, dry=False) -> xr.Dataset:
@@ -219,6 +225,57 @@ def test_files_are_read_and_written_by_one_thread_while_the_model_computes(tmp_p
     assert threads["compute"] == {threading.get_ident()} and not threads["compute"] & threads["read"]
 
 
+class Stacked(Fake):
+    """Takes 12 pairs at once."""
+
+    def at_once(self, cells: int) -> int:
+        return 12
+
+
+def test_windows_at_several_times_are_sampled_together(tmp_path):
+    """…in one call for as many as pay, with the members that they have one by one, and gaps and unknown cells kept."""
+    field = coarse(t=9)
+    field["rain"][4] = np.nan
+    settings = dict(members=3, seed=4, window=(1, 99, 99), halo=(0, 0, 0))
+    one, several = Fake(), Stacked()
+    alone, together = (downscale_dataset(model, field, **settings)["rain"] for model in (one, several))
+    xr.testing.assert_equal(alone, together)
+    assert together[:, 8:10].isnull().all() and together[:, 10:].notnull().all()
+    assert (one.calls, several.calls) == (16, 3)  # 8 known windows x 2 batches; 4 + 4 + 1 windows
+    # Windows of different cells are not: y and x have two windows each.
+    parted = Stacked()
+    cut = downscale_dataset(parted, field, members=3, seed=4, window=(1, 6, 5), halo=(0, 2, 1))["rain"]
+    xr.testing.assert_allclose(cut, alone, rtol=0, atol=1e-5)
+    assert parted.calls == 8 * 4
+
+
+def test_an_interrupted_stack_is_finished(tmp_path, monkeypatch):
+    """Windows of a stack that were not written before an interruption are; those that were are not written again."""
+    settings = dict(members=3, seed=4, window=(1, 99, 99), halo=(0, 0, 0), progress=False)
+    predict(Stacked(), coarse(t=9), tmp_path / "whole.zarr", **settings)
+    write_task, written = store.ZarrStore.write, []
+
+    def interrupted(self, task, parts, note):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(task)
+        write_task(self, task, parts, note)
+
+    monkeypatch.setattr(store.ZarrStore, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(Stacked(), coarse(t=9), tmp_path / "o.zarr", **settings)
+
+    def noted(self, task, *rest):
+        written.append(task)
+        write_task(self, task, *rest)
+
+    monkeypatch.setattr(store.ZarrStore, "write", noted)
+    predict(Stacked(), coarse(t=9), tmp_path / "o.zarr", resume=True, **settings)
+    assert written == list(range(9))
+    with xr.open_zarr(tmp_path / "o.zarr") as a, xr.open_zarr(tmp_path / "whole.zarr") as b:
+        xr.testing.assert_identical(a["rain"].load(), b["rain"].load())
+
+
 def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
     """So that one thread reads all files; in a window where nothing is known they are not read at all."""
     names = {"lat": 28 + 1.0 * np.arange(14), "lon": 3 + 1.0 * np.arange(16)}
@@ -229,24 +286,25 @@ def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
         config: ClassVar[dict[str, list[str]]] = {"static": ["elevation"]}
 
         def sample(self, coarse, *, static, **settings):
-            assert static.shape == (1, 3 * coarse.shape[-2], 4 * coarse.shape[-1])
+            assert static.shape == (len(coarse), 1, 3 * coarse.shape[-2], 4 * coarse.shape[-1])
             return super().sample(coarse, **settings)
 
     reading, read_at, known = [], [], []
-    read_window, at = Job._read, StaticFields.at
+    read_stack, at = Job._read, StaticFields.at
 
-    def window_read(self, window):
-        reading.append(window)
-        found = read_window(self, window)
+    def stack_read(self, stack):
+        reading.append(stack)
+        found = read_stack(self, stack)
         reading.pop()
-        known.append(bool(np.isfinite(found[0][window.inner]).any()))
+        inner = self.windows[stack[0]].inner
+        known.append(any(bool(np.isfinite(block[inner]).any()) for block in found[0]))
         return found
 
     def static_read(*args):
         read_at.append(bool(reading))
         return at(*args)
 
-    monkeypatch.setattr(Job, "_read", window_read)
+    monkeypatch.setattr(Job, "_read", stack_read)
     monkeypatch.setattr(StaticFields, "at", static_read)
     dark = coarse()
     dark["rain"][0, :4, :3] = np.nan  # the first window's core

@@ -1,19 +1,21 @@
 """One prediction cut into tasks: every window x batch of members is one, and so is every window's spread.
 
 Noise is keyed by (seed, member, absolute position), so a task is to read a window with its halo, sample, and keep the
-core; a result depends neither on the order of tasks nor on an interruption. The model always sees y and x increasing,
+core; a result depends neither on the order of tasks nor on an interruption. Small windows that follow each other in
+time go through the networks together, as a stack. The model always sees y and x increasing,
 so a field stored north to south gives the same members as the same field stored south to north; results keep the
 input's order.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count, pairwise, zip_longest
+from itertools import compress, count, pairwise, zip_longest
 from typing import Any, cast
 
 import numpy as np
@@ -99,11 +101,31 @@ class Job:
 
     @cached_property
     def batches(self) -> list[range]:
-        size = self.settings.batch or int(getattr(self.model, "batch", 8))
-        size = self.settings.members if self.together else size
+        size = self.settings.members if self.together else self._at_once
         return [
             range(start, min(start + size, self.settings.members)) for start in range(0, self.settings.members, size)
         ]
+
+    @cached_property
+    def _at_once(self) -> int:
+        """(Window, member) pairs that are sampled at once."""
+        cells = max(math.prod(n.stop - n.start for n in window.read) for window in self.windows)
+        return self.settings.batch or self.model.at_once(cells * self.model.factor.cells)
+
+    @cached_property
+    def stacks(self) -> list[range]:
+        """Windows that are sampled together: the same cells at several times, in numbers of the list of windows."""
+        members = max(map(len, self.batches), default=1)
+        if self.spreading is not None and self.spreading.source != "head":
+            members = max(members, self.settings.latents)
+        most, found = max(1, self._at_once // members), [range(0)]
+        for number, window in enumerate(self.windows):
+            stack = found[-1]
+            if stack and len(stack) < most and _alike(self.windows[stack[0]], window):
+                found[-1] = range(stack.start, number + 1)
+            else:
+                found.append(range(number, number + 1))
+        return found[1:]
 
     @cached_property
     def spreading(self) -> Spreading | None:
@@ -152,57 +174,65 @@ class Job:
             done: finished tasks.
             files: what reads a window while the one before is computed; None to read each when it is its turn.
         """
-        finished = set(done)
-        todo = [
-            (window, first, tasks)
-            for first, window in zip(count(0, self._per_window), self.windows, strict=False)
-            if (tasks := [task for task in range(first, first + self._per_window) if task not in finished])
-        ]
-        ahead = None if files is None or not todo else files.submit(self._read, todo[0][0])
-        for (window, first, tasks), after in zip_longest(todo, todo[1:]):
-            block, static = self._read(window) if ahead is None else ahead.result()
-            ahead = None if files is None or after is None else files.submit(self._read, after[0])
-            for task in tasks:
-                batch = self.batches[task - first] if task - first < len(self.batches) else range(0)
-                yield task, *self._task(block, static, window, batch)
+        finished, each = set(done), self._per_window
+        todo = [stack for stack in self.stacks if not finished.issuperset(_tasks(stack, each))]
+        ahead = None if files is None or not todo else files.submit(self._read, todo[0])
+        for stack, after in zip_longest(todo, todo[1:]):
+            read = self._read(stack) if ahead is None else ahead.result()
+            ahead = None if files is None or after is None else files.submit(self._read, after)
+            for part in range(each):
+                tasks = [number * each + part for number in stack]
+                if finished.issuperset(tasks):
+                    continue
+                batch = self.batches[part] if part < len(self.batches) else range(0)
+                # The whole stack again, so that an interruption does not change which windows share a batch.
+                for task, result in zip(tasks, self._sampled(stack, *read, batch), strict=True):
+                    if task not in finished:
+                        yield task, *result
 
-    def _read(self, window: Window) -> tuple[NDArray[np.float32], Tensor | None]:
-        """A window's coarse cells and its static fields; all reading is here, as HDF5 allows one thread alone."""
-        block = np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32)
-        static = self.static if np.isfinite(block[window.inner]).any() else None
-        return block, None if static is None else self._static(static, window)
+    def _read(self, stack: range) -> tuple[list[NDArray[np.float32]], Tensor | None]:
+        """Windows' coarse cells and their static fields; all reading is here, as HDF5 allows one thread alone."""
+        windows = [self.windows[number] for number in stack]
+        blocks = [np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32) for window in windows]
+        known = any(np.isfinite(block[window.inner]).any() for block, window in zip(blocks, windows, strict=True))
+        return blocks, None if self.static is None or not known else self._static(self.static, windows[0])
 
-    def _task(
-        self, block: NDArray[np.float32], static: Tensor | None, window: Window, batch: range
-    ) -> tuple[list[Part], Note]:
-        """The core of ``window`` for some members, or of the spread, or of both."""
+    def _sampled(
+        self, stack: range, blocks: list[NDArray[np.float32]], static: Tensor | None, batch: range
+    ) -> Iterator[tuple[list[Part], Note]]:
+        """The cores of some windows for some members, or of the spread, or of both."""
+        windows = [self.windows[number] for number in stack]
+        known = [bool(np.isfinite(block[w.inner]).any()) for block, w in zip(blocks, windows, strict=True)]
         fields: list[Tensor] = []
         gaps: list[float] = []
         spread: Spread | None = None
         spreads = self.together or not batch
-        if np.isfinite(block[window.inner]).any():
-            given = self._given(block, static, window)
+        if any(known):
+            given = self._given(list(compress(blocks, known)), static, list(compress(windows, known)))
             if spreads and self.spreading is not None:
                 # Latents that no member is asked of need not become fields.
                 spread = self.spreading.of(given | ({"fields": fields, "gaps": gaps} if batch else {}))
             else:
                 fields.append(self.model.sample(members=len(batch), first_member=batch.start, gaps=gaps, **given))
-        parts: list[Part] = []
-        note = [0.0, 0.0, max(gaps, default=0.0) / self.units[0]]
-        if batch:
-            values = self._core(fields[0][0, :, 0], window) if fields else self._unknown(window, len(batch))
-            note[:2] = self._note(values, block[window.inner], window)
-            parts.append((self.product.name, *self._oriented(values, window, [slice(batch.start, batch.stop)])))
-        if spreads:
-            parts += self._spread(spread, window)
-        if not self.settings.members:
-            mean = self._unknown(window) if spread is None else self._core(spread.mean[0, 0], window)
-            note[:2] = self._note(mean[None], block[window.inner], window)
-            parts.append((self.product.name, *self._oriented(mean, window, [])))
-        return parts, note
+        gap, item = max(gaps, default=0.0) / self.units[0], count()
+        for block, window, some in zip(blocks, windows, known, strict=True):
+            at = next(item) if some else None
+            parts: list[Part] = []
+            note = [0.0, 0.0, gap]
+            if batch:
+                values = self._unknown(window, len(batch)) if at is None else self._core(fields[0][at, :, 0], window)
+                note[:2] = self._note(values, block[window.inner], window)
+                parts.append((self.product.name, *self._oriented(values, window, [slice(batch.start, batch.stop)])))
+            if spreads:
+                parts += self._spread(None if at is None else spread, at or 0, window)
+            if not self.settings.members:
+                mean = self._unknown(window) if at is None or spread is None else self._core(spread.mean[at, 0], window)
+                note[:2] = self._note(mean[None], block[window.inner], window)
+                parts.append((self.product.name, *self._oriented(mean, window, [])))
+            yield parts, note
 
-    def _spread(self, spread: Spread | None, window: Window) -> list[Part]:
-        """The core of ``window`` of the standard deviation and quantiles; None where nothing is known."""
+    def _spread(self, spread: Spread | None, at: int, window: Window) -> list[Part]:
+        """The core of ``window``, item ``at``, of the standard deviation and quantiles; None where nothing is known."""
         parts: list[Part] = []
         for name, before in self.product.leading.items():
             if name == self.product.name:
@@ -210,26 +240,27 @@ class Job:
             if spread is None:
                 values = self._unknown(window, *before.values())
             elif before:
-                values = self._core(spread.quantiles[0, :, 0], window)
+                values = self._core(spread.quantiles[at, :, 0], window)
             else:
-                values = self._core(spread.std[0, 0], window, shift=False)
+                values = self._core(spread.std[at, 0], window, shift=False)
             parts.append((name, *self._oriented(values, window, [slice(None)] * len(before))))
         return parts
 
-    def _given(self, block: NDArray[np.float32], static: Tensor | None, window: Window) -> dict[str, Any]:
-        """A window as the model takes it, in the model's units."""
+    def _given(self, blocks: list[NDArray[np.float32]], static: Tensor | None, windows: list[Window]) -> dict[str, Any]:
+        """Windows of the same cells as the model takes them, in the model's units."""
         scale, offset = self.units
+        block = np.stack(blocks)[:, None]
         coarse = torch.from_numpy(
             block * np.float32(scale) + np.float32(offset) if (scale, offset) != (1.0, 0.0) else block
         )
-        area = self._area(window.read)
+        area = self._area(windows[0].read)
         return {
-            "coarse": coarse[None, None],
+            "coarse": coarse,
             "seed": self.settings.seed,
             "steps": self.settings.steps,
-            "origin": tuple(r.start for r in window.read),
+            "origin": [tuple(r.start for r in window.read) for window in windows],
             "area": None if area is None else torch.from_numpy(area).float(),
-            **({} if static is None else {"static": static}),
+            **({} if static is None else {"static": static.expand(len(windows), *static.shape)}),
         }
 
     def _core(self, fine: Tensor, window: Window, shift: bool = True) -> NDArray[np.float32]:
@@ -278,3 +309,14 @@ class Job:
             sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)
             values = np.flip(values, axis) if flip else values
         return (*before, t, sides[0], sides[1]), values
+
+
+def _alike(a: Window, b: Window) -> bool:
+    """Whether two windows are the same cells, and as many frames, at different times."""
+    frames = [window.read[0].stop - window.read[0].start for window in (a, b)]
+    return frames[0] == frames[1] and (a.read[1:], a.core[1:]) == (b.read[1:], b.core[1:])
+
+
+def _tasks(stack: range, each: int) -> range:
+    """Numbers of the tasks of some windows, with so many each."""
+    return range(stack.start * each, stack.stop * each)

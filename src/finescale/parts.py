@@ -28,6 +28,9 @@ from finescale.process import Process
 from finescale.transforms.base import Transform
 from finescale.variance import VarianceHead
 
+LEAST_AT_ONCE, CELLS_AT_ONCE = 8, 2**18
+"""(Item, member) pairs that go through a network at once at least, and the fine cells that they have in all."""
+
 
 class Parts(nn.Module):
     """The parts of a model and how large things are; `finescale.sampling.Sampling` puts them to use.
@@ -73,8 +76,9 @@ class Parts(nn.Module):
         self.variance: VarianceHead | None = None
         self.constraint = constraint if isinstance(constraint, Constraint) else None
         self.penalty = constraint if isinstance(constraint, SoftPenalty) else None
-        # (item, member) pairs that go through the network at once, and latent cells a side of a tile of its canvas.
-        self.batch = 8
+        # (item, member) pairs that go through the network at once, None for as many as pay, and latent cells a side of
+        # a tile of its canvas.
+        self.batch: int | None = None
         self.tile: int | None = 128
         self.tile_halo = 16
 
@@ -111,6 +115,13 @@ class Parts(nn.Module):
         model._modules = self._modules.copy()
         model.chosen = factor
         return model
+
+    def at_once(self, cells: int) -> int:
+        """(item, member) pairs of so many fine cells each that go through the network together.
+
+        Small fields one by one leave processors idle: the network's overhead, not its arithmetic, is what they cost.
+        """
+        return self.batch or max(LEAST_AT_ONCE, CELLS_AT_ONCE // cells)
 
     def physical(self, y: Tensor) -> Tensor:
         """Transform's space -> units; logits, which have none, are left to their constraint."""

@@ -64,7 +64,7 @@ def predict(
             it is from (head, members, denoiser).
         window: coarse cells of a window's core; smaller needs less memory.
         halo: coarse cells read around the core.
-        batch: members sampled at once.
+        batch: (window, member) pairs sampled at once; by default as many as pay.
         variable: the variable, where the input has several.
         factor: the factor, for a model that serves several.
         to: instead, the resolution to reach, as `finescale.target.factor_to` reads it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ class Model(Protocol):
     def context(self) -> int: ...
 
     def at(self, factor: Factor, force: bool = False) -> Model: ...
+    def at_once(self, cells: int) -> int: ...
 
     def sample(
         self,
@@ -46,7 +47,7 @@ class Model(Protocol):
         seed: int,
         first_member: int = 0,
         steps: int | None = None,
-        origin: Triple = (0, 0, 0),
+        origin: Triple | Sequence[Triple] = (0, 0, 0),
         area: Tensor | None = None,
         static: Tensor | None = None,
         gaps: list[float] | None = None,
@@ -67,7 +68,7 @@ class Uncertain(Model, Protocol):
         members: int,
         seed: int,
         steps: int | None = None,
-        origin: Triple = (0, 0, 0),
+        origin: Triple | Sequence[Triple] = (0, 0, 0),
         area: Tensor | None = None,
         static: Tensor | None = None,
         fields: list[Tensor] | None = None,
@@ -87,7 +88,7 @@ class Settings:
         steps: sampler steps.
         window: coarse cells of a window's core.
         halo: coarse cells read around it.
-        batch: members sampled at once.
+        batch: (window, member) pairs sampled at once.
         variance: source of the standard deviation that is written besides (auto, head, members, denoiser); None for
             none.
     """

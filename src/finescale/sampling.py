@@ -82,9 +82,24 @@ class Sampling(Parts):
         if self.factor.cells == 1:
             return coarse[:, None].repeat(1, members, 1, 1, 1, 1)
         area = None if area is None else area.to(self.device)
-        if self.constraint is not None and self.constraint.keeps_zero and not bool(coarse.nan_to_num().any()):
+        wet = coarse.nan_to_num().flatten(1).any(1)
+        if self.constraint is not None and self.constraint.keeps_zero and not bool(wet.all()):
             # Most windows of a large domain are dry; their result is known without a network.
-            return Coarsen(self.factor).replicate(coarse)[:, None].repeat(1, members, 1, 1, 1, 1)
+            fine = Coarsen(self.factor).replicate(coarse)[:, None].repeat(1, members, 1, 1, 1, 1)
+            if bool(wet.any()):
+                origins = [at for at, some in zip(listed(origin, len(wet)), wet.tolist(), strict=True) if some]
+                per_item = {"area": (area, 2), "static": (static, 3)}
+                fine[wet] = self.sample(
+                    coarse[wet],
+                    members=members,
+                    seed=seed,
+                    first_member=first_member,
+                    steps=steps,
+                    origin=origins,
+                    gaps=gaps,
+                    **{k: x if x is None or x.ndim == n else x[wet] for k, (x, n) in per_item.items()},
+                )
+            return fine
         y = self.draw(
             coarse,
             members=members,
@@ -123,7 +138,8 @@ class Sampling(Parts):
 
     def decoded(self, given: Given, z: Tensor, seed: int, first_member: int) -> Tensor:
         """mu + decode(z) for latents (B, M, K, T', H', W'), with the latent's remainder where it has one."""
-        y = torch.cat([self.decode(part, self.factor) for part in z.flatten(0, 1).split(self.batch)])
+        at_once = self.at_once(given.mu[0, 0].numel())
+        y = torch.cat([self.decode(part, self.factor) for part in z.flatten(0, 1).split(at_once)])
         y = given.mu[:, None] + y.unflatten(0, z.shape[:2])
         if isinstance(self.latent, LinearLatentSpace) and self.latent.remainder:
             places: list[Any] = [
@@ -146,8 +162,7 @@ class Sampling(Parts):
         scalars = self.scalars(self.factor, len(cond))
         with self.autocast(coarse.device):
             mu = extent.tiling((1, 1, 1), None, 0).evaluate(lambda cond: self.mean(cond, scalars), cond)
-        origins: list[Any] = [origin] * len(mu) if isinstance(origin[0], Integral) else list(origin)
-        corners = [extent.latent_index(first) for first in origins]
+        corners = [extent.latent_index(first) for first in listed(origin, len(mu))]
         return Given(cond, mu, scalars, corners)
 
     def folded(self, given: Given) -> Tensor:
@@ -169,9 +184,9 @@ class Sampling(Parts):
         mu, folded = given.mu, self.folded(given)
         sigmas = self.process.sigmas(steps).to(mu.device)
         pairs = [(item, member) for item in range(len(mu)) for member in range(first_member, first_member + members)]
-        found = []
-        for start in range(0, len(pairs), self.batch):
-            some = pairs[start : start + self.batch]
+        found, at_once = [], self.at_once(mu[0, 0].numel())
+        for start in range(0, len(pairs), at_once):
+            some = pairs[start : start + at_once]
             pick = torch.tensor([item for item, _ in some], device=mu.device)
             places = [(member, given.corners[item]) for item, member in some]
             noise = self.noise.fields(size_of(folded), places, seed, self.device)
@@ -239,6 +254,11 @@ class Sampling(Parts):
         """(T, H, W) of the fine field of coarse (..., t, h, w)."""
         t, height, width = (n * f for n, f in zip(coarse.shape[-3:], self.factor, strict=True))
         return t, height, width
+
+
+def listed(origin: Index | Sequence[Index], count: int) -> list[Any]:
+    """An origin for each of so many items."""
+    return [origin] * count if isinstance(origin[0], Integral) else list(origin)
 
 
 def size_of(z: Tensor) -> Index:
