@@ -31,18 +31,19 @@ import xarray as xr
 from protocol import WET, processor, rounded, timed_training
 from torch import Tensor
 
-from finescale import assemble
-from finescale.allocator import keep_memory
-from finescale.axes import increasing
-from finescale.coarsen import Coarsen
+from finescale.cli.allocator import keep_memory
+from finescale.config.build import build_model, load
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Tapered
-from finescale.data.open import open_field
-from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
+from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
-from finescale.grid import Factor
+from finescale.grids.coordinates import increasing
+from finescale.grids.factor import Factor
+from finescale.model.batch import Batch
+from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
+from finescale.scores.image import ssim_cells
+from finescale.training.crops import Augmentation, Criteria, Patches, region
 from finescale.verify import score_arrays
-from finescale.verify.scores import ssim_cells
 
 SCHEMES: dict[str, dict[str, Any]] = {
     "srcnn": {"width": 32},
@@ -223,9 +224,9 @@ def run(
         torch.manual_seed(seed)
         through = 1.0 if label.split(" ")[2] in THROUGHOUT else 0.2
         timed_training(
-            assemble.build(config), *crops, args.minutes, folder, seed, batch=8, lr=1e-3, ema=0.99, through=through
+            build_model(config), *crops, args.minutes, folder, seed, batch=8, lr=1e-3, ema=0.99, through=through
         )
-    model = assemble.load(folder)
+    model = load(folder)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     place, _, name, _ = label.split(" ")
     found: dict[str, Any] = dict(scores(model, test, place))
@@ -293,7 +294,7 @@ def picture_scores(x: np.ndarray, truth: np.ndarray, place: str) -> tuple[float,
 
 def ensemble(results: dict[str, Any], args: argparse.Namespace) -> None:
     """Scores of the same draws under each constraint, and of draws that were constrained at every step."""
-    model = assemble.load(args.model)
+    model = load(args.model)
     factor, rows = model.factor, results.setdefault("ensemble", {})
     field = region(increasing(open_field(args.data / "mrms_west.nc")), {"lon": [-90, None]})
     test = Patches([field.isel(time=slice(None, None, 5)).load()], factor, (1, 120, 120), WET)

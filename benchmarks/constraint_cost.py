@@ -22,9 +22,9 @@ import torch
 from protocol import processor, rounded
 from torch import Tensor, nn
 
-from finescale.coarsen import Coarsen
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
+from finescale.operators.coarsen import Coarsen
 
 FACTOR = Factor(space=4)
 SHAPE = (4, 3, 192, 192)

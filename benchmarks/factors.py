@@ -36,19 +36,20 @@ import torch
 from protocol import VARIED, WET, processor, rounded, timed_training
 from torch import Tensor
 
-from finescale import assemble
-from finescale.allocator import keep_memory
-from finescale.axes import increasing
-from finescale.coarsen import Coarsen
+from finescale.cli.allocator import keep_memory
+from finescale.config.build import build_model, load
+from finescale.config.recipe import recipe
 from finescale.constraints import Additive, Multiplicative, Tapered
-from finescale.data.open import convert_units, open_field
-from finescale.data.patches import Patches, region
+from finescale.data.files import open_field
+from finescale.data.units import convert_units
 from finescale.downscaler import Downscaler
-from finescale.extent import coarse_frames
-from finescale.grid import Factor, Factors
+from finescale.grids.coordinates import increasing
+from finescale.grids.factor import Factor, Factors
+from finescale.model.sizes import coarse_frames
+from finescale.operators.coarsen import Coarsen
 from finescale.plots import animate
 from finescale.plots.maps import png
-from finescale.recipe import recipe
+from finescale.training.crops import Patches, region
 from finescale.verify import baselines, score_arrays
 
 PAIRS = ("3x10", "6x25", "1x10", "2x5", "1x4", "3x1")
@@ -153,13 +154,13 @@ class Bench:
         if not (folder / "weights.safetensors").is_file():
             config = configuration(system, pair)
             torch.manual_seed(args.seed)
-            model = assemble.build(config)
+            model = build_model(config)
             minutes = args.minutes * (args.many if pair is None else args.long if "long" in system else 1)
             more: dict[str, Any] = {"folds": 2} if system == "folds" else {"joint": True} if system == "joint" else {}
             more |= {"mean_share": 0.25, "batch": config["train"]["batch"]}
             timed_training(model, *self.crops(config, place), minutes, folder, args.seed, **more)
         rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        model = assemble.load(folder)
+        model = load(folder)
         self.results["training"][name] = {
             "parameters": model.parameters_by_part,
             "stages": {row["stage"]: row for row in rows},

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from finescale.data.patches import Augmentation, Criteria, Patches
 from finescale.downscaler import Downscaler
-from finescale.loop import Training
-from finescale.train import train
+from finescale.training.crops import Augmentation, Criteria, Patches
+from finescale.training.fit import train
+from finescale.training.sections import Training
 
 WET = Criteria(min_valid=0.95, min_wet=0.05, wet=0.1)
 VARIED = Augmentation(favour=0.5, rescale=0.4)

@@ -24,14 +24,14 @@ import torch
 from protocol import VARIED, WET, processor, rounded, timed_training
 from torch import Tensor
 
-from finescale import assemble
-from finescale.axes import increasing
-from finescale.coarsen import Coarsen
-from finescale.data.open import open_field
-from finescale.data.patches import Patches, region
+from finescale.config.build import build_model, load
+from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
-from finescale.grid import Factor
+from finescale.grids.coordinates import increasing
+from finescale.grids.factor import Factor
+from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
+from finescale.training.crops import Patches, region
 from finescale.verify import baselines, paired_bootstrap, score_arrays
 
 CROP = {"1x8": 128, "1x10": 120}
@@ -140,7 +140,7 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
         if not (folder / system / "weights.safetensors").is_file():
             patches = patches or training_crops(args, factor, CROP[name])
             trained(system, name, folder, patches, args)
-        model = assemble.load(folder / system)
+        model = load(folder / system)
         for place, (fine, coarse, area) in tests.items():
             if place != "mrms" and system not in args.transfer:
                 continue
@@ -200,11 +200,11 @@ def trained(system: str, name: str, folder: Path, patches: tuple[Patches, Patche
     shared = folder / "mean"
     has_mean = config["mean"] != "none"
     if has_mean and not (shared / "weights.safetensors").is_file():
-        mean_only = assemble.build(seeded(config | {"denoiser": "none"}, args.seed))
+        mean_only = build_model(seeded(config | {"denoiser": "none"}, args.seed))
         timed_training(mean_only, crops, valid, args.minutes * MEAN_SHARE, shared, args.seed, mean_share=1.0)
-    model = assemble.build(seeded(config, args.seed))
+    model = build_model(seeded(config, args.seed))
     if has_mean:
-        model.mean.load_state_dict(assemble.load(shared).mean.state_dict())
+        model.mean.load_state_dict(load(shared).mean.state_dict())
     timed_training(
         model,
         crops,

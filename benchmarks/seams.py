@@ -20,12 +20,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale import assemble
-from finescale.axes import increasing
-from finescale.data.blocks import coarsen
-from finescale.data.open import open_field
-from finescale.data.patches import region
+from finescale.config.build import load
+from finescale.data.coarsen import coarsen
+from finescale.data.files import open_field
+from finescale.grids.coordinates import increasing
 from finescale.plots.maps import png
+from finescale.training.crops import region
 
 FRAME = 10
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=640, help="fine cells a side of the domain")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
-    model = assemble.load(args.model)
+    model = load(args.model)
     model.tile = None
     coarse = wettest(args, model.factor)
     run = {"members": args.members, "seed": args.seed}

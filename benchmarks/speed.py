@@ -35,16 +35,16 @@ from protocol import interleaved, processor, rounded
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from finescale import assemble
-from finescale.allocator import keep_memory
-from finescale.coarsen import Coarsen
-from finescale.data.blocks import coarsen
+from finescale.cli.allocator import keep_memory
+from finescale.config.build import build_model, load
+from finescale.data.coarsen import coarsen
 from finescale.data.synthetic import synthetic_rain
 from finescale.diffusion import persistence
 from finescale.downscaler import Downscaler
-from finescale.grid import Factor
-from finescale.precision import has_bfloat16
-from finescale.predict import predict
+from finescale.grids.factor import Factor
+from finescale.inference.predict import predict
+from finescale.model.precision import has_bfloat16
+from finescale.operators.coarsen import Coarsen
 from finescale.verify import baselines
 
 LATENTS: dict[str, Any] = {
@@ -107,7 +107,7 @@ def number_type(args: argparse.Namespace) -> str:
 def build(latent: Any, args: argparse.Namespace, factor: str = "1x8", frames: int = 1) -> Downscaler:
     """An untrained model; nothing is tiled, so that all latents see the field in one piece."""
     torch.manual_seed(0)
-    model = assemble.build(
+    model = build_model(
         {
             "factor": factor,
             "variable": {"name": "precipitation_rate", "units": "mm h-1"},
@@ -313,7 +313,7 @@ def command(args: argparse.Namespace) -> dict[str, Any]:
 
 def predicted(folder: Path, system: str, args: argparse.Namespace) -> dict[str, float]:
     """Seconds of one prediction from file to file: total, in networks, and in what else is named."""
-    model = assemble.load(folder / system, args.device)
+    model = load(folder / system, args.device)
     spent = {"network": 0.0, "noise": 0.0, "latent to field": 0.0, "constraint": 0.0}
     with contextlib.ExitStack() as stack:
         assert model.denoiser is not None

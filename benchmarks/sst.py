@@ -40,17 +40,19 @@ from speed import resident
 from sst_report import picture, report, strip
 from torch import Tensor
 
-from finescale import assemble, configuration
-from finescale.allocator import keep_memory
-from finescale.axes import increasing
-from finescale.coarsen import Coarsen
-from finescale.data.open import open_field
-from finescale.data.patches import Augmentation, Batch, Criteria, Patches, region
+from finescale.cli.allocator import keep_memory
+from finescale.config.build import build_model, load
+from finescale.config.read import read_config
+from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
-from finescale.grid import Factor
+from finescale.grids.coordinates import increasing
+from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
+from finescale.model.batch import Batch
+from finescale.operators.coarsen import Coarsen
+from finescale.scores.ranks import LEVELS, PIT_BINS
+from finescale.training.crops import Augmentation, Criteria, Patches, region
 from finescale.verify import baselines, score_arrays
-from finescale.verify.ranks import LEVELS, PIT_BINS
 
 COMPARED = 256
 """Members whose standard deviation is compared with the closed form."""
@@ -70,7 +72,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 4]}},
         "process": EDM | {"schedule": {"kind": "edm", "sigma_max": 80, "sigma_min": 0.02}, "steps": 18},
     },
-    "global PODiff": {key: configuration.read("podiff")[key] for key in ("mean", "latent", "denoiser", "process")}
+    "global PODiff": {key: read_config("podiff")[key] for key in ("mean", "latent", "denoiser", "process")}
     | {"train": {"keep": "last"}},
     "random basis": {
         "mean": "network",
@@ -274,19 +276,19 @@ def trained(system: str, place: Place, folder: Path, train: Patches, valid: Patc
     if has_mean and not (shared / "weights.safetensors").is_file():
         # Without the constraint, which the mean of a generative model does not go through.
         torch.manual_seed(args.seed)
-        model = assemble.build(config | {"latent": "pixel", "denoiser": "none", "constraint": "none"})
+        model = build_model(config | {"latent": "pixel", "denoiser": "none", "constraint": "none"})
         timed_training(model, train, valid, args.minutes * place.mean_share, shared, args.seed, **settings)
     settings |= config.get("train", {})
     torch.manual_seed(args.seed)
-    model = assemble.build(config)
+    model = build_model(config)
     if has_mean:
-        model.mean.load_state_dict(assemble.load(shared).mean.state_dict())
+        model.mean.load_state_dict(load(shared).mean.state_dict())
         share = 1 - place.mean_share
     timed_training(model, train, valid, args.minutes * share, folder / system, args.seed, **settings)
 
 
 def loaded(folder: Path) -> Downscaler:
-    model = assemble.load(folder, device="cpu")
+    model = load(folder, device="cpu")
     model.batch = 128
     return model
 

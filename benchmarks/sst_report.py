@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from finescale.coarsen import Coarsen
-from finescale.data.patches import Batch
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
+from finescale.model.batch import Batch
+from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
-from finescale.verify.ranks import LEVELS, PIT_BINS
+from finescale.scores.ranks import LEVELS, PIT_BINS
 
 NAN = float("nan")
 

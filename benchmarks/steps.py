@@ -28,14 +28,14 @@ from protocol import interleaved, processor, rounded, timed_training
 from radar import CROP, scored, test_sets, training_crops
 from torch import Tensor
 
-from finescale import assemble
-from finescale.allocator import keep_memory
+from finescale.cli.allocator import keep_memory
+from finescale.config.build import build_model, load
 from finescale.diffusion import EDM, Distillation
-from finescale.distill import PICKS, student_config
 from finescale.downscaler import Downscaler
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 from finescale.plots.maps import png
 from finescale.samplers import DPM2M, Ancestral, Consistency, Euler, EulerMaruyama, Heun, Sampler
+from finescale.training.distill import PICKS, student_config
 from finescale.verify import baselines, paired_bootstrap
 
 SYSTEM = "mean+wavelet-2"
@@ -112,7 +112,7 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
     """Score, then time, every system at one factor."""
     factor = Factor.parse(name)
     teacher_folder = args.models / f"{name}-seed{args.seed}-{args.teacher_minutes:g}min" / args.system
-    teacher = assemble.load(teacher_folder)
+    teacher = load(teacher_folder)
     place, test = next(iter(test_sets(args, factor, CROP[name])))
     out = results["factors"].setdefault(name, {"rows": {}, "seconds": {}})
     out["test"] = f"{place}: {len(test[0])} crops of {CROP[name]}²"
@@ -190,10 +190,10 @@ def distilled(
     trained = f"{name}-seed{args.seed}-{args.teacher_minutes:g}min-{args.minutes:g}min"
     folder = args.cache / trained / ("distilled" if args.system == SYSTEM else f"distilled-{args.system}")
     if not (folder / "weights.safetensors").is_file():
-        old, budget = assemble.load(source, device="cpu"), {"train.minutes": args.minutes, "train.seed": args.seed}
+        old, budget = load(source, device="cpu"), {"train.minutes": args.minutes, "train.seed": args.seed}
         torch.manual_seed(args.seed)
         config = student_config(old, source, budget)
-        student, train = assemble.build(config), config["train"]
+        student, train = build_model(config), config["train"]
         student.load_state_dict(old.state_dict())
         sampler = student.process.sampler
         assert isinstance(sampler, Consistency) and old.denoiser is not None
@@ -204,7 +204,7 @@ def distilled(
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     spent = json.loads((folder / "time.json").read_text())
     out["training"] = {"last": rows[-1], "first": rows[0], "time": spent, "parameters": teacher.parameters_by_part}
-    return assemble.load(folder)
+    return load(folder)
 
 
 def timings(runs: list[Run], test: Test, factor: Factor, args: argparse.Namespace) -> dict[str, float]:

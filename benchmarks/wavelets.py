@@ -38,15 +38,16 @@ from protocol import processor, rounded, timed_training
 from radar import MEAN, SYSTEMS, TRANSFORM, baseline_members, scored, test_sets, training_crops
 from torch import Tensor
 
-from finescale import assemble, configuration
-from finescale.allocator import keep_memory
+from finescale.cli.allocator import keep_memory
+from finescale.config.build import build_model, load
+from finescale.config.read import read_config
 from finescale.constraints import Multiplicative
-from finescale.data.patches import Patches
 from finescale.downscaler import Downscaler
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 from finescale.plots.maps import png
-from finescale.verify.events import event_scores
-from finescale.verify.scores import image_scores
+from finescale.scores.events import event_scores
+from finescale.scores.image import image_scores
+from finescale.training.crops import Patches
 
 CROP = 160
 MEAN_SHARE = 0.25
@@ -82,7 +83,7 @@ def systems(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Their configurations, without what all share."""
     found: dict[str, dict[str, Any]] = {"pixel": SYSTEMS["edm-pixel"]}
     for levels in (1, 2):
-        preset = configuration.read(
+        preset = read_config(
             "wavelet-wdm",
             {
                 "latent.levels": levels,
@@ -184,7 +185,7 @@ class Bench:
                 model.mean.load_state_dict(self.mean(config).mean.state_dict())
             share = 1 - MEAN_SHARE if has_mean else 1.0
             self.train(model, args.minutes * share, folder, mean_share=0.0)
-        found = assemble.load(folder, device="cpu")
+        found = load(folder, device="cpu")
         parts = {"mean": self.folder / "mean", "denoiser": folder} if has_mean else {"denoiser": folder}
         self.results["training"][name] = {
             "parameters": found.parameters_by_part,
@@ -200,11 +201,11 @@ class Bench:
             process = {key: value for key, value in config["process"].items() if key != "tv"}
             model = self.seeded(config | {"denoiser": "none", "process": process})
             self.train(model, self.args.minutes * MEAN_SHARE, folder, mean_share=1.0)
-        return assemble.load(folder, device="cpu")
+        return load(folder, device="cpu")
 
     def seeded(self, config: dict[str, Any]) -> Downscaler:
         torch.manual_seed(self.args.seed)
-        return assemble.build(config)
+        return build_model(config)
 
     def train(self, model: Downscaler, minutes: float, folder: Path, mean_share: float) -> None:
         self.patches = self.patches or training_crops(self.args, self.factor, CROP)

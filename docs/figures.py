@@ -17,13 +17,13 @@ import torch
 from matplotlib.figure import Figure
 
 import finescale
-from finescale.coarsen import Coarsen
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
-from finescale.data.open import open_field
+from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
-from finescale.extent import pad
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
+from finescale.model.sizes import pad
+from finescale.operators.coarsen import Coarsen
 from finescale.plots import coefficient_std, energy, modes
 
 IMAGES = Path(__file__).parent / "images"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.constraints import Bounded
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 
 FACTOR = Factor(space=4)
 

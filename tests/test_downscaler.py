@@ -10,17 +10,17 @@ import torch
 import xarray as xr
 from torch import nn
 
-from finescale import assemble
-from finescale.coarsen import Coarsen
+from finescale.config.build import build_model
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
-from tests.test_assemble import TINY
+from finescale.operators.coarsen import Coarsen
+from tests.config.test_build import TINY
 
 
 def built(**changes: object) -> Downscaler:
     """An untrained model in which every weight does something."""
     torch.manual_seed(0)
-    model = assemble.build(TINY | changes).eval()
+    model = build_model(TINY | changes).eval()
     for parameter in model.parameters():
         if parameter.abs().max() == 0:
             nn.init.normal_(parameter, std=0.1)

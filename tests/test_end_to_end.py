@@ -11,11 +11,11 @@ import torch
 import xarray as xr
 import yaml
 
-from finescale import assemble
-from finescale.cli import main
-from finescale.data.open import open_store, write
+from finescale.cli.commands import main
+from finescale.config.build import build_model, load
+from finescale.data.files import open_store, write
 from finescale.data.synthetic import synthetic_rain
-from tests.test_assemble import TINY
+from tests.config.test_build import TINY
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(synthetic_rain((3, 48, 64), seed=5).to_dataset(), path / "fine.nc")
     assert main(["coarsen", str(path / "fine.nc"), "-o", str(path / "coarse.nc"), "--factor", "1x4"]) == 0
     torch.manual_seed(0)
-    assemble.build(TINY).save(path / "model")
+    build_model(TINY).save(path / "model")
     return path
 
 
@@ -73,7 +73,7 @@ def test_dry_input_gives_zeros(folder: Path, tmp_path: Path) -> None:
 def test_wrong_models(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     coarse, out = str(folder / "coarse.nc"), tmp_path / "out.nc"
     assert "no config.yaml" in refused(["downscale", str(tmp_path), coarse, "-o", str(out)], capsys)
-    assemble.load(folder / "model").save(tmp_path / "broken")
+    load(folder / "model").save(tmp_path / "broken")
     weights = tmp_path / "broken" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "truncated" in refused(["downscale", str(tmp_path / "broken"), coarse, "-o", str(out)], capsys)

@@ -23,7 +23,7 @@ def test_importing_loads_neither_torch_nor_xarray() -> None:
 
 
 def test_files_open_without_torch() -> None:
-    loaded = loaded_by("import finescale.data.open, finescale.data.synthetic, finescale.axes")
+    loaded = loaded_by("import finescale.data.files, finescale.data.synthetic, finescale.grids.coordinates")
     assert "xarray" in loaded and "torch" not in loaded
 
 
@@ -36,7 +36,7 @@ def test_every_public_name_is_there() -> None:
 
 FAULTS = """
 import resource, numpy as np
-from finescale.allocator import keep_memory
+from finescale.cli.allocator import keep_memory
 {call}
 for n in range(20):
     np.ones(4_000_000)

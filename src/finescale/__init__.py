@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from finescale.config.recipe import recipe
 from finescale.errors import InputError
-from finescale.grid import Factor, Factors, Grid
-from finescale.recipe import recipe
+from finescale.grids.factor import Factor, Factors
+from finescale.grids.grid import Grid
 
 if TYPE_CHECKING:
-    from finescale.assemble import load
+    from finescale.config.build import load
     from finescale.downscaler import Downscaler
-    from finescale.train import fit
+    from finescale.training.fit import fit
 
 __all__ = ["Downscaler", "Factor", "Factors", "Grid", "InputError", "fit", "load", "recipe"]
 __version__ = "0.1.0"
 
 # torch takes seconds to import; `finescale --help` and `import finescale` need none of it.
-_LAZY = {"load": "finescale.assemble", "Downscaler": "finescale.downscaler", "fit": "finescale.train"}
+_LAZY = {"load": "finescale.config.build", "Downscaler": "finescale.downscaler", "fit": "finescale.training.fit"}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,8 +5,8 @@ mu   = mean(cond)
 z    = sampler(denoiser given latent.fold(cond, mu)), from noise
 x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
 
-`finescale.sampling` draws members so. Instead of members, `finescale.uncertainty` gives the mean and variance of x,
-from a covariance of z in closed form. `finescale.losses` is what training minimises.
+`finescale.model.sampling` draws members so. Instead of members, `finescale.model.uncertainty` gives the mean and
+variance of x, from a covariance of z in closed form. `finescale.model.losses` is what training minimises.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import xarray as xr
 
-from finescale import losses, uncertainty
-from finescale.predict import downscale_dataset
-from finescale.sampling import Sampling
+from finescale.inference.predict import downscale_dataset
+from finescale.model import losses, uncertainty
+from finescale.model.sampling import Sampling
 
 
 class Downscaler(Sampling):
@@ -33,7 +33,7 @@ class Downscaler(Sampling):
     def downscale(
         self, coarse: xr.Dataset | xr.DataArray, members: int | None = None, seed: int = 0, **settings: Any
     ) -> xr.Dataset:
-        """The ensemble of a dataset (realization, time, y, x), in memory; `finescale.predict.predict` streams files.
+        """The ensemble of a dataset (realization, time, y, x), in memory; `finescale.inference.predict` streams files.
 
         Args:
             coarse: the variable on the coarse grid, any domain size; NaN where unknown.
@@ -41,7 +41,7 @@ class Downscaler(Sampling):
                 one field.
             seed: members of one seed are the same in every run.
             settings: variable, factor or to, force, static, variance, steps, window, halo and batch, as
-                `finescale.predict.predict` takes them.
+                `finescale.inference.predict.predict` takes them.
 
         Raises:
             InputError: for input or settings that cannot be used.

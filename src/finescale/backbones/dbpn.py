@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, Scheme, Stage, conv, last, mix, seen, transposed
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 
 PAD = 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, DenseBlock, Scheme, conv, last, mix, seen, stages, transposed
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 
 
 class DenseSR(Scheme):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, DenseBlock, Scheme, Stage, conv, last, mix, seen, stages, transposed
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 
 
 class DenseUNet(Scheme):

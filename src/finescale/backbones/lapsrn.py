@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, Scheme, Stage, conv, last, mix, seen, stages, transposed
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 
 
 class LapSRN(Scheme):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, DenseBlock, Scheme, Shuffle, conv, last, mix, seen
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 
 
 class RDN(Scheme):

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.backbones.layers import zero
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
 
 L = TypeVar("L", nn.Conv2d, nn.ConvTranspose2d)
 Activation = Literal["linear", "tanh"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from finescale.coarsen import Coarsen
 from finescale.constraints.base import Constraint, widest
+from finescale.operators.coarsen import Coarsen
 
 
 class Additive(Constraint):

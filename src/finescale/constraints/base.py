@@ -1,8 +1,8 @@
 """Conservation constraints: a last layer after which block means equal the coarse field exactly.
 
 y is the raw field (..., T, H, W), c the coarse field (..., t, h, w), A the weighted block mean and U replication
-(`finescale.coarsen`). Each constraint returns x with A x = c, and works in float32 or wider whatever the number type of
-y, because bfloat16 has three decimal digits.
+(`finescale.operators.coarsen`). Each constraint returns x with A x = c, and works in float32 or wider whatever the
+number type of y, because bfloat16 has three decimal digits.
 
 They are modules without parameters, for any network:
 
@@ -20,8 +20,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from finescale.coarsen import Coarsen, require_blocks
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
+from finescale.operators.coarsen import Coarsen, require_blocks
 
 
 class Constraint(nn.Module):

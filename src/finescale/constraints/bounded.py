@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finescale.coarsen import Coarsen
 from finescale.constraints.base import Constraint, widest
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
+from finescale.operators.coarsen import Coarsen
 
 
 class Bounded(Constraint):

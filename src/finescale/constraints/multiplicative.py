@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finescale.coarsen import Coarsen
 from finescale.constraints.base import Constraint
+from finescale.operators.coarsen import Coarsen
 
 
 class Multiplicative(Constraint):

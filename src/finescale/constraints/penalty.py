@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from finescale.coarsen import Coarsen, require_blocks
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
+from finescale.operators.coarsen import Coarsen, require_blocks
 
 
 class SoftPenalty(nn.Module):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from finescale.coarsen import Coarsen
 from finescale.constraints.base import Constraint
 from finescale.errors import InputError
+from finescale.operators.coarsen import Coarsen
 
 
 class PerVariable(Constraint):

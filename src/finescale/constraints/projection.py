@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from finescale.coarsen import Coarsen
 from finescale.constraints.base import Constraint, widest
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
+from finescale.operators.coarsen import Coarsen
 
 
 class Projection(Constraint):

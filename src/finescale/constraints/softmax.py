@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finescale.coarsen import Coarsen
 from finescale.constraints.base import Constraint
 from finescale.constraints.multiplicative import spread
+from finescale.operators.coarsen import Coarsen
 
 
 class Softmax(Constraint):

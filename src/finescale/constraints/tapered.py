@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from finescale.coarsen import Coarsen
 from finescale.constraints.multiplicative import Multiplicative
-from finescale.grid import Factor
+from finescale.grids.factor import Factor
+from finescale.operators.coarsen import Coarsen
 
 
 class Tapered(Multiplicative):

@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.axes import increasing
-from finescale.data.open import open_field
+from finescale.data.files import open_field
 from finescale.errors import InputError
+from finescale.grids.coordinates import increasing
 
 Array = NDArray[np.float32]
 

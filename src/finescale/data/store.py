@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.open import check_output, consolidate, partial_path, prepared, publish, remove
+from finescale.data.files import check_output, consolidate, partial_path, prepared, publish, remove
 from finescale.errors import InputError
 
 JOURNAL = "finescale-run.jsonl"

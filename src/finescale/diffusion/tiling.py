@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from finescale.diffusion.denoiser import Denoiser
-from finescale.windows import Window, cut
+from finescale.grids.windows import Window, cut
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from finescale import axes
-from finescale.data import open as stores
+from finescale.data import files
 from finescale.errors import InputError
+from finescale.grids import coordinates
 from finescale.plots import maps
 from finescale.plots.frame import frame_of, tame
 
@@ -116,7 +116,7 @@ def animate_ensemble(
         InputError: for fields that do not fit together, a member that is not there, or a file that stays too large.
     """
     fine, true, low = (
-        axes.increasing(stores.select(data, source=what) if isinstance(data, xr.Dataset) else data)
+        coordinates.increasing(files.select(data, source=what) if isinstance(data, xr.Dataset) else data)
         for data, what in ((ensemble, "the ensemble"), (truth, "the truth"), (coarse, "the coarse field"))
     )
     fine = fine if "realization" in fine.dims else fine.expand_dims("realization")
@@ -130,9 +130,7 @@ def animate_ensemble(
     units = str(fine.attrs.get("units", ""))
     rain = _is_rate(units)
     if rain:
-        fine, true, low = (
-            stores.convert_units(da, "mm/h") if da.attrs.get("units") else da for da in (fine, true, low)
-        )
+        fine, true, low = (files.convert_units(da, "mm/h") if da.attrs.get("units") else da for da in (fine, true, low))
     panels = {"Coarse input": low.values}
     panels |= {f"Member {m + 1}": fine[m].values for m in members}
     time = fine[fine.dims[1]] if fine.dims[1] in fine.coords else None
@@ -245,8 +243,8 @@ def _palette(colours: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[n
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = stores.partial_path(path)
-    with stores.writing(path, temporary):
+    temporary = files.partial_path(path)
+    with files.writing(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(data)
         os.replace(temporary, path)
@@ -254,7 +252,7 @@ def _write(path: Path, data: bytes) -> None:
 
 def _is_rate(units: str) -> bool:
     try:
-        stores.conversion(units, "mm/h")
+        files.conversion(units, "mm/h")
     except InputError:
         return False
     return True

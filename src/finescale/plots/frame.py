@@ -6,7 +6,7 @@ import math
 
 import xarray as xr
 
-from finescale import axes
+from finescale.grids import coordinates
 from finescale.plots.maps import Frame
 
 
@@ -15,7 +15,7 @@ def frame_of(da: xr.DataArray) -> tuple[Frame, str]:
 
     Degrees of longitude are drawn narrower by cos φ; metres become kilometres.
     """
-    grid = axes.read_grid(da)
+    grid = coordinates.read_grid(da)
     left, right = sorted((float(grid.x[0]), float(grid.x[-1])))
     bottom, top = sorted((float(grid.y[0]), float(grid.y[-1])))
     if grid.geographic:

@@ -14,13 +14,14 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale import axes
-from finescale.data import open as stores
+from finescale.data import files
+from finescale.data.regrid import regrid as to_cells
+from finescale.data.units import in_mm_per_hour, is_rain, same_units
 from finescale.errors import InputError
-from finescale.grid import Factor, Grid, check_divisible
-from finescale.verify.conservation import block_mean
-from finescale.verify.regrid import regrid as to_cells
-from finescale.verify.units import in_mm_per_hour, is_rain, same_units
+from finescale.grids import coordinates
+from finescale.grids.blocks import block_means
+from finescale.grids.factor import Factor, check_divisible
+from finescale.grids.grid import Grid
 
 Array = NDArray[np.float64]
 Field = xr.Dataset | xr.DataArray
@@ -50,7 +51,7 @@ class Case:
 
     @property
     def grid(self) -> Grid:
-        return axes.read_grid(self.truth)
+        return coordinates.read_grid(self.truth)
 
     @property
     def follows(self) -> NDArray[np.bool_]:
@@ -70,7 +71,7 @@ class Case:
         if self.factor is None:
             return None
         if self.coarse is None:
-            return block_mean(self.truth[cut].values, self.factor, self.grid.cell_area)
+            return block_means(self.truth[cut].values, self.factor, self.grid.cell_area)
         return self.coarse[cut.start // self.factor.time : cut.stop // self.factor.time].values
 
 
@@ -131,7 +132,7 @@ def on_cells(da: xr.DataArray, like: xr.DataArray, what: str) -> xr.DataArray:
     Raises:
         InputError: if the cells are not the same.
     """
-    mine, wanted = axes.read_grid(da), axes.read_grid(like)
+    mine, wanted = coordinates.read_grid(da), coordinates.read_grid(like)
     if mine.crs and wanted.crs and mine.crs != wanted.crs:
         raise InputError(
             f"{what} is on a {mine.crs} grid, but the ensemble on a {wanted.crs} grid: reproject one of them"
@@ -193,7 +194,7 @@ def on_coarse(coarse: xr.DataArray, ens: xr.DataArray, factor: Factor) -> xr.Dat
     """
     like = xr.DataArray(np.zeros((1, 1, 1)), dims=ens.dims[1:])
     check_divisible((ens.shape[1], ens.shape[2], ens.shape[3]), factor)
-    blocks = axes.coarsened_coords(ens[0].isel({ens.dims[1]: slice(0, 1)}), Factor(1, y=factor.y, x=factor.x))
+    blocks = coordinates.coarsened_coords(ens[0].isel({ens.dims[1]: slice(0, 1)}), Factor(1, y=factor.y, x=factor.x))
     shape = (1, ens.shape[2] // factor.y, ens.shape[3] // factor.x)
     keep = {name: v for name, v in blocks.items() if v.dims and set(v.dims) <= set(like.dims[1:])}
     like = xr.DataArray(np.zeros(shape), keep, like.dims)
@@ -239,7 +240,7 @@ def _placed(da: xr.DataArray, like: xr.DataArray, what: str, regrid: bool, notes
 
 
 def _field(data: Field, variable: str | None, what: str) -> xr.DataArray:
-    return stores.select(data, variable, what) if isinstance(data, xr.Dataset) else axes.canonical(data)
+    return files.select(data, variable, what) if isinstance(data, xr.Dataset) else coordinates.canonical(data)
 
 
 def _members(da: xr.DataArray) -> xr.DataArray:

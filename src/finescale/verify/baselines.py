@@ -28,8 +28,9 @@ from scipy import ndimage
 
 from finescale.errors import InputError
 from finescale.errors import nearest as nearest_name
-from finescale.grid import Factor
-from finescale.verify.rainfarm import coarse_frames, mask_missing, rainfarm, replicate
+from finescale.grids.blocks import replicate
+from finescale.grids.factor import Factor
+from finescale.verify.rainfarm import coarse_frames, mask_missing, rainfarm
 
 Array = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ import numpy as np
 import xarray as xr
 
 from finescale.errors import InputError
-from finescale.grid import Factor
-from finescale.verify import significance
+from finescale.grids.factor import Factor
+from finescale.scores import bootstrap
+from finescale.scores.settings import Settings
+from finescale.scores.sums import Sums
 from finescale.verify.align import Case, align
 from finescale.verify.evaluate import evaluate, settings_for, wavenumbers
-from finescale.verify.settings import Settings
-from finescale.verify.sums import Sums
 
 _PROBABILITY = ("threshold", "count")
 DIMENSIONS: dict[str, tuple[str, ...]] = {
@@ -101,7 +101,7 @@ def to_dataset(sums: Mapping[str, Sums], case: Case, settings: Settings, block: 
         if name == "fss":
             rows = [row.reshape(len(settings.thresholds), len(settings.scales)) for row in rows]
         data[name] = (("system", *dims), _stack(rows, len(dims)), {"units": unit})
-    ranges = [significance.intervals(one, block, seed=settings.seed) for one in sums.values()]
+    ranges = [bootstrap.intervals(one, block, seed=settings.seed) for one in sums.values()]
     for name in dict.fromkeys(k for r in ranges for k in r if k in data and k not in DIMENSIONS):
         edges = [np.stack(r[name]) if name in r else np.full(2, np.nan) for r in ranges]
         data[f"{name}_interval"] = (("system", "bound"), np.stack(edges), data[name][2])

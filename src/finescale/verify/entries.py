@@ -258,7 +258,7 @@ ENTRIES = (
 )
 
 BEST: dict[str, str | float] = {e.key: e.best for e in ENTRIES if e.best != "expected"}
-"""Score -> its best value, for `finescale.verify.significance.compare`."""
+"""Score -> its best value, for `finescale.scores.bootstrap.compare`."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Cell by cell": ("crps", "threshold_weighted_crps", "mae", "rmse", "bias", "correlation"),

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from finescale.data.units import is_rain
 from finescale.errors import InputError
-from finescale.grid import Factor
-from finescale.verify import settings as s
+from finescale.grids.factor import Factor
+from finescale.grids.grid import cell_bands, cell_size
+from finescale.scores import settings
+from finescale.scores.cells import Array
+from finescale.scores.settings import Settings
+from finescale.scores.spectra import ring_wavenumbers
+from finescale.scores.sums import Sums
 from finescale.verify.align import Case
 from finescale.verify.baselines import INTERPOLATIONS, baseline, climatology
-from finescale.verify.frame import Array
-from finescale.verify.settings import Settings
-from finescale.verify.sizes import cell_bands, cell_size
-from finescale.verify.spectra import ring_wavenumbers
-from finescale.verify.sums import Sums
-from finescale.verify.units import is_rain
 
 CHUNK_BYTES = 256 * 2**20
 """Most memory that one system's times may take, in single precision, while they are read."""
@@ -34,12 +34,12 @@ def score_arrays(
     coarse: ArrayLike | None = None,
     factor: Factor | None = None,
     area: ArrayLike | None = None,
-    thresholds: Sequence[float] = s.THRESHOLDS,
+    thresholds: Sequence[float] = settings.THRESHOLDS,
     dry: float | None = 0.05,
     seed: int = 0,
     *,
     cell: tuple[float, float] = (1.0, 1.0),
-    scales: Sequence[int] = s.SCALES,
+    scales: Sequence[int] = settings.SCALES,
     sequence: int | None = None,
     full: bool = False,
 ) -> dict[str, Any]:
@@ -88,9 +88,11 @@ def wavenumbers(shape: Sequence[int], cell: tuple[float, float]) -> list[float]:
 def settings_for(case: Case, thresholds: Sequence[float] | None = None, seed: int = 0) -> Settings:
     """Settings that suit a case: rain or not, cell areas and sizes."""
     rain = is_rain(case.truth) or is_rain(case.systems["ensemble"])
-    chosen = tuple(thresholds) if thresholds is not None else (s.THRESHOLDS if rain else ())
+    chosen = tuple(thresholds) if thresholds is not None else (settings.THRESHOLDS if rain else ())
     grid, dry = case.grid, 0.05 if rain else None
-    return Settings(chosen, s.SCALES, dry, seed, grid.cell_area, cell_size(grid), case.factor, bands=cell_bands(grid))
+    return Settings(
+        chosen, settings.SCALES, dry, seed, grid.cell_area, cell_size(grid), case.factor, bands=cell_bands(grid)
+    )
 
 
 def evaluate(

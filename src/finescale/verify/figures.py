@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finescale.scores.settings import Settings
 from finescale.verify.evaluate import wavenumbers
 from finescale.verify.scorecard import title
-from finescale.verify.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,12 +12,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finescale.errors import InputError
+from finescale.scores.settings import Settings
+from finescale.scores.sums import Sums
 from finescale.verify.align import Case
 from finescale.verify.evaluate import refine
 from finescale.verify.figures import Picture, files
 from finescale.verify.scorecard import title
-from finescale.verify.settings import Settings
-from finescale.verify.sums import Sums
 
 Array = NDArray[Any]
 

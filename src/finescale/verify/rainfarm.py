@@ -23,8 +23,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import fft
 
 from finescale.errors import InputError
-from finescale.grid import Factor
-from finescale.verify.conservation import block_mean
+from finescale.grids.blocks import block_means, replicate
+from finescale.grids.factor import Factor
 
 Array = NDArray[Any]
 
@@ -91,7 +91,7 @@ def _refined(frame: Array, amplitude: Array, factor: Factor, area: ArrayLike | N
     shape = (frame.shape[0] * factor.y, frame.shape[1] * factor.x)
     phases = np.random.default_rng(key).random(shape, dtype=np.float32)
     detail = texture(phases, amplitude)[None].astype(np.float64)
-    rain: Array = (replicate(frame[None] / block_mean(detail, blocks, area), blocks) * detail)[0]
+    rain: Array = (replicate(frame[None] / block_means(detail, blocks, area), blocks) * detail)[0]
     return rain
 
 
@@ -144,13 +144,6 @@ def coarse_frames(coarse: ArrayLike) -> NDArray[np.float64]:
     frames = np.asarray(coarse, dtype=np.float64)
     if frames.ndim != 3:
         raise InputError(f"a coarse field must be (t, h, w), but it has shape {frames.shape}")
-    return frames
-
-
-def replicate(frames: Array, factor: Factor) -> Array:
-    """Each value repeated over its block, (t, h, w) -> (T, H, W)."""
-    for axis, n in enumerate(factor):
-        frames = np.repeat(frames, n, axis=axis) if n > 1 else frames
     return frames
 
 

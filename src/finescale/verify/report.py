@@ -10,14 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from finescale.data import open as stores
+from finescale.data import files
 from finescale.errors import InputError
+from finescale.scores.settings import Settings
 from finescale.verify import figures, figures_maps
 from finescale.verify.align import Case, align
 from finescale.verify.baselines import NAMES
 from finescale.verify.evaluate import evaluate, refine, settings_for
 from finescale.verify.page import render
-from finescale.verify.settings import Settings
 from finescale.verify.summary import as_csv, plain, summarise, uncertainty
 
 FILES = ("scores.json", "scores.csv", "report.html", "overview.png")
@@ -85,8 +85,8 @@ def _opened(
     paths: Mapping[str, str | Path], against: Mapping[str, str | Path], variable: str | None, regrid: bool
 ) -> tuple[Case, dict[str, dict[str, float]]]:
     """The files aligned, and the conservation residuals that they state."""
-    others = {name: stores.open_store(path) for name, path in against.items()}
-    given = {name: stores.open_store(path) for name, path in paths.items()}
+    others = {name: files.open_store(path) for name, path in against.items()}
+    given = {name: files.open_store(path) for name, path in paths.items()}
     fields = given["ensemble"], given["truth"], given.get("coarse")
     stated = {name: _told(ds.attrs) for name, ds in {"ensemble": given["ensemble"], **others}.items()}
     case = align(*fields, against=others, variable=variable, regrid=regrid)
@@ -193,14 +193,14 @@ def _folder(folder: Path, overwrite: bool) -> Path:
     return folder
 
 
-def _publish(folder: Path, files: Mapping[str, bytes]) -> None:
+def _publish(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write all files under temporary names, then give them theirs: a full disk leaves none that is half written."""
-    waiting = {folder / name: stores.partial_path(folder / name) for name in files}
+    waiting = {folder / name: files.partial_path(folder / name) for name in contents}
     old = {folder / FIGURES / f"{name}.{end}" for name in figures.NAMES for end in ("png", "svg", "gif")} - set(waiting)
     try:
-        with stores.writing(folder, stores.partial_path(folder)):
+        with files.writing(folder, files.partial_path(folder)):
             (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-            for temporary, data in zip(waiting.values(), files.values(), strict=True):
+            for temporary, data in zip(waiting.values(), contents.values(), strict=True):
                 temporary.write_bytes(data)
             for path, temporary in waiting.items():
                 os.replace(temporary, path)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finescale.scores.bootstrap import block_length, paired_bootstrap
 from finescale.verify.dataset import DIMENSIONS
 from finescale.verify.entries import ENTRIES, FIRST, GROUPS, Entry
-from finescale.verify.significance import block_length, paired_bootstrap
 
 _NAMES = {
     "ensemble": "Ensemble",

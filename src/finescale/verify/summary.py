@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from finescale.scores.bootstrap import LEAST_TIMES, block_length, compare, intervals
+from finescale.scores.settings import Settings
+from finescale.scores.sums import Sums
 from finescale.verify.align import Case
 from finescale.verify.dataset import DIMENSIONS, NOT_SCORES
 from finescale.verify.entries import BEST, ENTRIES, Entry
 from finescale.verify.evaluate import wavenumbers
 from finescale.verify.scorecard import confidence, title, verdict
-from finescale.verify.settings import Settings
-from finescale.verify.significance import LEAST_TIMES, block_length, compare, intervals
-from finescale.verify.sums import Sums
 
 DRAWS, LEVEL = 1000, 0.95
 PROBABILISTIC = (

@@ -1,0 +1,319 @@
+"""The command line: one function a command, heavy imports inside.
+
+How it runs, and its exit codes: `finescale.cli.runner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from finescale.cli import runner
+from finescale.errors import InputError
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("finescale")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+app = App(
+    name="finescale",
+    help="Turn coarse gridded fields into ensembles of fine ones that conserve the coarse totals.\n\n"
+    "Every command takes --debug, which shows where an error arose.",
+    version=_version,
+    exit_on_error=False,
+    print_error=False,
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+
+Output = Annotated[Path, Parameter(["--output", "-o"])]
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+@app.command
+def coarsen(
+    fine: Path,
+    /,
+    *,
+    output: Output,
+    factor: str,
+    variable: str | None = None,
+    crop: Flag = False,
+    overwrite: Flag = False,
+) -> None:
+    """Coarsen a file: area-weighted block means.
+
+    Parameters
+    ----------
+    fine
+        NetCDF, Zarr, GRIB or GeoTIFF.
+    output
+        A name that ends in .nc or .zarr.
+    factor
+        TIMExSPACE such as 1x10, or TIMExYxX such as 1x8x12.
+    variable
+        The variable, where the file has several.
+    crop
+        Drop the cells at the ends that do not fill a block.
+    overwrite
+        Replace an output that exists.
+    """
+    from finescale.data.coarsen import coarsen as block_means
+    from finescale.data.files import check_output, open_store, select, write
+    from finescale.data.store import history
+    from finescale.grids.factor import Factor
+
+    check_output(output, overwrite)
+    whole = Factor.parse(factor)
+    ds = open_store(fine)
+    out = block_means(select(ds, variable, str(fine)), whole, crop)
+    attrs = ds.attrs | out.attrs
+    write(out.assign_attrs(attrs | {"history": history(attrs, f"coarsen --factor {whole}")}), output, overwrite)
+
+
+@app.command
+def fit(
+    config: str | None = None,
+    /,
+    *,
+    output: Output,
+    distill: Path | None = None,
+    set_: Annotated[list[str] | None, Parameter("--set", negative=(), allow_leading_hyphen=True)] = None,
+    overwrite: Flag = False,
+) -> None:
+    """Train a model; resumes when the output holds a checkpoint.
+
+    Parameters
+    ----------
+    config
+        A YAML file, or the name of a preset.
+    output
+        The model's folder.
+    distill
+        Instead of a configuration, a trained model: make one of it that needs only 1, 2 or 4 steps.
+    set_
+        A setting to change, such as train.minutes=5; may be given several times.
+    overwrite
+        Start afresh where the folder holds a model or checkpoint.
+    """
+    changes = runner.overrides(set_ or [])
+    if (config is None) == (distill is None):
+        raise InputError("fit takes either a configuration (a YAML file or a preset's name) or --distill MODEL")
+    if distill is not None:
+        from finescale.training.distill import distill as make
+
+        make(distill, output, changes, overwrite=overwrite)
+        return
+    from finescale.training.fit import fit as train
+
+    train(str(config), output, changes, overwrite=overwrite)
+
+
+@app.command
+def downscale(
+    model: Path,
+    coarse: Path,
+    /,
+    *,
+    output: Output,
+    members: int | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    variance: Literal["auto", "head", "members", "denoiser"] | None = None,
+    variable: str | None = None,
+    factor: str | None = None,
+    to: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    force: Flag = False,
+    static: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    window: str | None = None,
+    compile: Flag = False,
+    resume: Flag = False,
+    overwrite: Flag = False,
+) -> None:
+    """Downscale a coarse file to an ensemble of fine fields.
+
+    Parameters
+    ----------
+    model
+        A folder written by fit.
+    coarse
+        NetCDF, Zarr, GRIB or GeoTIFF.
+    output
+        A name that ends in .nc or .zarr.
+    members
+        How many, 16 unless given; 0 for their mean alone, with --variance. A deterministic model has one field.
+    seed
+        The same seed gives the same members.
+    steps
+        Sampler steps; more are finer and slower.
+    variance
+        Write the standard deviation too, in closed form. Optionally say where it is from: the variance head, latent
+        members, or the denoiser; the head is taken where the model has one.
+    variable
+        The variable, where the file has several.
+    factor
+        For a model that serves several factors: TIMExSPACE such as 3x10.
+    to
+        Instead of a factor, the resolution to reach: a spacing in the grid's units (0.01), a length (1km), a duration
+        (10min), or both (10min,0.01).
+    force
+        Take a factor outside the trained range.
+    static
+        A file with a static field that the model was trained with; may be given several times.
+    window
+        Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
+    compile
+        Compile the networks first (torch.compile): a minute or more that long predictions on CUDA win back.
+    resume
+        Continue an interrupted run to Zarr.
+    overwrite
+        Replace an output that exists.
+    """
+    from finescale.data.files import check_output, open_store
+
+    check_output(output, overwrite)
+    size = runner.cells(window, "--window") if window else None
+    open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
+    from finescale.config.build import load
+    from finescale.inference.predict import predict
+
+    settings: dict[str, Any] = {"members": members, "seed": seed, "steps": steps, "variable": variable, "window": size}
+    settings |= {"factor": factor, "to": to, "force": force, "static": static, "variance": variance or False}
+    downscaler = load(model)
+    if compile:
+        downscaler.compile_networks()
+    predict(downscaler, coarse, output, **settings, resume=resume, overwrite=overwrite)
+    print(output)
+
+
+@app.command
+def verify(
+    ensemble: Path,
+    truth: Path,
+    /,
+    *,
+    output: Output,
+    coarse: Path | None = None,
+    baselines: str | None = None,
+    against: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    variable: str | None = None,
+    thresholds: str | None = None,
+    block: int | None = None,
+    regrid: Flag = False,
+    overwrite: Flag = False,
+) -> None:
+    """Score an ensemble against the truth: report.html, scores.json, scores.csv and figures.
+
+    Parameters
+    ----------
+    ensemble
+        The fine ensemble, from finescale or any other system.
+    truth
+        The fine truth.
+    output
+        A folder.
+    coarse
+        The coarse input; its absence means block means of the truth.
+    baselines
+        Names separated by commas: nearest, bilinear, bicubic, rainfarm, climatology; "none" for none. By default all
+        but bilinear that suit the data.
+    against
+        Another ensemble to show beside it; give the option again for each.
+    variable
+        The variable, where a file has several.
+    thresholds
+        Events ≥ threshold for CSI, FSS, Brier score and so on: numbers in units of the field, separated by commas. By
+        default 0.1,1,5,10 mm/h for rain and none for other fields.
+    block
+        Times in a block of the bootstrap that gives intervals: as many as weather stays alike; T^1/3 unless given.
+    regrid
+        Bring a truth on other cells to those of the ensemble, by area-weighted means.
+    overwrite
+        Replace a report that exists.
+    """
+    from tqdm import tqdm
+
+    from finescale.verify.report import names_of
+    from finescale.verify.report import verify as score
+
+    names = None
+    if baselines is not None:
+        names = [name.strip() for name in baselines.split(",") if name.strip() not in ("", "none")]
+    events = None if thresholds is None else runner.numbers(thresholds, "--thresholds")
+    # Scores, then figures; no bar where nobody looks at it, so that what is said of an error is one line.
+    with tqdm(total=100, desc="verify", unit="%", leave=False, disable=None) as bar:
+        score(
+            ensemble,
+            truth,
+            output,
+            coarse=coarse,
+            baselines=names,
+            against=names_of(against or []),
+            variable=variable,
+            thresholds=events,
+            block=block,
+            regrid=regrid,
+            overwrite=overwrite,
+            progress=lambda share: bar.update(round(100 * share) - bar.n),
+        )
+    print(output / "report.html")
+
+
+@app.command
+def recipe(factor: str, /, *, cadence: str = "1h", horizon: str | None = None) -> None:
+    """Say which noise, context and taper a factor needs, and why.
+
+    Parameters
+    ----------
+    factor
+        TIMExSPACE such as 3x10.
+    cadence
+        Time between fine frames, such as 1h or 5min.
+    horizon
+        Physical time that the context covers; 12 fine frames unless given.
+    """
+    from finescale.config.recipe import recipe as advise
+
+    print(advise(factor, cadence, horizon=horizon))
+
+
+@app.command
+def info(path: Path, /) -> None:
+    """Describe a file or a model.
+
+    Parameters
+    ----------
+    path
+        A gridded file or a model's folder.
+    """
+    from finescale.cli.info import describe
+
+    print(describe(path))
+
+
+@app.command
+def demo(*, output: Output = Path("finescale-demo")) -> None:
+    """Synthetic rain, a trained model, an ensemble and its report, in a few minutes.
+
+    Parameters
+    ----------
+    output
+        A folder.
+    """
+    from finescale.cli.demo import run
+
+    run(output)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; the console script."""
+    return runner.run(app, arguments)

@@ -1,0 +1,132 @@
+"""What a file or a model folder holds, in a few lines, without torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from finescale.data.files import gridded, open_store, select
+from finescale.errors import InputError
+from finescale.grids import coordinates
+
+SAMPLE_FRAMES = 8
+"""Frames that statistics are taken from."""
+MAX_FACTOR = 32
+
+
+def describe(path: str | Path) -> str:
+    """Lines about a gridded file, or about a model when ``path`` is a folder with config.yaml.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    path = Path(path)
+    return _model(path) if (path / "config.yaml").is_file() else _file(path)
+
+
+def _file(path: Path) -> str:
+    ds = open_store(path)
+    names = gridded(ds)
+    if not names:
+        select(ds, None, str(path))  # says what is missing
+    lines = [str(path)] + [f"  {key}: {ds.attrs[key]}" for key in ("title", "source", "license") if key in ds.attrs]
+    for name in names:
+        lines += _variable(select(ds, str(name), str(path)))
+    residual = ds.attrs.get("finescale_conservation_residual")
+    if residual is not None:
+        lines.append(f"  downscaled by {ds.attrs.get('finescale_factor')}, conservation residual {float(residual):.1e}")
+    return "\n".join(lines)
+
+
+def _variable(da: xr.DataArray) -> list[str]:
+    grid = coordinates.read_grid(da)
+    time, y, x = da.dims[-3:]
+    unit = "degrees" if grid.geographic else str(da[y].attrs.get("units", "cells")) if y in da.coords else "cells"
+    members = f", {da.sizes['realization']} members" if "realization" in da.dims else ""
+    size = f"{grid.shape[1]} x {grid.shape[2]} cells ({y} x {x}){members}"
+    spacing = f"spacing {_step(grid.y):g} x {_step(grid.x):g} {unit}" + (f", {grid.crs}" if grid.crs else "")
+    lines = [
+        f"  {da.name} [{da.attrs.get('units', 'no units')}] {da.attrs.get('long_name', '')}".rstrip(),
+        f"    grid: {size}, {spacing}",
+        f"    {y} {grid.y[0]:g} to {grid.y[-1]:g}, {x} {grid.x[0]:g} to {grid.x[-1]:g} (cell edges)",
+        f"    times: {_times(da, time, grid.time)}",
+        f"    values: {_values(da, time)}",
+    ]
+    for axis, n in zip(("time", "y", "x"), grid.shape, strict=True):
+        whole = [str(f) for f in range(2, min(n, MAX_FACTOR) + 1) if n % f == 0]
+        lines.append(f"    factors that divide {n} cells in {axis}: {', '.join(whole) or 'none'}")
+    return lines
+
+
+def _step(edges: np.ndarray) -> float:
+    return float(np.abs(np.diff(edges)).mean())
+
+
+def _times(da: xr.DataArray, time: Any, edges: np.ndarray) -> str:
+    n = da.sizes[time]
+    if time not in da.coords:
+        return f"{n}, without a coordinate"
+    first, last = (str(v).split(".")[0] for v in (da[time].values[0], da[time].values[-1]))
+    if n == 1:
+        return f"1, {first}"
+    every = f"every {_step(edges):g} s" if coordinates.even(edges) else "uneven"
+    return f"{n}, {first} to {last}, {every}"
+
+
+def _values(da: xr.DataArray, time: Any) -> str:
+    at = np.unique(np.linspace(0, da.sizes[time] - 1, SAMPLE_FRAMES).astype(int))
+    part = da.isel({time: at}) if "realization" not in da.dims else da.isel({time: at, "realization": 0})
+    values = np.asarray(part.values, dtype=np.float64)
+    valid = values[np.isfinite(values)]
+    where = "" if len(at) == da.sizes[time] else f" (of {len(at)} frames)"
+    if valid.size == 0:
+        return f"all missing{where}"
+    text = f"min {valid.min():.4g}, mean {valid.mean():.4g}, max {valid.max():.4g}"
+    text += f", missing {1 - valid.size / values.size:.1%}"
+    if valid.min() >= 0:
+        text += f", above zero {np.mean(valid > 0):.1%}"
+    return text + where
+
+
+def _model(path: Path) -> str:
+    import yaml
+
+    try:
+        config = yaml.safe_load((path / "config.yaml").read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path / 'config.yaml'} is not YAML ({str(error).splitlines()[0]}): the model folder is damaged"
+        ) from None
+    if not isinstance(config, dict):
+        raise InputError(f"{path / 'config.yaml'} holds no settings: the model folder is damaged")
+    lines = [f"{path}: a finescale model"]
+    for key, value in config.items():
+        text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).splitlines()[0]
+        lines.append(f"  {key}: {text}")
+    return "\n".join([*lines, f"  weights: {_weights(path / 'weights.safetensors')}"])
+
+
+def _weights(path: Path) -> str:
+    """Numbers in a safetensors file by part, from its header alone (8 bytes of length, then JSON)."""
+    if not path.is_file():
+        return "none yet (training has not finished)"
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(min(length, 100_000_000)))
+        header.pop("__metadata__", None)
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        parts: dict[str, int] = {}
+        for name, entry in header.items():
+            part = name.split(".")[0]
+            parts[part] = parts.get(part, 0) + int(np.prod(entry["shape"], dtype=np.int64))
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise InputError(f"{path} is not a safetensors file or is truncated: train or copy the model again") from error
+    if path.stat().st_size < 8 + length + end:
+        raise InputError(f"{path} is truncated: copy the model again")
+    return f"{sum(parts.values()):,} numbers ({', '.join(f'{part} {n:,}' for part, n in parts.items())})"

@@ -1,0 +1,148 @@
+"""How a command line runs: words to settings, errors to one line on stderr and an exit code.
+
+Exit codes: 0; 2 for anything the user can mend, with one line on stderr that says what, where and how (``--debug``
+shows the traceback); 1 for a fault of finescale's own; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, CycloptsError, UnusedCliTokensError
+
+from finescale.cli.allocator import keep_memory
+from finescale.errors import InputError, Notice
+
+SOURCES = ("auto", "head", "members", "denoiser")
+"""Where a variance can be from, as `finescale.model.uncertainty` has them, which takes torch to import."""
+
+
+def run(app: App, arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, by default the process's own, and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    words = bare_variance([word for word in given if word != "--debug"])
+    keep_memory()
+    try:
+        with warnings.catch_warnings():
+            if not debug:
+                _quiet()
+            app(words)
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        return _say(
+            "interrupted; nothing was written under the output's name (--resume continues a downscale to Zarr)",
+            130,
+            debug,
+        )
+    except InputError as error:
+        return _say(str(error), 2, debug)
+    except CycloptsError as error:
+        return _say(_mistaken(error, given) or f"{error}; finescale --help lists what there is", 2, debug)
+    except FileNotFoundError as error:
+        return _say(f"{error.filename or error} does not exist", 2, debug)
+    except PermissionError as error:
+        return _say(f"{error.filename or error} may not be read or written: check its permissions", 2, debug)
+    except Exception as error:
+        return _say(
+            f"fault of finescale's own: {type(error).__name__}: {error}" + ("" if debug else "; --debug shows where"),
+            1,
+            debug,
+        )
+
+
+def bare_variance(words: Sequence[str]) -> list[str]:
+    """``--variance`` alone means auto; where no source follows, the next word is none of its own."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return [f"{word}=auto" if word == "--variance" and after not in SOURCES else word for word, after in pairs]
+
+
+def _mistaken(error: CycloptsError, words: Sequence[str]) -> str | None:
+    """What is wrong with a word after ``--variance``, where one that is no source is left over."""
+    if not isinstance(error, UnusedCliTokensError):
+        return None
+    for word, after in pairwise(words):
+        if word == "--variance" and after not in SOURCES and not after.startswith("-") and not Path(after).exists():
+            return f"--variance is {after!r}, but must be one of {', '.join(SOURCES)}, or stand alone for auto"
+    return None
+
+
+def _say(text: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print("finescale:", " ".join(text.split()), file=sys.stderr)
+    return code
+
+
+def _quiet() -> None:
+    """Show finescale's own warnings, each as one line; those of the libraries beneath are for --debug."""
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("default", category=Notice)
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print("finescale: warning:", " ".join(str(message).split()), file=sys.stderr)
+
+    warnings.showwarning = show
+
+
+def overrides(pairs: Sequence[str]) -> dict[str, object]:
+    """``["a.b=1", "c=[x, y]"]`` as ``{"a.b": 1, "c": ["x", "y"]}``; values are YAML.
+
+    Raises:
+        InputError: for a pair without ``=`` or a value that is not YAML.
+    """
+    import yaml
+
+    values: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"--set {pair} is not understood: write it as key=value, such as train.minutes=5")
+        try:
+            values[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {pair}: {text!r} is not a YAML value") from None
+    return values
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Finite numbers separated by commas, in rising order.
+
+    Raises:
+        InputError: for anything else.
+    """
+    from math import isfinite
+
+    try:
+        found = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or not all(map(isfinite, found)):
+        raise InputError(f"{option} is {text!r}, but must be numbers separated by commas, such as 0.1,1,10")
+    return found
+
+
+def cells(text: str, option: str) -> tuple[int, int, int]:
+    """Numbers of coarse cells (t, y, x), written as a factor is.
+
+    Raises:
+        InputError: for anything else.
+    """
+    from finescale.grids.factor import Factor
+
+    try:
+        t, y, x = Factor.parse(text)
+    except InputError:
+        raise InputError(
+            f"{option} is {text!r}, but must be whole numbers of coarse cells, at least 1: TIMExSPACE such as 1x64, "
+            "or TIMExYxX"
+        ) from None
+    return t, y, x

@@ -1,0 +1,265 @@
+"""From a configuration to a model: the only place that names concrete classes and derives dimensions.
+
+``latent: {kind: wavelet, levels: 2}`` names the class that ``finescale/latents/wavelet.py`` exports; the class's
+constructor is the schema: unknown keys and wrong types are errors that say what is allowed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import shorten
+from typing import Any, Literal
+
+import torch
+from pydantic import PositiveInt
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from finescale import backbones, constraints, latents, samplers, transforms
+from finescale.config.read import read_config, read_yaml
+from finescale.config.schema import as_mapping, call, classes_of, construct, kind_of, part, validated
+from finescale.constraints.penalty import SoftPenalty
+from finescale.diffusion import (
+    EDM,
+    VP,
+    VPSDE,
+    Denoiser,
+    DiscreteVP,
+    EpsilonDenoiser,
+    NoiseLevels,
+    Schedule,
+    ScheduleNoise,
+    TimeNoise,
+    TotalVariation,
+    TrainingNoise,
+    VPCosine,
+)
+from finescale.downscaler import Downscaler
+from finescale.errors import InputError, nearest
+from finescale.grids.factor import Factor, Factors
+from finescale.latents import LatentSpace, LinearLatentSpace
+from finescale.model import mean
+from finescale.model.factor_scale import SCALARS
+from finescale.model.process import Process
+from finescale.model.variance import VarianceHead
+
+EMBEDDING = 64
+"""Sinusoidal features of the noise level."""
+
+
+def build_model(config: Mapping[str, Any]) -> Downscaler:
+    """Assemble an untrained model.
+
+    Raises:
+        InputError: naming the key, the value and what is allowed.
+    """
+    factors = Factors.parse(config.get("factor", "1x8"))
+    scalars = 0 if factors.single is not None else SCALARS
+    channels = 1
+    transform = transforms.Chain(
+        *(
+            part(transforms, spec, f"transform[{i}]", channels=channels)
+            for i, spec in enumerate(_listed(config, "transform", ["standardize"]))
+        )
+    )
+    fields = 2 * channels + 1 + len(config.get("static") or [])
+    latent = part(latents, config.get("latent", "pixel"), "latent", channels=channels)
+    denoiser_spec = config.get("denoiser", {})
+    denoiser = None
+    if denoiser_spec not in (None, "none"):
+        cls = _backbone_class(denoiser_spec, "denoiser") if isinstance(denoiser_spec, Mapping) else None
+        if cls is not None and "embedding" not in inspect.signature(cls).parameters:
+            kind = kind_of(denoiser_spec["backbone"])
+            raise InputError(
+                f"denoiser.backbone.kind is {kind!r}, which cannot be told the noise level: take unet, or denoiser: "
+                "none for a deterministic model"
+            )
+        network = _backbone(
+            denoiser_spec,
+            "denoiser",
+            channels=latent.channels + latent.condition_channels(fields + channels),
+            out_channels=latent.channels,
+            embedding=EMBEDDING + scalars,
+        )
+        kind = validated(Literal["clean", "epsilon"], denoiser_spec.get("prediction", "clean"), "denoiser.prediction")
+        denoiser = {"clean": Denoiser, "epsilon": EpsilonDenoiser}[kind](network, EMBEDDING)
+    constraint_spec = config.get("constraint", "none")
+    constraint = None
+    if kind_of(constraint_spec) == "penalty":
+        constraint = construct(
+            {"penalty": SoftPenalty}, constraint_spec, "constraint", factor=factors.single or Factor()
+        )
+    elif kind_of(constraint_spec) != "none":
+        constraint = part(constraints, constraint_spec, "constraint", factor=factors.single or Factor())
+    if getattr(constraint, "domain", "field") == "logits" and denoiser is not None:
+        raise InputError(f"constraint.kind is {kind_of(constraint_spec)}, a network's head: it needs denoiser: none")
+    model = Downscaler(
+        factors,
+        transform,
+        _mean(config.get("mean", "interpolation"), fields, channels, factors),
+        latent,
+        denoiser,
+        _process(config.get("process") or {}, latent),
+        constraint,
+        dict(config),
+    )
+    model.variance = _variance(config.get("variance"), config, latent, fields + channels, scalars)
+    return model
+
+
+def load(folder: str | Path, device: str | None = None) -> Downscaler:
+    """Load a model folder (``config.yaml`` and ``weights.safetensors``); nothing in it is executed.
+
+    Args:
+        folder: what `finescale fit` wrote.
+        device: where the model works; None for CUDA where there is one.
+
+    Raises:
+        InputError: if the folder is missing, foreign, truncated, or its weights do not fit its configuration.
+    """
+    folder = Path(folder)
+    for name in ("config.yaml", "weights.safetensors"):
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder} is not a finescale model: it has no {name} "
+                "(a model is the folder that `finescale fit` wrote)"
+            )
+    model = build_model(read_config(read_yaml(folder / "config.yaml")))
+    try:
+        state = load_file(folder / "weights.safetensors")
+        model.load_state_dict(state)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        # The first line of PyTorch's message names no key, the second one does.
+        reason = shorten([*str(error).splitlines(), ""][1] or str(error), 90, placeholder=" ...")
+        raise InputError(
+            f"{folder / 'weights.safetensors'} is truncated or not of this model ({reason}); copy or train it again"
+        ) from error
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def _mean(spec: Any, fields: int, channels: int, factors: Factors) -> mean.MeanModel:
+    kinds = {"none": mean.Zero, "interpolation": mean.Interpolation, "network": mean.Network}
+    if kind_of(spec) != "network":
+        return construct(kinds, spec, "mean", channels=channels)
+    spec = dict(spec) if isinstance(spec, Mapping) else {"kind": spec}
+    cls = _backbone_class(spec, "mean")
+    if getattr(cls, "upsamples", False):
+        if factors.single is None:
+            raise InputError(
+                f"backbone {as_mapping(spec['backbone'])['kind']} refines by one factor, not {factors}: take unet"
+            )
+        network = _backbone(spec, "mean", channels=fields, out_channels=channels, factor=factors.single)
+        spec.pop("backbone")
+        return construct(
+            {"network": mean.Upsampling}, spec, "mean", channels=channels, backbone=network, factor=factors.single
+        )
+    # Networks that take no embedding are published ones, which see the cells as they are.
+    plain = "embedding" not in inspect.signature(cls).parameters
+    if plain:
+        spec.setdefault("fold", 1)
+        if factors.single is None:
+            raise InputError(
+                f"backbone {as_mapping(spec['backbone'])['kind']} cannot be told the factor, of {factors}: take unet"
+            )
+    cells = validated(PositiveInt, spec.get("fold", 4), "mean.fold") ** 2
+    scalars = 0 if factors.single is not None else SCALARS
+    backbone = _backbone(spec, "mean", channels=fields * cells, out_channels=channels * cells, embedding=scalars)
+    spec.pop("backbone", None)
+    return construct(kinds, spec, "mean", channels=channels, backbone=backbone)
+
+
+def _variance(
+    spec: Any, config: Mapping[str, Any], latent: LatentSpace, fields: int, scalars: int
+) -> VarianceHead | None:
+    """The variance head, where the configuration has one; it sees the fields that the denoiser sees."""
+    if spec in (None, "none"):
+        return None
+    if not isinstance(spec, Mapping):
+        raise InputError(f"configuration key variance is {spec!r}, but must hold settings, such as {{loss: nll}}")
+    if kind_of(config.get("mean", "interpolation")) == "none":
+        raise InputError("a variance head needs a mean to vary about: take mean: network or interpolation")
+    if not isinstance(latent, LinearLatentSpace):
+        raise InputError(f"a variance cannot be propagated through latent {kind_of(config.get('latent'))}: take pixel")
+    if "embedding" not in inspect.signature(_backbone_class(spec, "variance")).parameters:
+        kind = kind_of(spec["backbone"])
+        raise InputError(f"variance.backbone.kind is {kind!r}, which is made for fields, not for latents: take unet")
+    network = part(
+        backbones,
+        spec.get("backbone", "unet"),
+        "variance.backbone",
+        channels=latent.condition_channels(fields),
+        out_channels=latent.channels,
+        embedding=scalars,
+    )
+    arguments = {key: value for key, value in spec.items() if key != "backbone"}
+    head = call(VarianceHead, arguments, "variance", backbone=network)
+    return head.to(memory_format=torch.channels_last)
+
+
+def _backbone_class(spec: Mapping[str, Any], where: str) -> type:
+    """The class that a section's backbone names."""
+    classes = classes_of(backbones)
+    kind = kind_of(spec.get("backbone", "unet"))
+    if kind not in classes:
+        raise InputError(f"{where}.backbone.kind is {kind!r}{nearest(str(kind), classes)}")
+    return classes[kind]
+
+
+def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
+    if not isinstance(spec, Mapping):
+        raise InputError(f"configuration key {where} is {spec!r}, but must hold a backbone, such as {{backbone: unet}}")
+    for key in spec:
+        if key not in ("backbone", "kind", "fold", "loss", "prediction"):
+            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, ('backbone', 'prediction'))}")
+    network: nn.Module = part(backbones, spec.get("backbone", "unet"), f"{where}.backbone", **derived)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _process(spec: Mapping[str, Any], latent: LatentSpace) -> Process:
+    allowed = ("schedule", "noise", "sampler", "steps", "constrain", "tv", "persistent")
+    for key in spec:
+        if key not in allowed:
+            raise InputError(f"unknown configuration key process.{key}{nearest(key, allowed)}")
+    kinds = {"edm": EDM, "vp": VP, "vp_cosine": VPCosine, "vp_sde": VPSDE}
+    schedule = construct(kinds, spec.get("schedule", "edm"), "process.schedule")
+    return Process(
+        schedule=schedule,
+        noise=_noise(spec.get("noise", {}), schedule),
+        sampler=part(samplers, spec.get("sampler", "dpm"), "process.sampler"),
+        steps=validated(PositiveInt, spec.get("steps", 12), "process.steps"),
+        constrain=validated(Literal["end", "steps"], spec.get("constrain", "end"), "process.constrain"),
+        tv=_tv(spec.get("tv"), latent),
+        persistent=validated(bool, spec.get("persistent", False), "process.persistent"),
+    )
+
+
+def _tv(spec: Any, latent: LatentSpace) -> TotalVariation | None:
+    """Penalty on variation: its strength alone, or a mapping; None or 0 for none."""
+    if spec in (None, 0):
+        return None
+    if not latent.details(torch.zeros(1, latent.channels, 1, 1, 1)):
+        raise InputError(
+            "process.tv is a penalty on detail bands, which this latent does not have: take latent wavelet"
+        )
+    return call(TotalVariation, spec if isinstance(spec, Mapping) else {"strength": spec}, "process.tv")
+
+
+def _noise(spec: Any, schedule: Schedule) -> NoiseLevels:
+    """Noise levels of training: log-normal (its mean and std), or ``schedule``, those of the sampling schedule."""
+    if spec != "schedule":
+        return call(TrainingNoise, spec, "process.noise")
+    if isinstance(schedule, VPSDE):
+        return TimeNoise(schedule)
+    if not isinstance(schedule, DiscreteVP):
+        raise InputError(
+            "process.noise: schedule needs process.schedule.kind: vp_cosine, vp or vp_sde, whose times it draws"
+        )
+    return ScheduleNoise(schedule)
+
+
+def _listed(config: Mapping[str, Any], key: str, default: list[Any]) -> list[Any]:
+    value = config.get(key, default)
+    return list(value) if isinstance(value, list | tuple) else [value]

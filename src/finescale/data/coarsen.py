@@ -1,0 +1,69 @@
+"""Block means of files: the coarse field of a fine one, lazily, in chunks of whole blocks.
+
+The mean of `finescale.grids.blocks.block_means` on dask chunks, so that a store of any size streams
+through. A block without a valid cell is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finescale.grids import coordinates
+from finescale.grids.blocks import block_means
+from finescale.grids.factor import Factor, check_divisible
+
+
+def coarsen(da: xr.DataArray, factor: Factor, crop: bool = False) -> xr.Dataset:
+    """The area-weighted block means of ``da``, with CF bounds and cell_methods, in a dataset under the same name.
+
+    Args:
+        da: a field in any order of dimensions; lazy if it is.
+        factor: the blocks, in time, y and x.
+        crop: drop the cells at the end of each axis that do not fill a block.
+
+    Raises:
+        InputError: if the shape is not divisible by the factor (the message names the crop that is), or uneven in time.
+    """
+    da = coordinates.canonical(da)
+    sides = da.dims[-3:]
+    if crop:
+        da = da.isel(
+            {dim: slice(da.sizes[dim] // f * f) for dim, f in zip(sides, factor, strict=True) if da.sizes[dim] >= f}
+        )
+    check_divisible((da.sizes[sides[0]], da.sizes[sides[1]], da.sizes[sides[2]]), factor)
+    coords = coordinates.coarsened_coords(da, factor)
+    area = coordinates.read_grid(da).cell_area
+    means = _lazy_means(da, area, factor) if da.chunks is not None else block_means(da.values, factor, area, np.float32)
+    attrs = dict(da.attrs)
+    methods = str(attrs.get("cell_methods", ""))
+    for method in ("area: mean", "time: mean")[: 2 if factor.time > 1 else 1]:
+        methods += "" if method in methods else f" {method}"
+    attrs["cell_methods"] = methods.strip()
+    mapping = da.encoding.get("grid_mapping")
+    if mapping in da.coords:
+        attrs.setdefault("grid_mapping", mapping)
+    name: Hashable = da.name if da.name is not None else "field"
+    out = xr.Dataset({name: (da.dims, means, attrs)}, coords=coords)
+    return out.assign_attrs(finescale_factor=str(factor))
+
+
+def _lazy_means(da: xr.DataArray, area: NDArray[np.float64], factor: Factor) -> object:
+    import dask.array as dask_array
+
+    # Near the chunks there are: moving to wholly different ones would hold many of them at once.
+    has = dict(zip(da.dims, da.chunks or (), strict=True))
+    wanted = {dim: max(f, max(has[dim]) // f * f) for dim, f in zip(da.dims[-3:], factor, strict=True)}
+    chunked = da.chunk(wanted | ({da.dims[0]: 1} if da.ndim == 4 else {})).data
+    areas = dask_array.from_array(area, chunks=chunked.chunks[-2:])[(None,) * (da.ndim - 2)]
+    out = tuple(tuple(n // f for n in sizes) for sizes, f in zip(chunked.chunks[-3:], factor, strict=True))
+    return dask_array.map_blocks(
+        lambda x, a: block_means(x, factor, a.reshape(a.shape[-2:]), np.float32),
+        chunked,
+        areas,
+        dtype="float32",
+        chunks=chunked.chunks[:-3] + out,
+    )

@@ -1,0 +1,293 @@
+"""Files in and out: NetCDF, Zarr, GRIB and GeoTIFF as labelled fields; NetCDF and Zarr written whole or not at all.
+
+The format is told by a file's first bytes, not by its name, and xarray is given the reader's class: to guess a reader,
+or to find it by name, it imports every one that is installed, some of which crash together at exit.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import shutil
+import warnings
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask
+import xarray as xr
+
+from finescale.data.units import UnitsWarning, conversion, convert_units
+from finescale.errors import InputError, nearest
+from finescale.grids import coordinates
+
+__all__ = [
+    "UnitsWarning",
+    "check_output",
+    "conversion",
+    "convert_units",
+    "gridded",
+    "open_field",
+    "open_store",
+    "select",
+    "write",
+]
+
+_HDF5, _CLASSIC, _TIFF = b"\x89HDF\r\n\x1a\n", b"CDF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+CHUNK = "16MiB"
+"""Size of the chunks that ``chunks="auto"`` makes."""
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
+
+
+def open_store(path: str | Path, chunks: Any = "auto") -> xr.Dataset:
+    """Open a NetCDF, Zarr, GRIB or GeoTIFF store lazily.
+
+    Args:
+        path: a file, or the folder of a Zarr store.
+        chunks: dask chunks as in xarray; ``{}`` for those on disk, None for no dask.
+
+    Raises:
+        InputError: for a path that is missing, unreadable, truncated or of another format, or a reader not installed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist{_similar(path)}")
+    try:
+        with dask.config.set({"array.chunk-size": CHUNK}):
+            return _open(path, chunks)
+    except InputError:
+        raise
+    except PermissionError:
+        raise InputError(f"{path} may not be read: check its permissions") from None
+    except Exception as error:  # every reader raises classes of its own for damaged files
+        raise InputError(f"{path} cannot be read: it may be truncated or damaged ({_first_line(error)})") from error
+
+
+def open_field(path: str | Path, variable: str | None = None, chunks: Any = "auto") -> xr.DataArray:
+    """Open one variable as ([realization,] time, y, x), with bounds and grid mapping; see `open_store` and `select`."""
+    return select(open_store(path, chunks), variable, str(path))
+
+
+def select(ds: xr.Dataset, variable: str | None = None, source: str = "the dataset") -> xr.DataArray:
+    """The variable of ``ds`` as ([realization,] time, y, x), with its bounds and grid mapping attached.
+
+    Without a name the only gridded variable is taken.
+
+    Raises:
+        InputError: if the variable is absent, several are gridded and none is named, or none is.
+    """
+    names = [str(name) for name in gridded(ds)]
+    if variable is None:
+        if len(names) != 1:
+            others = (
+                ", ".join(f"{name} ({', '.join(map(str, ds[name].dims))})" for name in ds.data_vars) or "none at all"
+            )
+            if names:
+                raise InputError(
+                    f"{source} has several gridded variables: {', '.join(names)}; name one with --variable"
+                )
+            raise InputError(
+                f"{source} has no variable with a y and an x dimension; it has {others}: "
+                "name them y and x or lat and lon"
+            )
+        variable = names[0]
+    if variable not in ds.data_vars:
+        raise InputError(
+            f"{source} has no variable {variable!r}; it has {', '.join(names) or 'none that is gridded'}"
+            f"{_close(variable, names)}"
+        )
+    return coordinates.canonical(coordinates.with_bounds(ds[variable], ds))
+
+
+def gridded(ds: xr.Dataset) -> list[Hashable]:
+    """The names of the numeric data variables with a y and an x dimension, without bounds and ancillary ones."""
+    related = {
+        name
+        for v in ds.variables.values()
+        for key in ("bounds", "grid_mapping", "ancillary_variables")
+        for name in str(v.attrs.get(key) or v.encoding.get(key)).split()
+    }
+    return [
+        n
+        for n, da in ds.data_vars.items()
+        if str(n) not in related and da.dtype.kind in "fiu" and coordinates.has_plane(da)
+    ]
+
+
+def check_output(path: str | Path, overwrite: bool = False) -> Path:
+    """The path of a NetCDF or Zarr output that may be written.
+
+    Raises:
+        InputError: for another suffix, a folder that is missing, or an output that exists without ``overwrite``.
+    """
+    path = Path(path)
+    if path.suffix not in (".nc", ".zarr"):
+        raise InputError(f"the output {path} must end in .nc or .zarr")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} of the output does not exist: create it first")
+    if path.exists() and not overwrite:
+        raise InputError(f"the output {path} exists: choose another name or give --overwrite")
+    return path
+
+
+def partial_path(path: Path) -> Path:
+    """Where an output is written before it is whole: hidden, in the same folder."""
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a finished temporary output its name, replacing what had it."""
+    if path.is_dir() and not path.is_symlink():
+        old = path.with_name(f".{path.name}.old")
+        remove(old)
+        os.replace(path, old)
+        os.replace(temporary, path)
+        remove(old)
+    else:
+        os.replace(temporary, path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, temporary: Path, keep: bool = False) -> Iterator[None]:
+    """Turn a failed write into an InputError, and remove what was written so far unless ``keep``, for a resumption."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # The NetCDF library reports a full disk as a RuntimeError.
+        if not keep:
+            remove(temporary)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        cause = "the disk is full" if full else _first_line(error)
+        later = "; what is finished is kept: --resume continues" if keep else ""
+        raise InputError(f"{path} could not be written: {cause}{later}") from error
+    except BaseException:
+        if not keep:
+            remove(temporary)
+        raise
+
+
+def write(
+    ds: xr.Dataset,
+    path: str | Path,
+    overwrite: bool = False,
+    encoding: Mapping[Hashable, Mapping[str, Any]] | None = None,
+) -> None:
+    """Write ``ds`` to NetCDF (.nc) or Zarr (.zarr), in float32 and compressed, under its name only once it is whole.
+
+    Args:
+        ds: the dataset; dask arrays are computed chunk by chunk.
+        path: the output.
+        overwrite: whether to replace an output that exists.
+        encoding: encodings of variables, beyond the compression.
+
+    Raises:
+        InputError: if the output exists or the write fails; nothing is then left under the name.
+    """
+    path = check_output(path, overwrite)
+    temporary = partial_path(path)
+    remove(temporary)
+    ds = prepared(ds)
+    for name, given in (encoding or {}).items():
+        ds[name].encoding |= dict(given)
+    with writing(path, temporary):
+        if path.suffix == ".nc":
+            for da in ds.data_vars.values():
+                if da.dtype.kind == "f" and da.ndim:
+                    da.encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
+            ds.to_netcdf(temporary, engine="netcdf4")
+        else:
+            ds.to_zarr(temporary, mode="w", consolidated=False)
+            consolidate(temporary)
+        publish(temporary, path)
+
+
+def consolidate(path: Path) -> None:
+    """Put a Zarr store's metadata in one place, where xarray looks for them: it warns of a store without."""
+    import zarr
+
+    with warnings.catch_warnings():
+        # Zarr's own warnings: the specification of its format 3 does not have them yet, and a journal is none of it.
+        warnings.simplefilter("ignore", UserWarning)
+        zarr.consolidate_metadata(str(path))
+
+
+def prepared(ds: xr.Dataset) -> xr.Dataset:
+    """``ds`` without what its source files said of their storage, floats in float32, no fill values in coordinates."""
+    ds = ds.copy()
+    for name, variable in ds.variables.items():
+        if name in ds.coords:
+            variable.encoding = {
+                k: v
+                for k, v in variable.encoding.items()
+                if k in ("units", "calendar", "dtype") and "units" in variable.encoding
+            }
+            variable.encoding["_FillValue"] = None
+        else:
+            variable.encoding = {"dtype": "float32", "_FillValue": float("nan")} if variable.dtype.kind == "f" else {}
+            mapping = variable.attrs.pop("grid_mapping", None)
+            if mapping in ds.variables:
+                variable.encoding["grid_mapping"] = mapping
+    return ds
+
+
+def _open(path: Path, chunks: Any) -> xr.Dataset:
+    if path.is_dir():
+        if not any((path / mark).is_file() for mark in _ZARR_MARKS):
+            raise InputError(f"the folder {path} is not a Zarr store (it has no zarr.json or .zgroup)")
+        return xr.open_dataset(
+            path, engine=xr.backends.ZarrBackendEntrypoint, chunks=chunks, backend_kwargs={"consolidated": False}
+        )
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start == _HDF5 or start.startswith(_CLASSIC):
+        return xr.open_dataset(path, engine=xr.backends.NetCDF4BackendEntrypoint, chunks=chunks)
+    if start.startswith(b"GRIB"):
+        _require("cfgrib", "GRIB", "grib")
+        from cfgrib.xarray_plugin import CfGribBackend
+
+        return xr.open_dataset(path, engine=CfGribBackend, chunks=chunks, backend_kwargs={"indexpath": ""})
+    if start.startswith(_TIFF):
+        return _open_tiff(path, chunks)
+    raise InputError(f"{path} is not a NetCDF, Zarr, GRIB or GeoTIFF file")
+
+
+def _open_tiff(path: Path, chunks: Any) -> xr.Dataset:
+    _require("rioxarray", "GeoTIFF", "geo")
+    import rioxarray
+
+    da = rioxarray.open_rasterio(path, chunks=chunks or None, masked=True)
+    assert isinstance(da, xr.DataArray)
+    da.attrs = {
+        key: value for key, value in da.attrs.items() if key not in ("scale_factor", "add_offset", "_FillValue")
+    }
+    bands = {f"band_{int(band)}": da.sel(band=band, drop=True) for band in da["band"].values}
+    return xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands)
+
+
+def _require(module: str, kind: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise InputError(f"reading {kind} needs {module}: pip install 'finescale[{extra}]'")
+
+
+def _close(name: str, names: list[str]) -> str:
+    hint = nearest(name, names)
+    return hint if "did you mean" in hint else ""
+
+
+def _similar(path: Path) -> str:
+    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    return _close(path.name, names)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

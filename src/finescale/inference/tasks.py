@@ -1,0 +1,321 @@
+"""One prediction cut into tasks: every window x batch of members is one, and so is every window's spread.
+
+Noise is keyed by (seed, member, absolute position), so a task is to read a window with its halo, sample, and keep the
+core; a result depends neither on the order of tasks nor on an interruption. Small windows that follow each other in
+time go through the networks together, as a stack. The model always sees y and x increasing,
+so a field stored north to south gives the same members as the same field stored south to north; results keep the
+input's order.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress, count, pairwise, zip_longest
+from typing import Any, cast
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finescale.data.static import StaticFields
+from finescale.data.store import Part, Region
+from finescale.data.units import conversion, convert_units
+from finescale.errors import Notice
+from finescale.grids import coordinates
+from finescale.grids.blocks import block_means
+from finescale.grids.grid import Grid
+from finescale.grids.windows import Window, cut, shifted
+from finescale.inference.output import Note, Product, triple
+from finescale.inference.request import Model, Settings, Spreading, Uncertain
+from finescale.model.uncertainty import Spread
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prediction, cut into tasks.
+
+    Args:
+        model: a downscaler.
+        coarse: the field in its own units and order.
+        attrs_in: global attributes of its store.
+        settings: what is asked.
+        static: static fields, for a model that takes them.
+    """
+
+    model: Model
+    coarse: xr.DataArray
+    attrs_in: Mapping[Any, Any]
+    settings: Settings
+    static: StaticFields | None = None
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The coarse grid, y and x increasing."""
+        return coordinates.read_grid(self.increasing)
+
+    @cached_property
+    def increasing(self) -> xr.DataArray:
+        return coordinates.increasing(self.coarse)
+
+    @cached_property
+    def flips(self) -> tuple[bool, bool]:
+        """Whether y and x of the input decrease."""
+        sides = [(self.coarse[dim], self.increasing[dim]) for dim in self.coarse.dims[-2:]]
+        y, x = (bool(given[0] != turned[0]) for given, turned in sides)
+        return y, x
+
+    @cached_property
+    def windows(self) -> list[Window]:
+        size, halo = self.settings.window or self.model.window, self.settings.halo
+        halo = self.model.halo if halo is None else halo
+        _, y, x = self.grid.shape
+        return [
+            shifted(window, start)
+            for start, stop in self.sequences
+            for window in cut((stop - start, y, x), size, halo, multiple=self.model.multiple)
+        ]
+
+    @cached_property
+    def sequences(self) -> list[tuple[int, int]]:
+        """First and last frame of every stretch without a gap in time, over which nothing is refined together."""
+        frames = self.grid.shape[0]
+        sequential = self.model.context > 1 or self.model.factor.time > 1
+        gaps = coordinates.breaks(self.coarse) if sequential else ()
+        found = list(pairwise((0, *gaps, frames)))
+        shortest = min(stop - start for start, stop in found)
+        if shortest < self.model.context:
+            warnings.warn(
+                f"a sequence of {shortest} coarse frames is shorter than the {self.model.context} that the model saw "
+                "in training: its context is shortened",
+                Notice,
+                stacklevel=2,
+            )
+        return found
+
+    @cached_property
+    def batches(self) -> list[range]:
+        size = self.settings.members if self.together else self._at_once
+        return [
+            range(start, min(start + size, self.settings.members)) for start in range(0, self.settings.members, size)
+        ]
+
+    @cached_property
+    def _at_once(self) -> int:
+        """(Window, member) pairs that are sampled at once."""
+        cells = max(math.prod(n.stop - n.start for n in window.read) for window in self.windows)
+        return self.settings.batch or self.model.at_once(cells * self.model.factor.cells)
+
+    @cached_property
+    def stacks(self) -> list[range]:
+        """Windows that are sampled together: the same cells at several times, in numbers of the list of windows."""
+        members = max(map(len, self.batches), default=1)
+        if self.spreading is not None and self.spreading.source != "head":
+            members = max(members, self.settings.latents)
+        most, found = max(1, self._at_once // members), [range(0)]
+        for number, window in enumerate(self.windows):
+            stack = found[-1]
+            if stack and len(stack) < most and _alike(self.windows[stack[0]], window):
+                found[-1] = range(stack.start, number + 1)
+            else:
+                found.append(range(number, number + 1))
+        return found[1:]
+
+    @cached_property
+    def spreading(self) -> Spreading | None:
+        """The spread that is asked for besides members."""
+        if self.settings.variance is None:
+            return None
+        model, count = cast(Uncertain, self.model), self.settings.latents
+        return Spreading(model, model.spread_source(self.settings.variance, count), count)
+
+    @property
+    def together(self) -> bool:
+        """Whether the members are also what the variance is from: then both are made at once."""
+        return self.spreading is not None and self.spreading.source == "members" and self.settings.members > 1
+
+    @property
+    def tasks(self) -> int:
+        return len(self.windows) * self._per_window
+
+    @property
+    def _per_window(self) -> int:
+        return len(self.batches) + (self.spreading is not None and not self.together)
+
+    @cached_property
+    def units(self) -> tuple[float, float]:
+        """(scale, offset) from the input's units to the model's."""
+        wanted = self.model.variable.get("units", "")
+        has = str(self.coarse.attrs.get("units", "")).strip()
+        if not has or not wanted:
+            convert_units(self.coarse.isel({self.coarse.dims[0]: slice(0, 0)}), wanted)  # warns of missing units
+            return 1.0, 0.0
+        return conversion(has, wanted, f"variable {self.coarse.name}")
+
+    @cached_property
+    def product(self) -> Product:
+        """What is written."""
+        self.units  # noqa: B018  (units that do not fit are refused before anything is written)
+        batch = len(self.batches[0]) if self.batches else 0
+        return Product(
+            self.model, self.coarse, self.attrs_in, self.settings, self.spreading, self.grid, self.windows, batch
+        )
+
+    def results(self, done: Mapping[int, Any], files: Executor | None = None) -> Iterator[tuple[int, list[Part], Note]]:
+        """Sample the tasks that are not ``done``: number, parts of the output, note.
+
+        Args:
+            done: finished tasks.
+            files: what reads a window while the one before is computed; None to read each when it is its turn.
+        """
+        finished, each = set(done), self._per_window
+        todo = [stack for stack in self.stacks if not finished.issuperset(_tasks(stack, each))]
+        ahead = None if files is None or not todo else files.submit(self._read, todo[0])
+        for stack, after in zip_longest(todo, todo[1:]):
+            read = self._read(stack) if ahead is None else ahead.result()
+            ahead = None if files is None or after is None else files.submit(self._read, after)
+            for part in range(each):
+                tasks = [number * each + part for number in stack]
+                if finished.issuperset(tasks):
+                    continue
+                batch = self.batches[part] if part < len(self.batches) else range(0)
+                # The whole stack again, so that an interruption does not change which windows share a batch.
+                for task, result in zip(tasks, self._sampled(stack, *read, batch), strict=True):
+                    if task not in finished:
+                        yield task, *result
+
+    def _read(self, stack: range) -> tuple[list[NDArray[np.float32]], Tensor | None]:
+        """Windows' coarse cells and their static fields; all reading is here, as HDF5 allows one thread alone."""
+        windows = [self.windows[number] for number in stack]
+        blocks = [np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32) for window in windows]
+        known = any(np.isfinite(block[window.inner]).any() for block, window in zip(blocks, windows, strict=True))
+        return blocks, None if self.static is None or not known else self._static(self.static, windows[0])
+
+    def _sampled(
+        self, stack: range, blocks: list[NDArray[np.float32]], static: Tensor | None, batch: range
+    ) -> Iterator[tuple[list[Part], Note]]:
+        """The cores of some windows for some members, or of the spread, or of both."""
+        windows = [self.windows[number] for number in stack]
+        known = [bool(np.isfinite(block[w.inner]).any()) for block, w in zip(blocks, windows, strict=True)]
+        fields: list[Tensor] = []
+        gaps: list[float] = []
+        spread: Spread | None = None
+        spreads = self.together or not batch
+        if any(known):
+            given = self._given(list(compress(blocks, known)), static, list(compress(windows, known)))
+            if spreads and self.spreading is not None:
+                # Latents that no member is asked of need not become fields.
+                spread = self.spreading.of(given | ({"fields": fields, "gaps": gaps} if batch else {}))
+            else:
+                fields.append(self.model.sample(members=len(batch), first_member=batch.start, gaps=gaps, **given))
+        gap, item = max(gaps, default=0.0) / self.units[0], count()
+        for block, window, some in zip(blocks, windows, known, strict=True):
+            at = next(item) if some else None
+            parts: list[Part] = []
+            note = [0.0, 0.0, gap]
+            if batch:
+                values = self._unknown(window, len(batch)) if at is None else self._core(fields[0][at, :, 0], window)
+                note[:2] = self._note(values, block[window.inner], window)
+                parts.append((self.product.name, *self._oriented(values, window, [slice(batch.start, batch.stop)])))
+            if spreads:
+                parts += self._spread(None if at is None else spread, at or 0, window)
+            if not self.settings.members:
+                mean = self._unknown(window) if at is None or spread is None else self._core(spread.mean[at, 0], window)
+                note[:2] = self._note(mean[None], block[window.inner], window)
+                parts.append((self.product.name, *self._oriented(mean, window, [])))
+            yield parts, note
+
+    def _spread(self, spread: Spread | None, at: int, window: Window) -> list[Part]:
+        """The core of ``window``, item ``at``, of the standard deviation and quantiles; None where nothing is known."""
+        parts: list[Part] = []
+        for name, before in self.product.leading.items():
+            if name == self.product.name:
+                continue
+            if spread is None:
+                values = self._unknown(window, *before.values())
+            elif before:
+                values = self._core(spread.quantiles[at, :, 0], window)
+            else:
+                values = self._core(spread.std[at, 0], window, shift=False)
+            parts.append((name, *self._oriented(values, window, [slice(None)] * len(before))))
+        return parts
+
+    def _given(self, blocks: list[NDArray[np.float32]], static: Tensor | None, windows: list[Window]) -> dict[str, Any]:
+        """Windows of the same cells as the model takes them, in the model's units."""
+        scale, offset = self.units
+        block = np.stack(blocks)[:, None]
+        coarse = torch.from_numpy(
+            block * np.float32(scale) + np.float32(offset) if (scale, offset) != (1.0, 0.0) else block
+        )
+        area = self._area(windows[0].read)
+        return {
+            "coarse": coarse,
+            "seed": self.settings.seed,
+            "steps": self.settings.steps,
+            "origin": [tuple(r.start for r in window.read) for window in windows],
+            "area": None if area is None else torch.from_numpy(area).float(),
+            **({} if static is None else {"static": static.expand(len(windows), *static.shape)}),
+        }
+
+    def _core(self, fine: Tensor, window: Window, shift: bool = True) -> NDArray[np.float32]:
+        """The core of what was made of a window, in the input's units; without ``shift`` a difference of values."""
+        values = fine[(..., *window.scaled(triple(self.model.factor))[2])].float().cpu().numpy()
+        scale, offset = self.units
+        if (scale, offset) == (1.0, 0.0):
+            return values
+        return (values - np.float32(offset if shift else 0.0)) / np.float32(scale)
+
+    def _unknown(self, window: Window, *before: int) -> NDArray[np.float32]:
+        cells = (c.stop - c.start for c in window.scaled(triple(self.model.factor))[0])
+        return np.full((*before, *cells), np.nan, dtype=np.float32)
+
+    def _static(self, static: StaticFields, window: Window) -> Tensor:
+        """Static fields (S, H, W) on the fine cells that a window reads."""
+        _, y, x = window.scaled(triple(self.model.factor))[1]
+        rows, columns = (0.5 * (edges[:-1] + edges[1:]) for edges in (self._fine.y, self._fine.x))
+        return torch.from_numpy(static.at(rows[y], columns[x]))
+
+    @cached_property
+    def _fine(self) -> Grid:
+        return self.grid.refine(self.model.factor)
+
+    def _area(self, cells: tuple[slice, slice, slice]) -> NDArray[np.float64] | None:
+        """Fine cell areas of some coarse cells; None where all are equal."""
+        return self.grid.window(*cells).refine(self.model.factor).cell_area if self.grid.geographic else None
+
+    def _note(self, values: NDArray[np.float32], coarse: NDArray[np.float32], window: Window) -> Note:
+        area = self._area(window.core)
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(block_means(values, self.model.factor, area) - coarse)
+        known = np.isfinite(coarse)
+        if not known.any():
+            return [0.0, 0.0]
+        return [float(np.nan_to_num(gap[:, known], nan=np.inf).max()), float(np.abs(coarse[known]).max())]
+
+    def _oriented(
+        self, values: NDArray[np.float32], window: Window, before: Sequence[slice]
+    ) -> tuple[Region, NDArray[np.float32]]:
+        """Region, from ``before`` on, and values in the order of the input's own axes."""
+        t, y, x = window.scaled(triple(self.model.factor))[0]
+        sides = []
+        for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self._fine.shape[-2:], strict=True):
+            sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)
+            values = np.flip(values, axis) if flip else values
+        return (*before, t, sides[0], sides[1]), values
+
+
+def _alike(a: Window, b: Window) -> bool:
+    """Whether two windows are the same cells, and as many frames, at different times."""
+    frames = [window.read[0].stop - window.read[0].start for window in (a, b)]
+    return frames[0] == frames[1] and (a.read[1:], a.core[1:]) == (b.read[1:], b.core[1:])
+
+
+def _tasks(stack: range, each: int) -> range:
+    """Numbers of the tasks of some windows, with so many each."""
+    return range(stack.start * each, stack.stop * each)

@@ -1,0 +1,227 @@
+"""The parts of a model, assembled: what training, sampling and the propagation of variance have in common."""
+
+from __future__ import annotations
+
+import copy
+import math
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from finescale.constraints.base import Constraint
+from finescale.constraints.penalty import SoftPenalty
+from finescale.diffusion import Denoiser, Distillation, Persistent, White
+from finescale.errors import InputError
+from finescale.grids.factor import Factor, Factors
+from finescale.latents import LatentSpace, PatchPOD
+from finescale.model.conditions import Conditions
+from finescale.model.factor_scale import Gain, factor_features
+from finescale.model.mean import MeanModel
+from finescale.model.precision import autocast
+from finescale.model.process import Process
+from finescale.model.sizes import Extent, Index, coarse_frames
+from finescale.model.variance import VarianceHead
+from finescale.transforms.base import Transform
+
+LEAST_AT_ONCE, CELLS_AT_ONCE = 8, 2**18
+"""(Item, member) pairs that go through a network at once at least, and the fine cells that they have in all."""
+
+
+class Parts(nn.Module):
+    """The parts of a model and how large things are; `finescale.model.sampling.Sampling` puts them to use.
+
+    Args:
+        factors: the factor, or the range of factors, between coarse and fine.
+        transform: physical units <-> the networks' space.
+        mean: conditional mean.
+        latent: where the denoiser works, on the residual fine − mean.
+        denoiser: the diffusion model; None for a deterministic model.
+        process: noise levels, sampler and its steps.
+        constraint: conservation, or a penalty on its violation in training; None to leave the field as it is.
+        config: the resolved configuration this was assembled from; saved with the model.
+    """
+
+    def __init__(
+        self,
+        factors: Factors,
+        transform: Transform,
+        mean: MeanModel,
+        latent: LatentSpace,
+        denoiser: Denoiser | None,
+        process: Process,
+        constraint: Constraint | SoftPenalty | None,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.factors, self.process, self.config = factors, process, config
+        self.chosen = factors.single
+        self.gain = Gain(latent.channels) if factors.single is None else None
+        self.rest_gain = None if self.gain is None or latent.exact else Gain(1)
+        self.noise = (Persistent if process.persistent else White)(latent.channels)
+        self.conditions = Conditions(config.get("static") or [])
+        # Mean networks that have not seen a fold of the data; in training only.
+        self.held_out: nn.ModuleList | None = None
+        # Whether a deterministic model's loss sees the constraint; training begins without it.
+        self.through = True
+        # The denoiser that this one's is distilled from; in training only.
+        self.distillation: Distillation | None = None
+        self.transform, self.mean, self.latent = transform, mean, latent
+        self.denoiser = denoiser
+        # Variance of the residual without sampling; models configured so are given one.
+        self.variance: VarianceHead | None = None
+        self.constraint = constraint if isinstance(constraint, Constraint) else None
+        self.penalty = constraint if isinstance(constraint, SoftPenalty) else None
+        # (item, member) pairs that go through the network at once, None for as many as pay, and latent cells a side of
+        # a tile of its canvas.
+        self.batch: int | None = None
+        self.tile: int | None = 128
+        self.tile_halo = 16
+
+    @property
+    def factor(self) -> Factor:
+        """The factor in use.
+
+        Raises:
+            InputError: if the model serves several and none was chosen with `at`.
+        """
+        if self.chosen is None:
+            largest = Factor(self.factors.time[1], self.factors.space[1])
+            raise InputError(
+                f"this model serves factors {self.factors}, and none is chosen: give a factor, such as {largest}"
+            )
+        return self.chosen
+
+    def at(self, factor: Factor | str, force: bool = False) -> Self:
+        """This model at one of the factors it serves; weights are shared.
+
+        Args:
+            factor: the factor wanted.
+            force: take a factor outside the trained range.
+
+        Raises:
+            InputError: if the model was not trained for the factor.
+        """
+        factor = Factor.parse(factor)
+        if factor not in self.factors and not (force and self.factors.single is None):
+            mend = "train one for it" if self.factors.single else "train one for it, or pass --force"
+            raise InputError(f"this model was trained for factors {self.factors}, not {factor}: {mend}")
+        model = copy.copy(self)
+        # Parts are shared; which parts there are, and the choice, are its own.
+        model._modules = self._modules.copy()
+        model.chosen = factor
+        return model
+
+    def at_once(self, cells: int) -> int:
+        """(item, member) pairs of so many fine cells each that go through the network together.
+
+        Small fields one by one leave processors idle: the network's overhead, not its arithmetic, is what they cost.
+        """
+        return self.batch or max(LEAST_AT_ONCE, CELLS_AT_ONCE // cells)
+
+    def physical(self, y: Tensor) -> Tensor:
+        """Transform's space -> units; logits, which have none, are left to their constraint."""
+        logits = self.constraint is not None and self.constraint.domain == "logits"
+        return y if logits else self.transform.inverse(y)
+
+    def encode(self, residual: Tensor, factor: Factor) -> Tensor:
+        """Residual (B, C, T, H, W) -> latent of unit variance (B, K, T', H', W')."""
+        z = self.latent.encode(residual)
+        return z if self.gain is None else z / self.gain(factor)
+
+    def decode(self, z: Tensor, factor: Factor) -> Tensor:
+        """The inverse of `encode`."""
+        return self.latent.decode(z if self.gain is None else z * self.gain(factor))
+
+    def rest_scale(self, factor: Factor) -> Tensor:
+        """Standard deviation of what the latent leaves out at a factor, over that of all factors together."""
+        return torch.ones((), device=self.device) if self.rest_gain is None else self.rest_gain(factor)
+
+    def scalars(self, factor: Factor, batch: int) -> Tensor | None:
+        """Features (batch, SCALARS) of a factor for the networks of a model that serves several; None for one alone."""
+        return None if self.factors.single is not None else factor_features(factor, self.device).expand(batch, -1)
+
+    @property
+    def extent(self) -> Extent:
+        """Sizes of windows, halos and strides at the factor in use."""
+        return self.extent_at(self.factor)
+
+    def extent_at(self, factor: Factor) -> Extent:
+        """Sizes of windows, halos and strides at a factor."""
+        data = self.config.get("data") or {}
+        frames = coarse_frames(factor, data.get("frames"), data.get("horizon"))
+        networks = [part.backbone for part in (self.denoiser, self.variance) if part is not None]
+        network = math.lcm(*(int(getattr(backbone, "stride", 1)) for backbone in networks))
+        # Patches that overlap are blended; those of a basis of the whole domain are one.
+        apart = isinstance(self.latent, PatchPOD) and max(self.latent.reach) == 1
+        alone = apart and bool(networks) and all(getattr(backbone, "alone", False) for backbone in networks)
+        return Extent(factor, self.latent.stride, network, self.mean.stride, frames, alone)
+
+    @property
+    def multiple(self) -> Index:
+        """Coarse cells (t, y, x) at whose multiples windows must start."""
+        return self.extent.multiple
+
+    @property
+    def window(self) -> Index:
+        """Default window of a prediction in coarse cells."""
+        return self.extent.window
+
+    @property
+    def halo(self) -> Index:
+        """Default halo of a window in coarse cells."""
+        return self.extent.halo
+
+    @property
+    def context(self) -> int:
+        """L, the coarse frames that the networks see at once, those of training."""
+        return self.extent.context
+
+    @property
+    def variable(self) -> dict[str, str]:
+        """Name and units of the variable."""
+        return dict(self.config.get("variable") or {})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's tensors are."""
+        return self.latent.scale.device
+
+    @property
+    def parameters_by_part(self) -> dict[str, int]:
+        """Trainable numbers of each network."""
+        parts = {"mean": self.mean, "denoiser": self.denoiser, "variance": self.variance}
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """bfloat16 where the processor computes with it natively and the configuration does not ask for float32."""
+        return autocast(self.config.get("precision", "auto"), device)
+
+    def compile_networks(self, **settings: Any) -> Self:
+        """Compile the networks in place with torch.compile, and return the model.
+
+        The first windows of a prediction then take a minute or more, and others of the same shape less than without:
+        worth it for long predictions on CUDA. Results agree to rounding. Saving, loading and training are not affected.
+
+        Args:
+            settings: of torch.compile, such as backend.
+        """
+        for network in (self.mean, self.denoiser, self.variance):
+            if network is not None and any(True for _ in network.parameters()):
+                network.compile(**settings)
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``config.yaml`` and ``weights.safetensors``, each under a temporary name and then renamed."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        weights, config = folder / ".weights.partial", folder / ".config.partial"
+        save_file(state, weights, metadata={"format": "finescale"})
+        config.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
+        weights.replace(folder / "weights.safetensors")
+        config.replace(folder / "config.yaml")

@@ -1,0 +1,130 @@
+"""The conditional mean: what is predictable of the fine field, before the diffusion model adds what is not.
+
+Ŷ = C + R (Defez et al. 2026, arXiv 2604.21903): C = E[fine | coarse] from a deterministic model, R a sample of the
+residual. All in the transform's space.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool3d, pixel_shuffle, pixel_unshuffle
+
+from finescale.grids.factor import Factor
+
+
+class MeanModel(nn.Module):
+    """C(cond): conditioning fields (B, Kc, T, H, W) -> (B, C, T, H, W).
+
+    The first C conditioning fields are the interpolated coarse fields.
+
+    Args:
+        channels: C.
+    """
+
+    stride = 1
+    trainable = False
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
+        """Mean squared error in the transform's space, whose minimiser is the conditional mean.
+
+        Args:
+            prediction: (B, C, T, H, W).
+            fine: (B, C, T, H, W), wanted.
+            weight: (B, 1, T, H, W), 0 where it is unknown.
+        """
+        return ((prediction - fine).square() * weight).sum() / (weight.sum() * self.channels).clamp_min(1)
+
+
+class Zero(MeanModel):
+    """C = 0: the diffusion model makes the whole field (plain conditional EDM)."""
+
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
+        return torch.zeros_like(cond[:, : self.channels])
+
+
+class Interpolation(MeanModel):
+    """C = the interpolated coarse field."""
+
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
+        return cond[:, : self.channels]
+
+
+class Learned(MeanModel):
+    """C = interpolation + what a network learns.
+
+    Args:
+        backbone: the network.
+        channels: C.
+        loss: mse, for the conditional mean; or mae, for the median.
+    """
+
+    trainable = True
+
+    def __init__(self, backbone: nn.Module, channels: int = 1, loss: Literal["mse", "mae"] = "mse") -> None:
+        super().__init__(channels)
+        self.backbone, self.kind = backbone, loss
+
+    def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
+        """Mean squared or mean absolute error in the transform's space, arguments as in `MeanModel.distance`."""
+        if self.kind == "mse":
+            return super().distance(prediction, fine, weight)
+        return ((prediction - fine).abs() * weight).sum() / (weight.sum() * self.channels).clamp_min(1)
+
+
+class Network(Learned):
+    """C = interpolation + network(cond), on the fine grid.
+
+    Args:
+        backbone: network on `fold` × `fold` cells folded into channels.
+        channels: C.
+        fold: cells a side folded into channels; 4 makes the network 16 times cheaper a channel.
+        loss: mse or mae.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, channels: int = 1, fold: int = 4, loss: Literal["mse", "mae"] = "mse"
+    ) -> None:
+        super().__init__(backbone, channels, loss)
+        self.fold = fold
+        self.stride = fold * int(getattr(backbone, "stride", 1))
+
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
+        folded = pixel_unshuffle(cond.transpose(1, 2), self.fold).transpose(1, 2)
+        correction = self.backbone(folded, scalars).float()
+        return cond[:, : self.channels] + pixel_shuffle(correction.transpose(1, 2), self.fold).transpose(1, 2)
+
+
+class Upsampling(Learned):
+    """C = interpolation + network(coarse cond), for networks that work on the coarse grid and refine at their end.
+
+    The conditioning fields are averaged over coarse cells in space: of the replicated field and the mask that leaves
+    the coarse ones; the interpolated one says where in its coarse interval a fine frame lies.
+
+    Args:
+        backbone: network from (B, Kc, T, h, w) to (B, C, T, fy·h, fx·w).
+        factor: its factor; that in time does not matter.
+        channels: C.
+        loss: mse or mae.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, factor: Factor, channels: int = 1, loss: Literal["mse", "mae"] = "mse"
+    ) -> None:
+        super().__init__(backbone, channels, loss)
+        self.block = (1, factor.y, factor.x)
+        self.stride = math.lcm(factor.y, factor.x) * int(getattr(backbone, "stride", 1))
+
+    def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
+        correction = self.backbone(avg_pool3d(cond, self.block)).float()
+        return cond[:, : self.channels] + correction

@@ -1,0 +1,49 @@
+"""Errors of the ensemble mean and its spread, for an ensemble x_1 … x_M against a truth y.
+
+With ⟨·⟩ the mean over cells weighted by w (cell area, zero where a cell is missing), x̄ the ensemble mean:
+
+    MAE            ⟨|x̄ − y|⟩                 RMSE  √⟨(x̄ − y)²⟩               bias  ⟨x̄ − y⟩
+    correlation    Pearson's, of x̄ and y over all cells and times
+    spread–skill   √((M+1)/M) · √⟨s²⟩ / RMSE,  s² the unbiased ensemble variance (Fortin et al. 2014); 1 is right
+
+Here and in the files beside it each score comes as a *statistic* that adds over cells or times and chunks (functions
+ending in ``_terms``) and a *formula* on summed statistics, which takes any number of leading axes (bootstrap draws);
+the function named after the score does both for members (M, T, H, W), truth (T, H, W) and weights broadcastable to it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from finescale.scores.cells import Array, Cells, cell_sums, dot, ratio
+from finescale.scores.settings import Settings
+
+
+def mean_terms(cells: Cells, settings: Settings) -> Array:
+    """Σw · (1, |e|, e², e, s², m, y, m², y², my): e the error of the ensemble mean m, s² the unbiased variance."""
+    w, y, e = cells.w, cells.y.astype(np.float64), cells.error.astype(np.float64)
+    m = y + e
+    products = (np.abs(e), e * e, e, cells.variance, m, y, m * m, y * y, m * y)
+    return np.array([w.sum(), *(dot(w, f) for f in products)])
+
+
+def mean_formula(terms: Array, members: int) -> dict[str, Array]:
+    """mae, rmse, bias, spread_skill (NaN for one member) and correlation from summed `mean_terms` (…, 10)."""
+    mae, square, bias, variance, m, y, mm, yy, my = np.moveaxis(ratio(terms[..., 1:], terms[..., :1]), -1, 0)
+    var_m, var_y = mm - m**2, yy - y**2
+    # Below this share of the mean square a variance is rounding: the field is constant.
+    varies = (var_m > 1e-12 * mm) & (var_y > 1e-12 * yy)
+    return {
+        "mae": mae,
+        "rmse": np.sqrt(square),
+        "bias": bias,
+        "correlation": ratio(my - m * y, np.sqrt(np.where(varies, var_m * var_y, 0.0))),
+        "spread_skill": ratio(np.sqrt((members + 1) / members * variance), np.sqrt(square)),
+    }
+
+
+def mean_errors(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> dict[str, float]:
+    """mae, rmse, bias, correlation of the ensemble mean, and spread_skill."""
+    found = mean_formula(cell_sums(mean_terms, members, truth, weights), len(np.asarray(members)))
+    return {name: float(value) for name, value in found.items()}

@@ -1,0 +1,105 @@
+"""Do values have the right distribution, wherever they are?
+
+Values are counted in 2²⁰ bins, equal in the bits of a float32 and so 0.05 % wide at any magnitude; quantiles are linear
+within a bin. From them come the quantiles of all members' cells beside the truth's (quantile–quantile), and
+
+    bias of a percentile    (Q_x − Q_y) / Q_y
+    wet fraction            share of the area with at least 0.1 mm/h
+    maximum                 largest value of each member, then averaged: the largest of M members is larger by chance
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from finescale.scores.cells import Array, Cells, Frame, cell_sums, dot, field_sums, ratio
+from finescale.scores.settings import WET, Settings
+
+LEVELS = (*np.arange(1, 20) / 20, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999)
+"""Probabilities of the quantile–quantile data."""
+PERCENTILES = {"p99": 0.99, "p999": 0.999, "p9999": 0.9999}
+_SHIFT = 12  # bits of a float32 that a histogram bin leaves out: bins are 2^-11 (0.05 %) wide
+_BINS = 1 << (32 - _SHIFT)
+
+
+def value_bins(values: Array) -> tuple[Array, int]:
+    """Bins of values (N,), less the first bin in question: that of 0 where no value is negative."""
+    bits = (values.astype(np.float32, copy=False) + np.float32(0)).view(np.int32)
+    if bits.min(initial=0) >= 0:
+        return bits >> _SHIFT, _BINS // 2
+    return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> _SHIFT) + _BINS // 2, 0
+
+
+def value_terms(frame: Frame, settings: Settings) -> Array:
+    """Weights (2, 2²⁰) of the members' values (all members together) and of the truth's."""
+    w = frame.w.ravel()
+    # Counting is faster than adding up equal weights.
+    alike = frame.alike
+    sums = np.zeros((2, _BINS), dtype=np.int64 if alike else np.float64)
+    # As many members together as fit into cache: each count goes through all bins once.
+    group = max(1, min((1 << 20) // max(w.size, 1), len(frame.x)))
+    parts = [(0, frame.x[first : first + group]) for first in range(0, len(frame.x), group)]
+    for row, part in (*parts, (1, frame.y[None])):
+        index, start = value_bins(part.ravel())
+        weights = None if alike else np.broadcast_to(w, (len(part), w.size)).ravel()
+        sums[row, start:] += np.bincount(index, weights, minlength=_BINS - start)
+    return sums * float(w[0]) if alike else sums
+
+
+def quantiles(terms: Array, levels: ArrayLike) -> Array:
+    """Quantiles of binned values (2²⁰,), linear within the bin; NaN when empty."""
+    total, q = np.cumsum(terms), np.asarray(levels, dtype=np.float64)
+    if total[-1] == 0:
+        return np.full(q.shape, np.nan)
+    place = np.minimum(np.searchsorted(total, q * total[-1]), terms.size - 1)
+    edges = np.stack([place, place + 1]).astype(np.int64) - _BINS // 2
+    ordered = np.clip(edges << _SHIFT, -(2**31), 2**31 - 1).astype(np.int32)
+    low, high = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(np.float32).astype(np.float64)
+    return low + (high - low) * (q * total[-1] - (total[place] - terms[place])) / terms[place]
+
+
+def value_formula(terms: Array) -> dict[str, Array]:
+    """quantiles and quantiles_truth at `LEVELS`; p99, p999, p9999, the truth's, and the bias of each."""
+    ours, true = (quantiles(part, LEVELS) for part in terms)
+    found: dict[str, Array] = {"quantiles": ours, "quantiles_truth": true}
+    for name, q in PERCENTILES.items():
+        a, b = (quantiles(part, q) for part in terms)
+        found |= {name: a, f"{name}_truth": b, f"{name}_bias": ratio(a - b, b)}
+    return found
+
+
+def distribution(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> dict[str, Array]:
+    """All of `value_formula` for arrays at hand."""
+    return value_formula(field_sums(value_terms, members, truth, weights))
+
+
+def largest_terms(frame: Frame, settings: Settings) -> Array:
+    """Largest value (M + 1,) of each member and of the truth: merged by taking the greater."""
+    valid = frame.w > 0
+    if valid.all():
+        return np.array([*(float(f.max()) for f in frame.x), float(frame.y.max())])
+    return np.array([f[valid].max(initial=-np.inf) for f in (*frame.x, frame.y)], dtype=np.float64)
+
+
+def largest_formula(terms: Array) -> dict[str, Array]:
+    """maximum, mean over members, and maximum_truth."""
+    return {"maximum": terms[..., :-1].mean(axis=-1), "maximum_truth": terms[..., -1]}
+
+
+def wet_terms(cells: Cells, settings: Settings) -> Array:
+    """Wet weight of all members (per member), of the truth, and the whole weight."""
+    some, events = cells.events(WET)
+    ours = (events @ cells.w[some]).sum() / len(cells.x) if some.size else 0.0
+    return np.array([ours, dot(cells.w, cells.y >= WET), cells.w.sum()])
+
+
+def wet_formula(terms: Array) -> dict[str, Array]:
+    """wet_fraction and wet_fraction_truth."""
+    return {name: ratio(terms[..., k], terms[..., 2]) for k, name in enumerate(("wet_fraction", "wet_fraction_truth"))}
+
+
+def wet_fraction(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
+    """Fraction of the area with at least 0.1 mm/h: (members, truth)."""
+    ours, true = wet_formula(cell_sums(wet_terms, members, truth, weights)).values()
+    return float(ours), float(true)

@@ -1,0 +1,98 @@
+"""Where does the truth fall among the members?
+
+rank        of y among the x_i, ties broken at random: r = #{x_i < y} + ⌊u (#{x_i = y} + 1)⌋, u uniform on (0, 1);
+            below the dry threshold all values count as equal. Flat for a reliable ensemble
+departure   Σ |f − 1/(M+1)| over rank frequencies f
+PIT         probability integral transform (#{x_i < y} + u (#{x_i = y} + 1)) / (M + 1): the rank spread over its
+            interval, so uniform on (0, 1) for a reliable ensemble of any size; a histogram of 20 bins, which compares
+            ensembles of different sizes
+MACE        mean absolute calibration error, mean over p = 0.05, 0.10 … 0.95 of |frequency of PIT ≤ p − p|
+coverage    share of cells with y in the members' central interval of level q, ends included. Its ends are the
+            quantiles (1 ± q)/2, at position p (M + 1) of the sorted members (Weibull's, Hyndman and Fan's type 6),
+            linear between: y is exchangeable with the members of a reliable ensemble, and falls between the i-th and
+            the j-th with probability (j − i)/(M + 1). The positions lie within 1 … M, so the widest interval, from the
+            lowest to the highest member, holds y in (M − 1)/(M + 1) of the cases: the level to expect is
+            min(q, (M − 1)/(M + 1)), given as coverage_expected; between two members it is near that (for 10 normal
+                members .02 above). Dry cells lie in any interval that holds 0, so for rain MACE, which breaks ties at
+                random, is the stricter test
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from finescale.scores.cells import Array, Cells, cell_sums, count, dot, ratio
+from finescale.scores.settings import Settings
+
+PIT_BINS = 20
+LEVELS = (0.5, 0.7, 0.9, 0.95)
+"""Levels of the central intervals whose coverage is scored."""
+
+
+def rank_terms(cells: Cells, settings: Settings) -> Array:
+    """Weight (M + 1 + PIT_BINS,) of cells by the truth's rank, then by its PIT."""
+    x, y, dry = cells.x, cells.y, settings.dry
+    below, ties = count(x < y).astype(np.float64), count(x == y)
+    if dry is not None:
+        low = y < dry
+        below, ties = np.where(low, 0.0, below), np.where(low, count(x < dry), ties)
+    place = below + cells.u * (ties + 1.0)
+    ranks = np.bincount(place.astype(np.int64), weights=cells.w, minlength=len(x) + 1)
+    bins = np.minimum((place * (PIT_BINS / (len(x) + 1))).astype(np.int64), PIT_BINS - 1)
+    return np.concatenate([ranks, np.bincount(bins, weights=cells.w, minlength=PIT_BINS)]).astype(np.float64)
+
+
+def rank_formula(terms: Array) -> dict[str, Array]:
+    """rank_histogram (…, M + 1), rank_departure, pit_histogram (…, PIT_BINS) and mace from summed `rank_terms`."""
+    ranks, pit = terms[..., :-PIT_BINS], terms[..., -PIT_BINS:]
+    ranks = ratio(ranks, ranks.sum(axis=-1, keepdims=True))
+    pit = ratio(pit, pit.sum(axis=-1, keepdims=True))
+    error = np.cumsum(pit, axis=-1)[..., :-1] - np.arange(1, PIT_BINS) / PIT_BINS
+    return {
+        "rank_histogram": ranks,
+        "rank_departure": np.abs(ranks - 1.0 / ranks.shape[-1]).sum(axis=-1),
+        "pit_histogram": pit,
+        "mace": np.abs(error).mean(axis=-1),
+    }
+
+
+def rank_scores(
+    members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None, dry: float | None = None, seed: int = 0
+) -> dict[str, Array]:
+    """All of `rank_formula` for arrays at hand."""
+    return rank_formula(cell_sums(rank_terms, members, truth, weights, Settings(dry=dry, seed=seed)))
+
+
+def coverage_terms(cells: Cells, settings: Settings) -> Array:
+    """Weight (L + 1,) of cells inside each central interval, and of all."""
+    # The quantile of the errors is that of the members less y: y is inside where 0 is.
+    inside = [
+        dot(cells.w, (_quantile(cells.errors, (1 - q) / 2) <= 0) & (_quantile(cells.errors, (1 + q) / 2) >= 0))
+        for q in LEVELS
+    ]
+    return np.array([*inside, cells.w.sum()])
+
+
+def coverage_formula(terms: Array) -> Array:
+    """Coverage (…, L) of the intervals of `LEVELS`."""
+    return ratio(terms[..., :-1], terms[..., -1:])
+
+
+def coverage_expected(members: int) -> Array:
+    """Coverage (L,) that a reliable ensemble of M members has."""
+    return np.minimum(LEVELS, (members - 1) / (members + 1))
+
+
+def coverage(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Coverage (L,) for arrays at hand."""
+    return coverage_formula(cell_sums(coverage_terms, members, truth, weights))
+
+
+def _quantile(ordered: Array, p: float) -> Array:
+    """Quantile (N,) of sorted values (M, N), type 6."""
+    size = len(ordered)
+    place = min(max(p * (size + 1), 1.0), float(size)) - 1
+    low = min(int(place), max(size - 2, 0))
+    part = ordered.dtype.type(place - low)
+    return ordered[low] * (1 - part) + ordered[min(low + 1, size - 1)] * part

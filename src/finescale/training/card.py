@@ -1,0 +1,54 @@
+"""The model card: what a model folder's README.md says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from finescale.downscaler import Downscaler
+from finescale.training.sections import Training
+
+
+def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str:
+    """The model card."""
+    log = folder / "log.jsonl"
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    last = {row["stage"]: row for row in rows}
+    # The weights with the least loss are kept, or the last ones.
+    kept = {stage: min(r["valid"] for r in rows if r["stage"] == stage) for stage in last}
+    kept |= {stage: row["valid"] for stage, row in last.items() if training.keep == "last"}
+    data = model.config.get("data", {})
+    spent = {key: value for key, value in asdict(training).items() if value is not None}
+    paths = data.get("path", [])
+    names = [Path(path).name for path in ([paths] if isinstance(paths, str) else paths)]
+    lines = [
+        f"# finescale model: {model.variable.get('name')} at {model.factors}",
+        "",
+        f"- Factor (time x space): {model.factors}",
+        f"- Variable: {model.variable.get('name')} in {model.variable.get('units')}",
+        f"- Training data: {', '.join(names)}, ranges {data.get('train')}, {crops} crops of {data.get('crop')} cells",
+        *_origin(model),
+        f"- Parts: {', '.join(f'{part} {_kind(model, part)}' for part in ('mean', 'latent', 'constraint'))}",
+        f"- Parameters: {', '.join(f'{n:,} in {part}' for part, n in model.parameters_by_part.items())}",
+        f"- Training: {json.dumps(spent)}",
+        *(f"- Stage {s}: {r['step']} steps, {r['seconds']} s, validation loss {kept[s]:.4f}" for s, r in last.items()),
+        "- Licence: that of the training data applies to what is learned from them; not stated by this file.",
+        "- Scores: run `finescale verify` on data outside the training ranges.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _origin(model: Downscaler) -> list[str]:
+    """What a distilled model was distilled from."""
+    origin = model.config.get("distilled")
+    steps = f"for {model.process.steps} steps of sampling by default"
+    return [f"- Distilled from: {origin.get('from')}, {steps}"] if origin else []
+
+
+def _kind(model: Downscaler, part: str) -> Any:
+    spec = model.config.get(part, "none")
+    return spec.get("kind") if isinstance(spec, Mapping) else spec

@@ -1,0 +1,277 @@
+"""Random crops of fine fields, with their coarse block means, as training batches.
+
+A crop counts when enough of it is known and, for rain, enough of it is wet. Which crops a step sees depends only on the
+seed and the step, so an interrupted training goes on with the batches it would have had.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from finescale.data.static import StaticFields
+from finescale.errors import InputError
+from finescale.grids.coordinates import breaks, read_grid
+from finescale.grids.factor import Factor, Factors
+from finescale.model.batch import Batch
+from finescale.operators.coarsen import Coarsen
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What makes a crop worth training on.
+
+    Attributes:
+        min_valid: least share of known cells.
+        min_wet: least share of cells above `wet`; 0 to take every crop.
+        wet: amount above which a cell counts as wet, in the variable's units.
+    """
+
+    min_valid: float = 0.95
+    min_wet: float = 0.0
+    wet: float = 0.1
+
+    def accept(self, crop: Array) -> bool:
+        """Whether a crop (T, H, W) counts."""
+        return bool(np.isfinite(crop).mean() >= self.min_valid and (crop > self.wet).mean() >= self.min_wet)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a training crop is chosen and varied; the defaults change nothing but orientation.
+
+    Attributes:
+        turn: flip and, where the crop and the factor are square, transpose at random.
+        favour: choose crops with probability ∝ (mean amount)^favour, so that the storms which carry most of a score are
+            seen more often; 0 for all alike.
+        rescale: multiply a crop by exp(rescale · N(0, 1)), so that amounts beyond the training region's are seen; for
+            amounts such as rain only.
+    """
+
+    turn: bool = True
+    favour: float = 0.0
+    rescale: float = 0.0
+
+
+class Patches:
+    """Crops of one or several fine fields held in memory.
+
+    With a range of factors every batch draws one, and its crops are cut to whole blocks of it.
+
+    Args:
+        fields: fine fields (time, y, x), in the model's units.
+        factor: the whole factor, by which crops must be divisible, or the factors to draw from.
+        crop: (T, H, W) fine cells of a crop, for a range of factors the largest.
+        criteria: which crops count.
+        stride: cells between candidate positions in space; None for a quarter of the crop.
+        augmentation: how `draw` chooses and varies them.
+        frames: coarse frames of a crop at each factor; None for as many as T holds.
+        static: static fields that crops carry.
+
+    Raises:
+        InputError: if a field is smaller than the crop, or no crop fulfils the criteria.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[xr.DataArray],
+        factor: Factor | Factors,
+        crop: tuple[int, int, int],
+        criteria: Criteria | None = None,
+        stride: int | None = None,
+        augmentation: Augmentation | None = None,
+        frames: Callable[[Factor], int] | None = None,
+        static: StaticFields | None = None,
+    ) -> None:
+        self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
+        single = self.factors.single
+        if single is not None and any(n % f for n, f in zip(crop, single, strict=True)):
+            raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {single}")
+        if single is None and min(crop[1:]) < self.factors.space[1]:
+            raise InputError(f"a crop of {crop} cells (time, y, x) is smaller than a block of the largest factor")
+        self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
+        self.augmentation = augmentation or Augmentation()
+        self.stride = stride or max(1, crop[1] // 4)
+        self.arrays: list[Array] = []
+        self.areas: list[Array] = []
+        self.statics: list[Array] | None = None if static is None else []
+        candidates, amounts = [], []
+        for index, field in enumerate(fields):
+            if any(n < c for n, c in zip(field.shape, crop, strict=True)):
+                raise InputError(
+                    f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
+                    "lower data.crop or data.frames"
+                )
+            array = np.asarray(field.astype(np.float32).data)
+            self.arrays.append(array)
+            self.areas.append(read_grid(field).cell_area.astype(np.float32))
+            if static is not None and self.statics is not None:
+                y, x = (field[dim].values.astype(np.float64) for dim in field.dims[-2:])
+                self.statics.append(static.at(y, x))
+            for *position, amount in self._candidates(array, breaks(field) if crop[0] > 1 else ()):
+                candidates.append((index, *position))
+                amounts.append(amount)
+        if not candidates:
+            raise InputError(
+                f"no crop of {crop} cells has {self.criteria.min_valid:.0%} known and {self.criteria.min_wet:.0%} "
+                f"above {self.criteria.wet} in the training data; lower data.min_wet or data.crop"
+            )
+        self.positions = np.array(candidates)
+        weight = np.clip(amounts, 1e-6, None) ** self.augmentation.favour
+        self.cumulative = np.cumsum(weight / weight.sum())
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def fold(self, number: int, of: int, inside: bool = True) -> Patches:
+        """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
+
+        Crops of other folds that overlap the stripe's border are of neither, so that nothing held out has been seen.
+        """
+        other = copy.copy(self)
+        width = np.array([array.shape[2] for array in self.arrays])[self.positions[:, 0]]
+        left = self.positions[:, 3] - self.stride // 2
+        right = self.positions[:, 3] + self.crop[2] + self.stride // 2
+        low, high = number * width / of, (number + 1) * width / of
+        keep = (left >= low) & (right <= high) if inside else (right <= low) | (left >= high)
+        if not keep.any():
+            raise InputError(f"no training crop lies whole in fold {number} of {of}: take fewer folds")
+        weight = np.diff(self.cumulative, prepend=0.0)[keep]
+        other.positions, other.cumulative = self.positions[keep], np.cumsum(weight / weight.sum())
+        return other
+
+    def draw(self, count: int, *key: int) -> Batch:
+        """A random batch of one factor, which depends on ``key`` alone."""
+        rng = np.random.default_rng(key)
+        factor = self.factors.draw(rng)
+        picks = self.positions[np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)]
+        return self._batch([self._jittered(pick, rng) for pick in picks], rng, factor)
+
+    def spread(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
+        """The same crops every time, at most ``count``, not overlapping within a frame and not augmented.
+
+        Args:
+            count: how many at most.
+            seed: which.
+            factor: the factor, where there are several; None draws one.
+        """
+        factor = factor or self.factors.draw(np.random.default_rng(seed))
+        order = np.random.default_rng(seed).permutation(len(self.positions))
+        chosen: list[NDArray[np.int64]] = []
+        for pick in self.positions[order]:
+            if all(not self._overlap(pick, other) for other in chosen):
+                chosen.append(pick)
+            if len(chosen) == count:
+                break
+        return self._batch(chosen, None, factor)
+
+    def _overlap(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
+        return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
+
+    def _candidates(self, array: Array, gaps: Sequence[int]) -> list[tuple[int, int, int, float]]:
+        """(t, y, x, mean amount) of every crop that counts and does not reach over a gap in time."""
+        frames = self.crop[0]
+        found: list[tuple[int, int, int, float]] = []
+        for t in range(0, array.shape[0] - frames + 1):
+            if any(t < gap < t + frames for gap in gaps):
+                continue
+            slab = array[t : t + frames]
+            valid = self._share(np.isfinite(slab))
+            wet = self._share(slab > self.criteria.wet)
+            amount = self._share(np.nan_to_num(slab))
+            rows, columns = np.nonzero((valid >= self.criteria.min_valid) & (wet >= self.criteria.min_wet))
+            for y, x in zip(rows, columns, strict=True):
+                found.append((t, int(y) * self.stride, int(x) * self.stride, float(amount[y, x])))
+        return found
+
+    def _share(self, flags: NDArray[Any]) -> NDArray[np.float64]:
+        """Mean (of flags: share of true cells) in every crop of the candidate grid, by a summed-area table."""
+        _, height, width = self.crop
+        table = np.zeros((flags.shape[1] + 1, flags.shape[2] + 1))
+        np.cumsum(np.cumsum(flags.mean(0, dtype=np.float64), 0), 1, out=table[1:, 1:])
+        top, left = table[: -height or None : self.stride], slice(None, -width or None, self.stride)
+        bottom, right = table[height :: self.stride], slice(width, None, self.stride)
+        return (bottom[:, right] - top[:, right] - bottom[:, left] + top[:, left]) / (height * width)
+
+    def _jittered(self, pick: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        moved = pick.copy()
+        moved[2:] += rng.integers(-(self.stride // 2), self.stride // 2 + 1, size=2)
+        moved[2:] = np.clip(moved[2:], 0, np.array(self.arrays[pick[0]].shape[1:]) - self.crop[1:])
+        return moved if self.criteria.accept(self._cut(moved)[0]) else pick
+
+    def _cut(self, pick: NDArray[np.int64]) -> list[Array]:
+        """A crop (T, H, W), its cell areas (H, W) and, where there are any, its static fields (S, H, W)."""
+        index, t, y, x = (int(n) for n in pick)
+        frames, height, width = self.crop
+        rows, columns = slice(y, y + height), slice(x, x + width)
+        found = [self.arrays[index][t : t + frames, rows, columns], self.areas[index][rows, columns]]
+        return found if self.statics is None else [*found, self.statics[index][:, rows, columns]]
+
+    def _batch(self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None, factor: Factor) -> Batch:
+        t, y, x = (n // f * f for n, f in zip(self.crop, factor, strict=True))
+        t = t if self.frames is None else min(t, self.frames(factor) * factor.time)
+        items = []
+        for pick in picks:
+            crop, *rest = (part[..., :y, :x] for part in self._cut(pick))
+            items.append(self._turned([crop[:t], *rest], rng, factor))
+        crops, areas, *statics = (torch.from_numpy(np.stack(parts)) for parts in zip(*items, strict=True))
+        fine = crops[:, None]
+        coarse = Coarsen(factor, areas[:, None, None], ~fine.isnan())(fine)
+        return Batch(fine, coarse, areas, *statics)
+
+    def _turned(self, parts: list[Array], rng: np.random.Generator | None, factor: Factor) -> list[Array]:
+        if rng is not None and self.augmentation.rescale:
+            parts = [parts[0] * np.float32(np.exp(self.augmentation.rescale * rng.standard_normal())), *parts[1:]]
+        if rng is not None and self.augmentation.turn:
+            turns = rng.integers(2, size=3)
+            for axis in (-2, -1):
+                if turns[axis]:
+                    parts = [np.flip(part, axis) for part in parts]
+            if turns[0] and parts[0].shape[1] == parts[0].shape[2] and factor.y == factor.x:
+                parts = [np.swapaxes(part, -1, -2) for part in parts]
+        return [np.ascontiguousarray(part) for part in parts]
+
+
+def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
+    """The cells with coordinates lo <= value < hi for ``{dimension: [lo, hi]}``; None leaves a side open.
+
+    Raises:
+        InputError: for a dimension the field lacks, or a range that leaves nothing.
+    """
+    for name, pair in (ranges or {}).items():
+        if len(pair) != 2:
+            raise InputError(f"the range of {name} is {list(pair)}, but must be two values, such as [null, -94]")
+        low, high = pair
+        if name not in field.coords or field[name].ndim != 1:
+            raise InputError(
+                f"the data have no coordinate {name!r} to select by; they have {', '.join(map(str, field.coords))}"
+            )
+        coordinate = field[name]
+        dates = np.issubdtype(coordinate.dtype, np.datetime64)
+        try:
+            ends = [None if end is None else np.datetime64(end, "ns") if dates else float(end) for end in pair]
+        except (TypeError, ValueError):
+            raise InputError(
+                f"the range of {name} is {list(pair)}, which are not {'dates' if dates else 'numbers'}"
+            ) from None
+        keep = xr.ones_like(coordinate, dtype=bool)
+        if ends[0] is not None:
+            keep &= coordinate >= ends[0]
+        if ends[1] is not None:
+            keep &= coordinate < ends[1]
+        if not bool(keep.any()):
+            first, last = coordinate.values.min(), coordinate.values.max()
+            raise InputError(f"no cell has {name} from {low} to {high}; it goes from {first} to {last}")
+        # Coordinates are monotonic, so what is kept is one slice.
+        inside = np.flatnonzero(keep.values)
+        field = field.isel({coordinate.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})
+    return field

@@ -1,0 +1,111 @@
+"""Distillation of a trained model to few sampling steps: ``finescale fit --distill MODEL``.
+
+The student is the model itself, with its transform, mean, latent and constraint; its denoiser starts as the teacher's
+and learns where the teacher's trajectories end (`finescale.diffusion.distillation`). One training serves 1, 2, 4 and
+all other numbers of steps. The result is an ordinary model folder, whose configuration says
+``process: {sampler: {kind: consistency, levels: 16, amplitude: 1.1}, steps: 1}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from finescale.config import schema
+from finescale.config.build import build_model, load
+from finescale.config.read import read_config
+from finescale.diffusion import Distillation
+from finescale.downscaler import Downscaler
+from finescale.errors import InputError
+from finescale.samplers import DPM2M, Consistency
+from finescale.training.fit import check_folder, finish, read_data, train
+from finescale.training.sections import Training
+
+LEVELS = 16
+AMPLITUDE = 1.1
+"""Of the noise: what a student loses in spread (benchmarks/steps.py)."""
+STEPS = 1
+PICKS = 4
+"""Points of each trajectory that are learned at once."""
+OPEN = ("data", "train", "process", "precision", "distilled")
+"""Sections that may differ between teacher and student."""
+KEPT = ("steps", "minutes", "warmup", "ema", "seed", "clock")
+"""Settings of the teacher's training that the student's starts from."""
+
+
+def distill(
+    source: str | Path, out: str | Path, overrides: Mapping[str, Any] | None = None, overwrite: bool = False
+) -> Downscaler:
+    """Distil the model ``source`` into the folder ``out``; go on where a checkpoint lies there.
+
+    Args:
+        source: a model with a denoiser, as `finescale fit` wrote it. Data and budget are those of its training, unless
+            overridden.
+        out: the folder of the new model.
+        overrides: ``{"train.minutes": 5}``.
+        overwrite: start afresh where ``out`` holds a model or checkpoint.
+
+    Raises:
+        InputError: for a model that cannot be distilled, wrong settings or data, or a folder that holds other files or,
+            unless ``overwrite``, a finished model.
+    """
+    source, folder = Path(source), Path(out)
+    if source.resolve() == folder.resolve():
+        raise InputError(f"{folder} is the model to distil; name another folder for the new one")
+    teacher = load(source, device="cpu")
+    config = student_config(teacher, source, overrides or {})
+    training = schema.call(Training, config["train"], "train")
+    model = build_model(config)
+    sampler = model.process.sampler
+    if not isinstance(sampler, Consistency):
+        raise InputError(
+            "process.sampler of a distilled model is consistency; only its levels and amplitude can be set"
+        )
+    check_folder(folder, config, overwrite)
+    patches, valid, _, static = read_data(config)
+    if static != list(config.get("static") or []):
+        raise InputError(
+            f"{source} was trained with the static fields {config.get('static')}; data.static gives {static}"
+        )
+    model.load_state_dict(teacher.state_dict())
+    assert teacher.denoiser is not None
+    model.distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(training.seed)
+    train(model, patches, valid, training, folder)
+    finish(model, training, folder, len(patches))
+    return model
+
+
+def student_config(teacher: Downscaler, source: Path, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The teacher's configuration with the sampler, budget and origin of a student, and overrides.
+
+    A batch has a quarter of the teacher's crops, for four points of each trajectory are learned; the learning rate is
+    half the teacher's.
+    """
+    if teacher.denoiser is None:
+        raise InputError(f"{source} is a deterministic model: it has no denoiser to distil")
+    if isinstance(teacher.process.sampler, Consistency):
+        raise InputError(f"{source} is itself distilled: name the model that it was distilled from")
+    config = deepcopy(teacher.config)
+    old = Training(**{"steps": 1} | {k: v for k, v in config.get("train", {}).items() if k in ("batch", "lr")})
+    kept = {key: value for key, value in config.get("train", {}).items() if key in KEPT}
+    for given, other in (("steps", "minutes"), ("minutes", "steps")):
+        if f"train.{given}" in overrides:
+            kept.pop(other, None)
+    config["train"] = kept | {"batch": max(1, old.batch // PICKS), "lr": old.lr / 2}
+    process = {key: value for key, value in (config.get("process") or {}).items() if key != "tv"}
+    config["process"] = process | {
+        "sampler": {"kind": "consistency", "levels": LEVELS, "amplitude": AMPLITUDE},
+        "steps": STEPS,
+    }
+    config["distilled"] = {"from": source.resolve().name}
+    resolved = read_config(config, overrides)
+    for section, value in resolved.items():
+        if section not in OPEN and value != teacher.config.get(section):
+            raise InputError(f"--set {section}: a distilled model keeps the {section} of {source}")
+    return resolved

@@ -1,0 +1,240 @@
+"""Training by stages: statistics, mean, latent, denoiser, variance.
+
+What a stage with a network does is in `finescale.training.loop`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from finescale.config import schema
+from finescale.config.build import build_model
+from finescale.config.read import read_config
+from finescale.data.files import open_field
+from finescale.data.static import StaticFields
+from finescale.data.units import convert_units
+from finescale.downscaler import Downscaler
+from finescale.errors import InputError
+from finescale.grids.coordinates import increasing
+from finescale.grids.factor import Factor, Factors
+from finescale.model.batch import Batch
+from finescale.model.mean import MeanModel
+from finescale.model.precision import has_bfloat16
+from finescale.model.sizes import coarse_frames
+from finescale.training.card import card
+from finescale.training.checkpoint import NAME, read_progress
+from finescale.training.crops import Augmentation, Criteria, Patches, region
+from finescale.training.loop import STATISTICS, Loop
+from finescale.training.sections import Data, Training
+from finescale.training.stages import fresh, stages
+
+OURS = ("config.yaml", "weights.safetensors", "README.md", "log.jsonl")
+"""Files of a model folder, beside the checkpoint."""
+
+
+def fit(
+    config: str | Path | Mapping[str, Any],
+    out: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Downscaler:
+    """Train the configured model into the folder ``out``; go on where a checkpoint lies there.
+
+    Raises:
+        InputError: for a wrong configuration or data, or a folder that holds other files or, unless ``overwrite``, a
+            finished model.
+    """
+    folder = Path(out)
+    resolved = read_config(config, overrides)
+    training = schema.call(Training, resolved.get("train", {}), "train")
+    check_folder(folder, resolved, overwrite)
+    patches, valid, variable, static = read_data(resolved)
+    resolved.setdefault("variable", variable)
+    if static:
+        resolved["static"] = static
+    torch.manual_seed(training.seed)
+    model = build_model(resolved)
+    folder.mkdir(parents=True, exist_ok=True)
+    train(model, patches, valid, training, folder)
+    finish(model, training, folder, len(patches))
+    return model
+
+
+def finish(model: Downscaler, training: Training, folder: Path, crops: int) -> None:
+    """Write the trained model and its card; the checkpoint goes."""
+    model.save(folder)
+    (folder / "README.md").write_text(card(model, training, folder, crops), encoding="utf-8")
+    (folder / NAME).unlink(missing_ok=True)
+
+
+def train(
+    model: Downscaler,
+    patches: Patches,
+    valid: Patches,
+    training: Training,
+    folder: Path,
+    on_step: Callable[[str, int], None] | None = None,
+) -> None:
+    """Run all stages on a built model, with checkpoints and ``log.jsonl`` in ``folder``.
+
+    Of a model with a `distillation` only the student's denoiser is trained; statistics and mean stay.
+
+    Args:
+        model: trained in place; ends with the averaged weights, on the processor.
+        patches: training crops.
+        valid: validation crops.
+        training: budget and settings.
+        folder: an existing folder.
+        on_step: called after every step with the stage and the step's number.
+    """
+    bfloat16 = model.config.get("precision", "auto") != "float32" and has_bfloat16(
+        torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    )
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
+    progress = read_progress(folder)
+    if progress is None:
+        # What a run that was stopped before its first checkpoint has left.
+        (folder / "log.jsonl").unlink(missing_ok=True)
+        progress = {"stage": "statistics", "step": 0, "elapsed": 0.0}
+    if training.folds and model.mean.trainable and (model.denoiser or model.variance) is not None:
+        torch.manual_seed(training.seed)
+        model.held_out = nn.ModuleList(fresh(model.mean) for _ in range(training.folds))
+    model.to(fabric.device)
+    # Neighbouring frames say little more than one: sequences need fewer crops.
+    frames = patches.crop[0]
+    crops = [] if model.distillation else _samples(patches, max(16, STATISTICS // frames), training.seed)
+    if progress["stage"] == "statistics" and crops:
+        model.transform.fit([batch.fine.to(fabric.device) for batch in crops])
+        model.conditions.fit([batch.static.to(fabric.device) for batch in crops if batch.static is not None])
+    # A loss of distillation runs the teacher's sampler: a few crops must do.
+    count = STATISTICS // (12 if model.distillation else 3)
+    held = [
+        part
+        for batch in _samples(valid, max(4, count // frames), training.seed)
+        for part in _split(batch, training.batch)
+    ]
+    whitened = False
+    for stage in stages(model, patches, training):
+        if progress["stage"] not in ("statistics", stage.name):
+            continue
+        started = progress["stage"] == stage.name
+        if stage.kind in ("denoiser", "joint", "variance"):
+            if not started and not whitened:
+                _fit_latent(model, crops, stage.sources[0][1], fabric.device)
+            whitened = True
+        Loop(fabric, model, stage, training, folder).run(held, progress if started else None, on_step)
+        progress = {"stage": "statistics"}
+    model.held_out = model.distillation = None
+    model.to("cpu").eval()
+
+
+def _samples(patches: Patches, count: int, seed: int) -> list[Batch]:
+    """Crops of the factor, or of many factors."""
+    if patches.factors.single is not None:
+        return [patches.spread(count, seed)]
+    rng = np.random.default_rng([seed, 7])
+    factors = [patches.factors.draw(rng) for _ in range(count)]
+    return [patches.spread(2, seed + n, factor) for n, factor in enumerate(factors)]
+
+
+def _split(batch: Batch, size: int) -> list[Batch]:
+    parts = [(None,) * -(-len(batch.fine) // size) if part is None else part.split(size) for part in batch]
+    return [Batch(*crops) for crops in zip(*parts, strict=True)]
+
+
+@torch.no_grad()
+def _fit_latent(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | None, device: torch.device) -> None:
+    """Whiten the latent of residuals, at all factors together and then at each."""
+    residuals = [model.residual(batch.to(device), mean) for batch in crops]
+    known = [_known(batch, like) for batch, like in zip(crops, residuals, strict=True)]
+    model.latent.fit(residuals, known)
+    latents = [model.latent.encode(r) for r in residuals]
+    model.noise.fit(latents)
+    if model.gain is None:
+        return
+    factors = [Factor.between(batch.coarse.shape, batch.fine.shape) for batch in crops]
+    model.gain.fit(factors, torch.stack([z.transpose(0, 1).flatten(1).square().mean(1).sqrt() for z in latents]))
+    if model.rest_gain is not None:
+        rest = [r - model.latent.decode(z) for r, z in zip(residuals, latents, strict=True)]
+        squares = torch.stack([(x.square().mean(1, keepdim=True) * k).sum() for x, k in zip(rest, known, strict=True)])
+        cells = torch.stack([k.sum() for k in known]).clamp_min(1)
+        model.rest_gain.fit(factors, (squares / cells / (squares.sum() / cells.sum())).sqrt()[:, None])
+
+
+def _known(batch: Batch, residual: Tensor) -> Tensor:
+    """1 where the fine field is known, 0 elsewhere and where the residual is padded; (B, 1, T, H, W)."""
+    known, (t, height, width) = torch.zeros_like(residual[:, :1]), batch.fine.shape[-3:]
+    known[..., :t, :height, :width] = batch.fine.isfinite().all(dim=1, keepdim=True).to(known)
+    return known
+
+
+def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, str], list[str]]:
+    """Training and validation crops as the ``data`` section says, the variable, and the static fields' names."""
+    section = schema.call(Data, config.get("data", {}), "data")
+    factors = Factors.parse(config.get("factor", "1x8"))
+    paths = [section.path] if isinstance(section.path, str) else list(section.path)
+    units = (config.get("variable") or {}).get("units", "")
+    # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
+    fields = [increasing(convert_units(open_field(path, section.variable), units)) for path in paths]
+    for path, field in zip(paths, fields, strict=True):
+        if field.ndim != 3:
+            raise InputError(
+                f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"
+            )
+
+    def frames(factor: Factor) -> int:
+        return coarse_frames(factor, section.frames, section.horizon)
+
+    longest = max(frames(Factor(time)) * time for time in range(factors.time[0], factors.time[1] + 1))
+    crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
+    criteria = Criteria(section.min_valid, section.min_wet, section.wet)
+    augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
+    static = None if section.static is None else StaticFields(section.static)
+    patches = Patches(
+        [region(f, section.train).load() for f in fields],
+        factors,
+        crop,
+        criteria,
+        augmentation=augmentation,
+        frames=frames,
+        static=static,
+    )
+    held = [region(f, section.valid).load() for f in fields] if section.valid else None
+    valid = Patches(held, factors, crop, criteria, frames=frames, static=static) if held else patches
+    first = fields[0]
+    variable = {"name": str(first.name), "units": str(first.attrs.get("units", ""))}
+    return patches, valid, variable, [] if static is None else static.names
+
+
+def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse to train over something else; with ``overwrite`` remove what an earlier training left."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder for the model")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    other = {name for name in names - {NAME, *OURS} if not name.endswith(".partial")}
+    if other:
+        raise InputError(f"{folder} holds other files ({min(other)}); name a new folder for the model")
+    if overwrite:
+        for name in names:
+            (folder / name).unlink()
+        return
+    if "weights.safetensors" in names and NAME not in names:
+        raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
+    before = (read_progress(folder) or {}).get("config", {})
+    for section in before:
+        if section != "train" and before[section] != json.loads(json.dumps(config.get(section))):
+            raise InputError(
+                f"{folder} holds a training begun with another {section}: {before[section]}; "
+                "keep the configuration to resume it, or pass --overwrite"
+            )

@@ -1,0 +1,193 @@
+"""The training loop of one stage.
+
+Adam with a linear warm-up and cosine decay of the learning rate, clipped gradients, an exponential moving average of
+the weights, validation of the averaged weights, and an atomic checkpoint every minute. A stage leaves the averaged
+weights with the least validation loss. The batch, noise levels and noise of a step depend on (seed, stage,
+step) alone, so a resumed run has the losses of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from finescale.downscaler import Downscaler
+from finescale.model.batch import Batch
+from finescale.model.mean import MeanModel
+from finescale.training.checkpoint import load_checkpoint, save_checkpoint
+from finescale.training.sections import Training
+from finescale.training.stages import Stage
+
+CHECKPOINT_SECONDS = 60.0
+STATISTICS = 96
+"""Crops from which statistics are taken, and (a third of it) on which validation losses are measured."""
+
+
+class Loop:
+    """One stage's training loop."""
+
+    def __init__(self, fabric: Fabric, model: Downscaler, stage: Stage, training: Training, folder: Path) -> None:
+        self.fabric, self.model, self.stage, self.part = fabric, model, stage, stage.part
+        self.training, self.folder = training, folder
+        self.loss = math.nan
+        self.steps = None if training.steps is None else max(1, round(training.steps * stage.share))
+        self.seconds = None if training.minutes is None else training.minutes * 60 * stage.share
+
+    def run(
+        self,
+        held: Sequence[Batch],
+        resume: Mapping[str, Any] | None,
+        on_step: Callable[[str, int], None] | None,
+    ) -> None:
+        """Train the part, then give it the best of its averaged weights on ``held``, validation crops."""
+        training, stage = self.training, self.stage
+        self.model.requires_grad_(False)
+        self.part.requires_grad_(True)
+        raw = torch.optim.Adam(self.part.parameters(), lr=training.lr, betas=(0.9, 0.99), fused=True)
+        wrapped, optimizer = self.fabric.setup(self.model, raw)
+        wrapped.mark_forward_method("loss")
+        average = AveragedModel(self.part, multi_avg_fn=_average(training.ema))
+        best = Best(copy.deepcopy(self.part), training.keep)
+        step, before = 0, 0.0
+        if resume is not None:
+            load_checkpoint(self.folder, self.model, average, best.part, raw)
+            step, before, best.loss = int(resume["step"]), float(resume["elapsed"]), float(resume["best"])
+        started = saved = training.now()
+        next_check = self._fraction(step, before)
+        bar = tqdm(total=self.steps, initial=step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
+        losses: list[float] = []
+        with ThreadPoolExecutor(1) as pool:
+            batch = pool.submit(self._draw, step)
+            while (fraction := self._fraction(step, elapsed := before + training.now() - started)) < 1:
+                for group in raw.param_groups:
+                    group["lr"] = (
+                        training.lr
+                        * min(1.0, (step + 1) / training.warmup)
+                        * (0.5 + 0.5 * math.cos(math.pi * fraction))
+                    )
+                self.model.through = self._through(fraction)
+                crops = self._moved(batch.result())
+                batch = pool.submit(self._draw, step + 1)
+                _, mean = stage.sources[step % len(stage.sources)]
+                # On one device Fabric calls marked methods as they are, without its own autocast.
+                with self.fabric.autocast():
+                    loss = wrapped.loss(stage.kind, crops, self._generator(step), mean)
+                self.fabric.backward(loss)
+                self.fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=False)
+                optimizer.step()
+                optimizer.zero_grad()
+                average.update_parameters(self.part)
+                step += 1
+                losses.append(float(loss.detach()))
+                if not math.isfinite(losses[-1]):
+                    raise RuntimeError(f"the loss of {stage.name} is {losses[-1]} at step {step}; lower train.lr")
+                bar.update()
+                if fraction >= next_check:
+                    best.offer(average.module, self._report(bar, step, losses, held, average, elapsed))
+                    losses, next_check = [], next_check + 0.05
+                if training.now() - saved > CHECKPOINT_SECONDS:
+                    progress = self._progress(step, elapsed) | {"best": best.loss}
+                    save_checkpoint(self.folder, self.model, average, best.part, raw, progress)
+                    saved = training.now()
+                if on_step is not None:
+                    on_step(stage.name, step)
+        best.offer(average.module, self._report(bar, step, losses, held, average, before + training.now() - started))
+        bar.close()
+        self.part.load_state_dict(best.part.state_dict())
+
+    def _progress(self, step: int, elapsed: float) -> dict[str, Any]:
+        """What a resumed run must know, with the configuration, which must not have changed."""
+        return {"stage": self.stage.name, "step": step, "elapsed": elapsed, "config": self.model.config}
+
+    def _draw(self, step: int) -> Batch:
+        patches, _ = self.stage.sources[step % len(self.stage.sources)]
+        return patches.draw(self.training.batch, self.training.seed, self.stage.key, step)
+
+    def _moved(self, crops: Batch) -> Batch:
+        return crops.to(self.fabric.device)
+
+    def _generator(self, step: int) -> torch.Generator:
+        # Odd constants keep the keys of stages, steps and seeds apart.
+        return torch.Generator().manual_seed(
+            (self.training.seed * 2_654_435_761 + self.stage.key * 40_503 + step * 2) % 2**63
+        )
+
+    def _through(self, fraction: float) -> bool:
+        """Whether the loss sees the constraint after this share of the training; always where y are logits."""
+        constraint = self.model.constraint
+        return (constraint is not None and constraint.domain == "logits") or fraction >= 1 - self.training.through
+
+    def _fraction(self, step: int, elapsed: float) -> float:
+        return step / self.steps if self.steps is not None else elapsed / (self.seconds or 1e-9)
+
+    @torch.no_grad()
+    def _report(
+        self,
+        bar: Any,
+        step: int,
+        losses: Sequence[float],
+        held: Sequence[Batch],
+        average: AveragedModel,
+        elapsed: float,
+    ) -> float:
+        """Validation loss of the averaged weights; it goes to log.jsonl and the progress bar."""
+        live = {name: value.clone() for name, value in self.part.state_dict().items()}
+        self.part.load_state_dict(average.module.state_dict())
+        generator, found = torch.Generator().manual_seed(0), []
+        self.model.through = True
+        mean = self.part if self.stage.kind == "mean" and isinstance(self.part, MeanModel) else None
+        with self.model.autocast(self.fabric.device):
+            for crops in map(self._moved, held):
+                found.append(float(self.model.loss(self.stage.kind, crops, generator, mean)))
+        valid = sum(found) / len(found)
+        self.part.load_state_dict(live)
+        if losses:
+            self.loss = sum(losses) / len(losses)
+        left = "" if self.seconds is None else f", {max(0.0, self.seconds - elapsed):.0f} s left"
+        bar.set_postfix_str(f"loss {self.loss:.4f}, validation {valid:.4f}{left}")
+        row = {"stage": self.stage.name, "step": step, "loss": self.loss, "valid": valid, "seconds": round(elapsed, 2)}
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+        return valid
+
+
+@dataclass
+class Best:
+    """The weights with the least validation loss so far.
+
+    Attributes:
+        part: a copy of the network, with those weights.
+        keep: best, or last for the latest weights instead.
+        loss: their validation loss.
+    """
+
+    part: nn.Module
+    keep: str = "best"
+    loss: float = math.inf
+
+    def offer(self, network: nn.Module, loss: float) -> None:
+        if self.keep == "last" or not loss >= self.loss:  # the last, too, where nothing can be validated
+            self.part.load_state_dict(network.state_dict())
+            self.loss = loss
+
+
+def _average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """EMA whose decay grows from 0.1 towards ``decay``, so that the random start is forgotten."""
+
+    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        n = float(count)
+        torch._foreach_lerp_(list(averaged), list(current), 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update

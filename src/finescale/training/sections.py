@@ -1,0 +1,107 @@
+"""The ``train`` and ``data`` sections of a configuration."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from finescale.errors import InputError
+
+
+@dataclass(frozen=True)
+class Data:
+    """The ``data`` section.
+
+    Attributes:
+        path: a file or store of fine fields, or several.
+        variable: which variable; None where there is one alone.
+        crop: fine cells of a training crop, one number or (y, x).
+        frames: coarse frames of a crop, the context that the networks see at once; 1 unless a horizon is given.
+        horizon: instead, the fine frames that a crop covers, at least two coarse ones: the same stretch of time
+            whatever the factor.
+        min_valid: least share of known cells in a crop.
+        min_wet: least share of wet cells in a crop.
+        wet: amount above which a cell is wet.
+        favour: choose training crops with probability ∝ mean amount^favour.
+        rescale: multiply training crops by exp(rescale · N(0, 1)).
+        static: files of static fields, such as elevation, that the networks see beside the coarse field.
+        train: ranges of coordinates to train on, ``{lon: [null, -94]}``; None for all.
+        valid: ranges to validate on; None for the training data.
+    """
+
+    path: str | list[str]
+    variable: str | None = None
+    crop: int | tuple[int, int] = 128
+    frames: int | None = None
+    horizon: int | None = None
+    min_valid: float = 0.95
+    min_wet: float = 0.0
+    wet: float = 0.1
+    favour: float = 0.0
+    rescale: float = 0.0
+    static: str | list[str] | None = None
+    train: dict[str, list[Any]] | None = None
+    valid: dict[str, list[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how to train.
+
+    Attributes:
+        steps: optimizer steps of all stages together; or
+        minutes: minutes of all stages together (one of the two).
+        mean_share: share of them that the mean network gets, where there is one; with folds all mean networks together.
+        variance_share: share of the budget that a variance head gets, where there is one; the rest is divided as ever.
+        joint: train mean and denoiser together in the rest of the budget, on the sum of their losses (arXiv
+            2604.21903), instead of one after the other.
+        through: share of a deterministic model's training, at its end, that goes through the constraint.
+        folds: mean networks trained besides, each without its fold of the data, whose residuals the denoiser learns:
+            those of a network on data that it has not seen. 0 for the residuals of the mean network itself.
+        batch: crops a step.
+        lr: peak learning rate of Adam.
+        warmup: steps of linear warm-up.
+        ema: decay of the moving average of weights, approached from below in the first steps.
+        keep: the averaged weights that a stage leaves: those with the least validation loss (best), or its last.
+        seed: seed of initial weights, batches and noise.
+        clock: what minutes are: of wall time, or of processor time divided by the number of threads (cpu), which does
+            not change when the machine does other things besides.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    mean_share: float = 0.25
+    variance_share: float = 0.2
+    joint: bool = False
+    through: float = 0.2
+    folds: int = 0
+    batch: int = 16
+    lr: float = 1e-3
+    warmup: int = 100
+    ema: float = 0.998
+    keep: Literal["best", "last"] = "best"
+    seed: int = 0
+    clock: Literal["wall", "cpu"] = "wall"
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise InputError("the train section needs either steps or minutes")
+        for name in ("steps", "minutes", "batch", "warmup", "lr"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(f"configuration key train.{name} is {value}, but must be positive")
+        if not 0 < self.variance_share < 1:
+            raise InputError(f"configuration key train.variance_share is {self.variance_share}, but must be in (0, 1)")
+        if not 0 <= self.through <= 1:
+            raise InputError(f"configuration key train.through is {self.through}, but must be in [0, 1]")
+        if self.folds < 0 or self.folds == 1 or (self.folds and self.joint):
+            raise InputError(
+                f"configuration key train.folds is {self.folds}, but must be 0 or at least 2, without train.joint"
+            )
+
+    def now(self) -> float:
+        """Seconds of the chosen clock."""
+        return time.process_time() / torch.get_num_threads() if self.clock == "cpu" else time.monotonic()

@@ -1,0 +1,276 @@
+"""Training: what it leaves behind, what it refuses, and that an interruption or a second run changes nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from tests.config.test_build import TINY
+
+from finescale.config.build import build_model, load
+from finescale.data.files import open_store, write
+from finescale.data.synthetic import gaussian_field
+from finescale.errors import InputError
+from finescale.training import loop
+from finescale.training.checkpoint import NAME
+from finescale.training.fit import fit, read_data, train
+from finescale.training.sections import Training
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Smooth positive amounts, latitude falling as in many files."""
+    values = np.exp(gaussian_field((4, 48, 64), seed=3, outer_km=12.0)).astype(np.float32)
+    coords = {
+        "time": np.datetime64("2020-06-01", "ns") + np.arange(4) * np.timedelta64(1, "h"),
+        "lat": ("lat", 60 - np.arange(48) * 0.01, {"units": "degrees_north"}),
+        "lon": ("lon", np.arange(64) * 0.01, {"units": "degrees_east"}),
+    }
+    da = xr.DataArray(values, dims=("time", "lat", "lon"), coords=coords, name="rain", attrs={"units": "mm h-1"})
+    write(da.to_dataset(), tmp_path / "rain.nc")
+    return tmp_path / "rain.nc"
+
+
+def config(data: Path, **train_section: Any) -> dict[str, Any]:
+    budget = {"steps": 8, "batch": 4, "mean_share": 0.5, "warmup": 2} | train_section
+    return TINY | {"data": {"path": str(data), "variable": "rain", "crop": 16}, "train": budget}
+
+
+def run(settings: dict[str, Any], folder: Path, stop_after: int | None = None) -> tuple[Any, list[tuple[str, int]]]:
+    """Train in ``folder``, to the end or until step ``stop_after`` of both stages together."""
+    patches, valid, *_ = read_data(settings)
+    budget = Training(**settings["train"])
+    torch.manual_seed(budget.seed)
+    model = build_model(settings)
+    folder.mkdir(exist_ok=True)
+    steps: list[tuple[str, int]] = []
+
+    def note(stage: str, step: int) -> None:
+        steps.append((stage, step))
+        if len(steps) == stop_after:
+            raise KeyboardInterrupt
+
+    train(model, patches, valid, budget, folder, note)
+    return model, steps
+
+
+def log(folder: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """The last row of every stage and step."""
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {(row["stage"], row["step"]): row for row in rows}
+
+
+def equal(a: torch.nn.Module, b: torch.nn.Module, **tolerance: float) -> None:
+    for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, **tolerance, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_fit_leaves_a_model_folder(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    model = fit(config(data), folder)
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "weights.safetensors", "README.md", "log.jsonl"}
+    card = (folder / "README.md").read_text()
+    for words in ("rain at 1x4", "mm h-1", "rain.nc", "wavelet", "multiplicative", "Stage mean: 4 steps", "Licence"):
+        assert words in card
+    assert str(data.parent) not in card
+    loaded, coarse = load(folder), torch.rand(1, 1, 1, 6, 5)
+    assert torch.equal(loaded.sample(coarse, members=2), model.sample(coarse, members=2))
+    assert not model.training and all(p.device.type == "cpu" for p in model.parameters())
+    # Statistics come from the data: the transform's output and the latent are white.
+    assert model.transform.parts[1].std != 1 and (model.latent.scale != 1).all()  # type: ignore[union-attr]
+
+
+def test_two_runs_with_one_seed_are_equal(data: Path, tmp_path: Path) -> None:
+    first, second = (fit(config(data), tmp_path / name) for name in "ab")
+    equal(first, second, rtol=0, atol=0)
+    other = fit(config(data, seed=1), tmp_path / "c")
+    assert not torch.equal(other.denoiser.backbone.stem.weight, first.denoiser.backbone.stem.weight)  # type: ignore[union-attr,operator]
+
+
+@pytest.mark.parametrize("stop_after", [2, 4, 5, 7], ids=lambda n: f"after {n} of 8 steps")
+def test_a_resumed_run_equals_an_unbroken_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    """Interrupted within the mean's four steps, between the stages, and within the denoiser's."""
+    settings = config(data)
+    whole, steps = run(settings, tmp_path / "whole")
+    assert steps == [(stage, n) for stage in ("mean", "denoiser") for n in (1, 2, 3, 4)]
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, tmp_path / "broken", stop_after)
+    assert (tmp_path / "broken" / NAME).is_file()
+    torch.manual_seed(123)  # whatever the new process's random state
+    resumed, rest = run(settings, tmp_path / "broken")
+    assert rest == steps[stop_after:]
+    equal(resumed, whole, rtol=1e-6, atol=1e-7)
+    wanted, got = log(tmp_path / "whole"), log(tmp_path / "broken")
+    assert wanted.keys() == got.keys()
+    for key, row in wanted.items():
+        assert got[key]["valid"] == pytest.approx(row["valid"], rel=1e-6)
+        assert key in steps[:stop_after] or got[key]["loss"] == pytest.approx(row["loss"], rel=1e-6)
+
+
+def test_fit_resumes_from_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fit(config(data), tmp_path / "whole")
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(config(data), tmp_path / "broken", 6)
+    equal(fit(config(data), tmp_path / "broken"), whole, rtol=1e-6, atol=1e-7)
+    assert not (tmp_path / "broken" / NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "best"),
+    # The whole field, smooth as it is, can be told from the coarse one; of the mean's error half is chance.
+    [({"denoiser": "none", "constraint": "none"}, 0.95), ({"mean": "none", "latent": "pixel"}, 0.8)],
+    ids=["mean", "denoiser"],
+)
+def test_the_loss_decreases(data: Path, tmp_path: Path, changes: dict[str, Any], best: float) -> None:
+    fit(config(data, steps=80, batch=8, lr=3e-3, ema=0.9) | changes, tmp_path / "model")
+    losses = [row["valid"] for _, row in sorted(log(tmp_path / "model").items())]
+    assert losses[-1] < best * losses[0]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mean": "interpolation"}, {"mean": "none"}, {"denoiser": "none"}], ids=lambda c: str(c)
+)
+def test_models_of_one_stage_get_the_whole_budget(data: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    model = fit(config(data) | changes, tmp_path / "model")
+    stage = "mean" if "denoiser" in changes else "denoiser"
+    assert max(log(tmp_path / "model")) == (stage, 8)
+    assert model.sample(torch.rand(1, 1, 1, 4, 4)).isfinite().all()
+
+
+def test_a_budget_in_minutes(data: Path, tmp_path: Path) -> None:
+    fit(config(data, steps=None, minutes=0.01), tmp_path / "model")
+    assert {stage for stage, _ in log(tmp_path / "model")} == {"mean", "denoiser"}
+    with pytest.raises(InputError, match="either steps or minutes"):
+        fit(config(data, minutes=1), tmp_path / "other")
+
+
+def test_training_data_may_have_gaps(data: Path, tmp_path: Path) -> None:
+    holes = open_store(data)["rain"].load()
+    holes = holes.where(np.random.default_rng(0).random(holes.shape) > 0.03)
+    holes[:, 8:16, 8:16] = np.nan
+    write(holes.to_dataset(), tmp_path / "holes.nc")
+    model = fit(
+        config(tmp_path / "holes.nc") | {"data": {"path": str(tmp_path / "holes.nc"), "crop": 16, "min_valid": 0.5}},
+        tmp_path / "model",
+    )
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_folders_that_are_not_for_training(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    first = fit(config(data), folder)
+    with pytest.raises(InputError, match=r"finished model.*--overwrite"):
+        fit(config(data), folder)
+    again = fit(config(data, seed=1), folder, overwrite=True)
+    assert not torch.equal(again.denoiser.backbone.stem.weight, first.denoiser.backbone.stem.weight)  # type: ignore[union-attr,operator]
+    equal(load(folder), again, rtol=0, atol=0)
+    assert (folder / "log.jsonl").read_text().count('"stage": "mean", "step": 1,') == 1, "the old log is gone"
+    foreign = tmp_path / "letters"
+    foreign.mkdir()
+    (foreign / "letter.txt").write_text("dear all")
+    with pytest.raises(InputError, match="holds other files"):
+        fit(config(data), foreign)
+    with pytest.raises(InputError, match="is a file"):
+        fit(config(data), data)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    fit(config(data), empty)
+
+
+def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(config(data), tmp_path / "broken", 6)
+    checkpoint = tmp_path / "broken" / NAME
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"damaged.*--overwrite"):
+        fit(config(data), tmp_path / "broken")
+
+
+def test_overrides_and_wrong_data_are_told(data: Path, tmp_path: Path) -> None:
+    model = fit(config(data), tmp_path / "model", {"train.steps": 4, "process.steps": 2})
+    assert model.config["train"]["steps"] == 4 and model.process.steps == 2
+    for changes, message in (
+        ({"data.variable": "snow"}, "no variable 'snow'"),
+        ({"data.path": str(tmp_path / "none.nc")}, "does not exist"),
+        ({"data.crop": 18}, "not divisible by the factor"),
+        ({"data.crop": 512}, "smaller than the training crop"),
+        ({"data.train": {"lon": [400, None]}}, "no cell has lon"),
+        ({"train.stepz": 4}, r"train\.stepz.*did you mean 'steps'"),
+        ({"variable.units": "K"}, "mm h-1"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            fit(config(data), tmp_path / "wrong", changes)
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "stages"),
+    [
+        ({"folds": 2, "steps": 18}, ["mean", "mean of fold 0", "mean of fold 1", "denoiser"]),
+        ({"joint": True, "steps": 8}, ["mean", "joint"]),
+    ],
+)
+def test_other_ways_to_train_two_networks(
+    how: dict[str, Any], stages: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    settings = config(data, **how)
+    model, steps = run(settings, tmp_path / "whole")
+    assert list(dict.fromkeys(stage for stage, _ in steps)) == stages
+    before = build_model(settings).state_dict()
+    changed = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {"mean", "denoiser"} <= changed and set(model.state_dict()) == set(before)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings, tmp_path / "parts", stop_after=len(steps) - 2)
+    resumed, _ = run(settings, tmp_path / "parts")
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
+
+
+def test_folds_do_not_see_each_other(data: Path) -> None:
+    patches, *_ = read_data(config(data))
+    first, rest = patches.fold(0, 2), patches.fold(0, 2, inside=False)
+    reach = patches.stride // 2
+    assert len(first) and len(rest)
+    assert (first.positions[:, 3] + 16 + reach).max() <= 32 <= (rest.positions[:, 3] - reach).min()
+
+
+@pytest.mark.parametrize(
+    ("stop_after", "keep"), [(None, "best"), (2, "best"), (6, "best"), (None, "last")], ids=lambda v: str(v)
+)
+def test_the_weights_with_the_least_validation_loss_are_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int | None, keep: str
+) -> None:
+    """Of averaged weights whose loss is made to be least after the third of four steps, resumed or not; or the last."""
+    report, there = loop.Loop._report, {}
+
+    def third_is_best(
+        self: loop.Loop, bar: Any, step: int, losses: Any, held: Any, average: Any, spent: float
+    ) -> float:
+        there[self.stage.name, step] = {name: v.clone() for name, v in average.module.state_dict().items()}
+        report(self, bar, step, losses, held, average, spent)
+        return float(abs(step - 3))
+
+    monkeypatch.setattr(loop.Loop, "_report", third_is_best)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    settings = config(data, keep=keep)
+    if stop_after is not None:
+        with pytest.raises(KeyboardInterrupt):
+            run(settings, tmp_path, stop_after)
+    model, _ = run(settings, tmp_path)
+    for stage, network in (("mean", model.mean), ("denoiser", model.denoiser)):
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, there[stage, 3 if keep == "best" else 4][name], rtol=0, atol=0)
+    assert not torch.equal(there["mean", 3]["backbone.stem.weight"], there["mean", 4]["backbone.stem.weight"])
