@@ -103,14 +103,14 @@ def is_rain(da: xr.DataArray) -> bool:
     units = str(da.attrs.get("units", ""))
     return (
         any(word in words for word in _RAIN)
-        or ("mm" in units and _rate(units))
+        or ("mm" in units and is_rate(units))
         or units in ("kg m-2 s-1", "kg m**-2 s**-1")
     )
 
 
 def in_mm_per_hour(da: xr.DataArray) -> xr.DataArray:
     """Rain rates in mm/h; rain in units that are no rate unchanged."""
-    return convert_units(da, "mm/h") if _rate(str(da.attrs.get("units", ""))) else da
+    return convert_units(da, "mm/h") if is_rate(str(da.attrs.get("units", ""))) else da
 
 
 def same_units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.DataArray:
@@ -128,7 +128,8 @@ def same_units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.Dat
     return convert_units(da, str(wanted))
 
 
-def _rate(units: str) -> bool:
+def is_rate(units: str) -> bool:
+    """Whether units are those of a rain rate."""
     try:
         conversion(units, "mm/h")
     except InputError:
