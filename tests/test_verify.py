@@ -522,7 +522,6 @@ def test_report_from_files(files: tuple[Path, Path, Path], tmp_path: Path) -> No
     page = (tmp_path / "out" / "report.html").read_text()
     assert result["verdict"].replace("'", "&#39;") in page
     assert "below" in result["verdict"] and "95 % interval" in result["confidence"]
-    assert len(page) < 8e6
     with pytest.raises(InputError, match=r"already holds scores\.json"):
         verify(ensemble, truth, tmp_path / "out")
     verify(ensemble, truth, tmp_path / "out", baselines=(), overwrite=True)
