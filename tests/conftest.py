@@ -50,6 +50,19 @@ def fixed_seeds() -> None:
     seed()
 
 
+@pytest.fixture(autouse=True)
+def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the processor is said to multiply bfloat16 natively, which decides what ``precision: auto`` is.
+
+    Tests are told that it does not, so that networks run in the same number type on every machine; what must hold in
+    bfloat16 as well says so with ``parametrize("native", [False, True], indirect=True)``. Either runs everywhere.
+    """
+    is_native = bool(getattr(request, "param", False))
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: is_native)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: is_native)
+    return is_native
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
