@@ -107,8 +107,9 @@ def test_conservation_bounds_and_gradients(kind: type[Constraint], case: Case) -
     info = torch.finfo(x.dtype)
     tiny = info.smallest_normal * (2 * info.eps if x.dtype == torch.float32 else 1.0)
     worst = (2 * sum(case.factor) + 8) * info.eps / 2 * size + tiny / unit
-    if case.area is not None:
-        # Subnormal numbers lose up to half a step each when multiplied by an area, whatever their share in the sum.
+    if case.area is not None or kind is Projection:
+        # Subnormal numbers lose up to half a step each when multiplied by an area, whatever their share in the sum; the
+        # projection multiplies by shares to find which cells are at a bound.
         weight = Coarsen(case.factor).sums(wide.weight(x.detach().double()))
         worst = worst + tiny / unit * case.factor.cells / torch.where(weight > 0, weight, 1.0)
     known = ~means.isnan()

@@ -277,6 +277,10 @@ class TestBounded:
         free = Bounded(Factor(1, 4), area, low=-np.inf, high=np.inf)
         torch.testing.assert_close(free(y, coarse), Additive(Factor(1, 4), area)(y, coarse))
 
+    def test_a_mean_that_underflows_to_the_bound_does_not_wet_a_dry_block(self) -> None:
+        y, area = torch.tensor([[0.0, 3e-45], [3e-45, 1e-45]]), torch.tensor([[20.0, 0.2], [0.003, 0.005]])
+        assert not Bounded(Factor(), area)(y, torch.zeros(2, 2)).any()
+
     @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (0.0, np.nan)])
     def test_bounds_that_make_no_sense(self, low: float, high: float) -> None:
         with pytest.raises(ValueError, match="low < high"):
