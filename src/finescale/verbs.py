@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from finescale.grids.blocks import block_means
 from finescale.data.coarsen import coarsen as block_means
 from finescale.data.files import check_output, open_store, select, write
 from finescale.data.store import history

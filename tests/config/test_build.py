@@ -31,15 +31,17 @@ TINY = {
 }
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"], indirect=True)
 @pytest.mark.parametrize("name", presets())
-def test_presets_build_and_sample(name: str) -> None:
+def test_presets_build_and_sample(name: str, native: bool) -> None:
     small: dict[str, Any] = {"denoiser.backbone.width": 8, "process.steps": 2}
     if name == "conservative-cnn":
         small = {"mean.backbone": {"kind": "edsr", "width": 8, "blocks": 2}}
     model = build_model(read_config(name, small))
     coarse = torch.rand(1, 1, 1, 8, 8)
     t, y, x = model.factor
-    assert model.sample(coarse, members=2).shape == (1, 2, 1, t, 8 * y, 8 * x)
+    fine = model.sample(coarse, members=2)
+    assert fine.shape == (1, 2, 1, t, 8 * y, 8 * x) and fine.isfinite().all() and fine.dtype == torch.float32
 
 
 def test_a_configuration_may_start_from_a_preset() -> None:

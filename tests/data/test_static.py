@@ -59,7 +59,8 @@ def test_crops_carry_them_as_they_are_turned(dem: Path) -> None:
     torch.testing.assert_close(batch.static, batch.fine[:, :, 0])
 
 
-def test_trained_saved_and_asked_for(dem: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"], indirect=True)
+def test_trained_saved_and_asked_for(dem: Path, tmp_path: Path, native: bool) -> None:
     rain().to_dataset().to_netcdf(tmp_path / "rain.nc", engine="netcdf4")
     small = {"kind": "unet", "width": 8, "multipliers": [1], "heads": 1}
     config = {

@@ -194,8 +194,11 @@ def test_the_random_range_finder_agrees_with_the_dense_one(monkeypatch: pytest.M
     basis, shares = pod(lambda: iter([(samples[:50], None), (samples[50:], None)]), 64, 3)
     monkeypatch.setattr("finescale.latents.pod.DENSE", 32)
     found, captures = pod(lambda: iter([(samples, None)]), 64, 3)
-    assert subspace_gap(found.numpy(), basis.numpy()) < 1e-3
-    torch.testing.assert_close(captures, shares, rtol=1e-4, atol=0)
+    # After the sixth pass what is left of the start's angle, 1 to 30, is (λ_20 / λ_3)^6; in the variance its square.
+    variances = torch.linalg.eigvalsh(samples.T @ samples).flip(0)
+    left = 100 * float(variances[19] / variances[2]) ** 6
+    assert subspace_gap(found.numpy(), basis.numpy()) < left < 1e-4
+    torch.testing.assert_close(captures, shares, rtol=left, atol=0)
     torch.testing.assert_close(captured(lambda: iter([(samples, None)]), basis), shares, rtol=1e-9, atol=0)
 
 

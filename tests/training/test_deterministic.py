@@ -113,7 +113,8 @@ def test_what_does_not_fit_together() -> None:
             built(**changes)
 
 
-def test_fitted_and_one_field_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"], indirect=True)
+def test_fitted_and_one_field_made(tmp_path: Path, native: bool) -> None:
     values = np.random.default_rng(0).random((4, 32, 32), dtype=np.float32)
     coords = {"time": np.arange(4) * np.timedelta64(1, "D") + np.datetime64("2020-01-01", "ns")}
     coords |= {"y": np.arange(32.0), "x": np.arange(32.0)}

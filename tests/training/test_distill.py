@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.test_fit import config, data, equal, log
+from tests.training.test_fit import config, data, equal, log, waves
 
-from finescale.cli import commands
+from finescale.cli.commands import commands
 from finescale.config.build import build_model, load
 from finescale.errors import InputError
 from finescale.operators.coarsen import Coarsen
@@ -19,7 +19,7 @@ from finescale.training.checkpoint import NAME
 from finescale.training.distill import distill
 from finescale.training.fit import fit
 
-__all__ = ["data"]
+__all__ = ["data", "waves"]
 BUDGET: dict[str, Any] = {"train.steps": 6, "process.sampler": {"kind": "consistency", "levels": 8}}
 COARSE = torch.rand(2, 1, 1, 6, 5, generator=torch.Generator().manual_seed(0)) * 3
 
@@ -73,13 +73,16 @@ def test_a_distilled_model_is_an_ordinary_one(data: Path, tmp_path: Path, capsys
         distill(tmp_path / "student", tmp_path / "again")
 
 
-def test_distillation_resumes_and_learns(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit(config(data, steps=40, batch=8, ema=0.5), tmp_path / "teacher")
+def test_distillation_resumes_and_learns(waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a teacher that has learned: the loss of a student, which starts as the teacher, ended at 0.72 to 0.75 of the
+    first with three seeds. That the least loss is the closed form's: `TestDistillation`."""
+    plain = {"transform": ["standardize"], "constraint": "none", "mean": "none", "latent": "pixel"}
+    fit(config(waves, steps=80, batch=8, lr=3e-3, ema=0.9) | plain, tmp_path / "teacher")
     settings = BUDGET | {"train.steps": 30, "train.ema": 0.5, "train.lr": 3e-3}
     whole = distill(tmp_path / "teacher", tmp_path / "whole", settings)
     rows = [row["valid"] for _, row in sorted(log(tmp_path / "whole").items())]
     assert {stage for stage, _ in log(tmp_path / "whole")} == {"distill"} and rows[-1] < 0.95 * rows[0]
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     save, saved = loop.save_checkpoint, []
 
     def interrupted(*arguments: Any) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 
 from finescale.scores import (
     crps,
+    image,
+    crps,
     deterministic,
     distribution,
     events,
