@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from finescale.grids.blocks import block_means
 from finescale.data.coarsen import coarsen as block_means
 from finescale.data.files import check_output, open_store, select, write
 from finescale.data.store import history
@@ -71,6 +70,7 @@ def downscale(
     seed: int = 0,
     resume: bool = False,
     overwrite: bool = False,
+    progress: bool = True,
     **settings: Any,
 ) -> xr.Dataset | None:
     """An ensemble of fine fields (realization, time, y, x) whose block means are the coarse field.
@@ -83,6 +83,7 @@ def downscale(
         seed: members of one seed are the same in every run.
         resume: continue an interrupted run to Zarr.
         overwrite: replace an output that exists.
+        progress: show a progress bar on stderr, while a store is written.
         settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
 
     Returns:
@@ -107,5 +108,5 @@ def downscale(
         model = load(model)
     if out is None:
         return downscale_dataset(model, coarse, request)
-    predict(model, coarse, out, request, resume=resume, overwrite=overwrite)
+    predict(model, coarse, out, request, resume=resume, overwrite=overwrite, progress=progress)
     return None

@@ -12,6 +12,7 @@ from tests.training.test_fit import config, data, equal, log, waves
 from finescale.cli.commands import commands
 from finescale.config.build import build_model, load
 from finescale.errors import InputError
+from finescale.model.batch import Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.samplers import Consistency
 from finescale.training import loop
@@ -51,24 +52,28 @@ def test_a_distilled_model_is_an_ordinary_one(data: Path, tmp_path: Path, capsys
     assert not torch.equal(student.denoiser.backbone.stem.weight, teacher.denoiser.backbone.stem.weight)  # type: ignore[union-attr,operator]
     few = {}
     for steps in (1, 2, 4):
-        few[steps] = x = student.sample(COARSE, members=3, seed=5, steps=steps)
+        few[steps] = x = student.sample(Inputs(COARSE), Members(range(3), seed=5, steps=steps)).fields
         assert x.isfinite().all() and student.constraint is not None
         wanted = COARSE[:, None].expand(2, 3, 1, 1, 6, 5)
         torch.testing.assert_close(Coarsen(student.factor)(x), wanted, rtol=1e-4, atol=1e-4)
         # Noise is a function of seed, member and place: neither batches nor the other members matter.
         student.batch = 1
         close = {"rtol": 1e-4, "atol": 1e-5}
-        torch.testing.assert_close(student.sample(COARSE, members=3, seed=5, steps=steps), x, **close)
         torch.testing.assert_close(
-            student.sample(COARSE[1:], members=1, first_member=2, seed=5, steps=steps), x[1:, 2:], **close
+            student.sample(Inputs(COARSE), Members(range(3), seed=5, steps=steps)).fields, x, **close
+        )
+        torch.testing.assert_close(
+            student.sample(Inputs(COARSE[1:]), Members(range(2, 3), seed=5, steps=steps)).fields, x[1:, 2:], **close
         )
         student.batch = 8
         assert not torch.allclose(x[:, 0], x[:, 1], atol=0.01)
-        assert not torch.allclose(student.sample(COARSE, members=3, seed=6, steps=steps), x, atol=0.01)
+        assert not torch.allclose(
+            student.sample(Inputs(COARSE), Members(range(3), seed=6, steps=steps)).fields, x, atol=0.01
+        )
     assert not torch.allclose(few[1], few[2], atol=0.01)
-    assert torch.equal(student.sample(COARSE, members=3, seed=5), few[1])
+    assert torch.equal(student.sample(Inputs(COARSE), Members(range(3), seed=5)).fields, few[1])
     with pytest.raises(InputError, match="steps must be 1 to 8"):
-        student.sample(COARSE, steps=9)
+        student.sample(Inputs(COARSE), Members(range(1), steps=9))
     with pytest.raises(InputError, match="is itself distilled"):
         distill(tmp_path / "student", tmp_path / "again")
 

@@ -17,6 +17,7 @@ from finescale.config.build import build_model, load
 from finescale.data.files import open_store, write
 from finescale.data.synthetic import gaussian_field
 from finescale.errors import InputError
+from finescale.model.batch import Inputs, Members
 from finescale.training import loop
 from finescale.training.checkpoint import NAME
 from finescale.training.fit import fit, read_data, train
@@ -80,7 +81,9 @@ def test_fit_leaves_a_model_folder(data: Path, tmp_path: Path) -> None:
         assert words in card
     assert str(data.parent) not in card
     loaded, coarse = load(folder), torch.rand(1, 1, 1, 6, 5)
-    assert torch.equal(loaded.sample(coarse, members=2), model.sample(coarse, members=2))
+    assert torch.equal(
+        loaded.sample(Inputs(coarse), Members(range(2))).fields, model.sample(Inputs(coarse), Members(range(2))).fields
+    )
     assert not model.training and all(p.device.type == "cpu" for p in model.parameters())
     # Statistics come from the data: the transform's output and the latent are white.
     assert model.transform.parts[1].std != 1 and (model.latent.scale != 1).all()  # type: ignore[union-attr]
@@ -167,7 +170,7 @@ def test_models_of_one_stage_get_the_whole_budget(data: Path, tmp_path: Path, ch
     model = fit(config(data) | changes, tmp_path / "model")
     stage = "mean" if "denoiser" in changes else "denoiser"
     assert max(log(tmp_path / "model")) == (stage, 8)
-    assert model.sample(torch.rand(1, 1, 1, 4, 4)).isfinite().all()
+    assert model.sample(Inputs(torch.rand(1, 1, 1, 4, 4)), Members()).fields.isfinite().all()
 
 
 def test_a_budget_in_minutes(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,6 @@ import numpy as np
 
 from finescale.scores import (
     crps,
-    image,
-    crps,
     deterministic,
     distribution,
     events,

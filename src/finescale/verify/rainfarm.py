@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy import fft
 
-from finescale.grids.blocks import replicate
 from finescale.errors import InputError
 from finescale.grids.blocks import block_means, replicate
 from finescale.grids.factor import Factor
