@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 
-# Before torch starts its thread pool: two test processes share two cores. More threads if the caller asks for them.
+# Before thread pools start: two test processes share two cores. More threads if the caller asks for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -18,6 +18,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+# As many as asked for, also where there are fewer cores: sums then go in the order of that many parts.
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))
 
 settings.register_profile(
     "finescale", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

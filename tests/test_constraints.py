@@ -67,9 +67,7 @@ def roundings(x: torch.Tensor, coarse: torch.Tensor, factor: Factor) -> float:
 class TestContract:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("factor", [Factor(1, 8), Factor(3, 10), Factor(2, y=1, x=5), Factor(1, 1)], ids=str)
-    def test_block_means_with_unequal_areas(
-        self, kind: type[Constraint], factor: Factor, dtype: torch.dtype
-    ) -> None:
+    def test_block_means_with_unequal_areas(self, kind: type[Constraint], factor: Factor, dtype: torch.dtype) -> None:
         y, coarse, area = problem(factor, dtype=dtype)
         constraint = build(kind, factor, area)
         x = constraint(y, coarse)

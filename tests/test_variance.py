@@ -150,7 +150,7 @@ def test_crps_and_likelihood_are_those_of_other_libraries(rng: np.random.Generat
 
 @pytest.mark.parametrize("loss", ["nll", "crps"])
 def test_a_head_learns_a_known_variance(loss: Any) -> None:
-    """z = exp(s/2)·noise with s = 10 tanh(2 cond / 10): the least loss is at weight 2 and bias 0, wherever in the field.
+    """z = exp(s/2)·noise with s = 10 tanh(2 cond / 10): the least loss is at weight 2 and bias 0, everywhere.
 
     Instead of random noise the 1024 midpoint quantiles of the normal law, and the loss is minimised to the end: what is
     left is that their variance is 1 − 0.0013 (the mean |x| is even nearer), a log-variance of 0.0013.
