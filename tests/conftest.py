@@ -1,6 +1,6 @@
 """What all tests share: one thread a process, fixed seeds whatever the order, and few hypothesis examples.
 
-pytest-randomly shuffles the tests and prints the seed of the order (``--randomly-seed=N`` repeats it,
+pytest-randomly shuffles the tests; the seed of the order is printed at the end (``--randomly-seed=N`` repeats it,
 ``-p no:randomly`` keeps the order of the files). The data stay the same in every order: each test, and each fixture of
 a wider scope, starts from the random state below.
 """
@@ -38,6 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """The order is random, the data are not."""
     if config.pluginmanager.hasplugin("randomly"):
         config.option.randomly_reset_seed = False
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how to repeat the order, also after ``-q``."""
+    if config.pluginmanager.hasplugin("randomly"):
+        terminalreporter.write_line(f"in the order of --randomly-seed={config.option.randomly_seed}")
 
 
 @pytest.hookimpl(tryfirst=True)
