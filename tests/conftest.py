@@ -7,12 +7,18 @@ a wider scope, starts from the random state below.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 
 # Before thread pools start: two test processes share two cores. More threads if the caller asks for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Before eccodes, which tests and xarray's plugins import: the other way round the process crashes at exit, as
+# finescale.data.files says.
+if importlib.util.find_spec("pyproj"):
+    importlib.import_module("pyproj")
 
 import numpy as np
 import pytest
