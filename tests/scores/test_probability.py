@@ -37,7 +37,7 @@ def test_comparators_sort(members: int) -> None:
 @pytest.mark.parametrize("threshold", [0.1, 5.0])
 def test_threshold_weighted_crps_equals_scores_and_scoringrules(threshold: float) -> None:
     import scoringrules
-    from deterministic.probability import tail_tw_crps_for_ensemble
+    from scores.probability import tail_tw_crps_for_ensemble
 
     x, y, _ = pair()
     found = crps.threshold_weighted_crps(x, y, (threshold,))[0]
@@ -59,7 +59,7 @@ def test_threshold_below_all_values_gives_the_crps() -> None:
 
 
 def test_brier_equals_scores_and_the_fair_one_too() -> None:
-    from deterministic.probability import brier_score_for_ensemble
+    from scores.probability import brier_score_for_ensemble
 
     x, y, _ = pair()
     found = events.probability_scores(x, y, (0.1, 5.0))
@@ -71,7 +71,7 @@ def test_brier_equals_scores_and_the_fair_one_too() -> None:
 
 
 def test_pod_and_far_equal_scores() -> None:
-    from deterministic.categorical import ThresholdEventOperator
+    from scores.categorical import ThresholdEventOperator
 
     x, y, _ = pair()
     found = events.event_scores(x, y, (1.0,))

@@ -59,7 +59,7 @@ def case() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_crps_equals_scores_and_scoringrules(case: Any) -> None:
     import scoringrules
-    from deterministic.probability import crps_for_ensemble
+    from scores.probability import crps_for_ensemble
 
     x, y, _ = case
     fcst, obs = xr.DataArray(x, dims=("m", "t", "y", "x")), xr.DataArray(y, dims=("t", "y", "x"))
@@ -98,7 +98,7 @@ def test_mean_errors_with_weights_by_hand(case: Any) -> None:
 
 @pytest.mark.parametrize("threshold", [0.1, 5.0])
 def test_csi_equals_scores(case: Any, threshold: float) -> None:
-    from deterministic.categorical import ThresholdEventOperator
+    from scores.categorical import ThresholdEventOperator
 
     x, y, _ = case
     table = ThresholdEventOperator(default_event_threshold=threshold)
@@ -111,7 +111,7 @@ def test_csi_equals_scores(case: Any, threshold: float) -> None:
 
 @pytest.mark.parametrize("scale", [3, 6])
 def test_fss_equals_scores(scale: int) -> None:
-    from deterministic.spatial import fss_2d
+    from scores.spatial import fss_2d
 
     x, y = rain((2, 2, 20, 30), 5), rain((2, 20, 30), 6)
     expected = [
