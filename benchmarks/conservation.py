@@ -38,11 +38,11 @@ from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
-from finescale.model.batch import Batch
+from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
 from finescale.scores.image import ssim_cells
-from finescale.training.crops import Augmentation, Criteria, Patches, region
+from finescale.training.crops import Augmentation, Criteria, Crops, region
 from finescale.verify import score_arrays
 
 SCHEMES: dict[str, dict[str, Any]] = {
@@ -148,16 +148,16 @@ def configuration(scheme: str, factor: str, transform: list[Any], constraint: An
 # --- data: crops to train and validate on, and test fields
 
 
-def photographs(data: Path) -> tuple[tuple[Patches, Patches], list[Batch]]:
+def photographs(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
     fields = [luminance(path) for path in sorted((data / "images" / "bsd100").iterdir())]
     factor = Factor(1, 4)
-    train, valid = (Patches(part, factor, (1, 96, 96), Criteria(0.0)) for part in (fields[:90], fields[90:]))
+    train, valid = (Crops(part, factor, (1, 96, 96), Criteria(0.0)) for part in (fields[:90], fields[90:]))
     tests = []
     for path in sorted((data / "images" / "set14").iterdir()):
         picture = luminance(path).values
         height, width = (n // 4 * 4 for n in picture.shape[-2:])
         fine = torch.from_numpy(picture[None, :, :height, :width])[None].transpose(1, 2).contiguous()
-        tests.append(Batch(fine, Coarsen(factor)(fine), torch.ones(1, height, width)))
+        tests.append(Batch(Coarsen(factor)(fine), torch.ones(1, height, width), fine=fine))
     return (train, valid), tests
 
 
@@ -170,29 +170,29 @@ def luminance(path: Path) -> xr.DataArray:
     return xr.DataArray(values, dims=("time", "y", "x"), coords=coords, name="luminance")
 
 
-def radar(data: Path) -> tuple[tuple[Patches, Patches], list[Batch]]:
+def radar(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
     field, factor = increasing(open_field(data / "mrms_west.nc")), Factor(1, 8)
     train, valid, test = (
-        Patches([region(field, {"lon": side}).load()], factor, (1, 128, 128), WET)
+        Crops([region(field, {"lon": side}).load()], factor, (1, 128, 128), WET)
         for side in ([None, -94], [-94, -90], [-90, None])
     )
-    return (train, valid), split(test.spread(48, seed=1))
+    return (train, valid), test.apart(48, seed=1).split(16)
 
 
-def sst(data: Path) -> tuple[tuple[Patches, Patches], list[Batch]]:
+def sst(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
     field, factor = increasing(open_field(data / "sst_tasman_1982_2013.nc")), Factor(1, 4)
     train, valid, test = (
-        Patches([region(field, {"time": side}).load()], factor, (1, 32, 32), Criteria(0.3), augmentation=still)
+        Crops([region(field, {"time": side}).load()], factor, (1, 32, 32), Criteria(0.3), augmentation=still)
         for side, still in (
             ([None, "2009-01-01"], Augmentation(turn=False)),
             (["2009-01-01", "2011-01-01"], None),
             (["2011-01-01", None], None),
         )
     )
-    return (train, valid), split(test.spread(200, seed=1))
+    return (train, valid), test.apart(200, seed=1).split(16)
 
 
-SETS: dict[str, Callable[[Path], tuple[tuple[Patches, Patches], list[Batch]]]] = {
+SETS: dict[str, Callable[[Path], tuple[tuple[Crops, Crops], list[Batch]]]] = {
     "photographs": photographs,
     "radar": radar,
     "sst": sst,
@@ -203,11 +203,6 @@ SPAN = {"photographs": 1.0, "radar": 3.0, "sst": 20.0}
 """Range of the values for PSNR and SSIM: luminance, log10(1 + R/0.1) up to 100 mm/h, degrees."""
 
 
-def split(batch: Batch, size: int = 16) -> list[Batch]:
-    parts = [part.split(size) for part in batch[:3]]
-    return [Batch(*part) for part in zip(*parts, strict=True)]
-
-
 # --- runs
 
 
@@ -215,7 +210,7 @@ def run(
     label: str,
     config: dict[str, Any],
     seed: int,
-    crops: tuple[Patches, Patches],
+    crops: tuple[Crops, Crops],
     test: Sequence[Batch],
     args: argparse.Namespace,
 ) -> dict[str, Any]:
@@ -249,7 +244,7 @@ def scores(model: Downscaler, test: Sequence[Batch], place: str) -> dict[str, fl
     for batch in test:
         mask = batch.fine.isfinite()
         operators = Coarsen(model.factor, batch.area[:, None, None].double(), mask)
-        made = model.sample(batch.coarse, members=1, area=batch.area)[:, 0]
+        made = model.sample(Inputs(batch.coarse, area=batch.area), Members()).fields[:, 0]
         x = made if model.constraint is None else closed(model, batch, mask)
         gap = (operators(x.double()) - batch.coarse.double()).abs().nan_to_num()
         violation, largest = (
@@ -267,7 +262,7 @@ def scores(model: Downscaler, test: Sequence[Batch], place: str) -> dict[str, fl
 def closed(model: Downscaler, batch: Batch, mask: Tensor) -> Tensor:
     """The prediction under the constraint that knows which fine cells are valid, as in training."""
     assert model.constraint is not None
-    y = model.draw(batch.coarse)[:, 0]
+    y = model.draw(Inputs(batch.coarse), Members())[:, 0]
     size = batch.fine.shape[-2:]
     operators = Coarsen(model.factor, batch.area[:, None, None], mask)
     return model.constraint(model.physical(y)[..., : size[0], : size[1]], batch.coarse, operators)
@@ -297,13 +292,11 @@ def ensemble(results: dict[str, Any], args: argparse.Namespace) -> None:
     model = load(args.model)
     factor, rows = model.factor, results.setdefault("ensemble", {})
     field = region(increasing(open_field(args.data / "mrms_west.nc")), {"lon": [-90, None]})
-    test = Patches([field.isel(time=slice(None, None, 5)).load()], factor, (1, 120, 120), WET)
-    fine, coarse, area, _ = test.spread(24, seed=1)
-    settings: dict[str, Any] = {
-        "members": 8,
-        "seed": 0,
-        "origin": [(0, i * model.multiple[1] * 64, 0) for i in range(len(fine))],  # other noise for every crop
-    }
+    test = Crops([field.isel(time=slice(None, None, 5)).load()], factor, (1, 120, 120), WET)
+    batch, eight = test.apart(24, seed=1), Members(range(8))
+    origins = [(0, i * model.multiple[1] * 64, 0) for i in range(len(batch))]  # other noise for every crop
+    given = Inputs(batch.coarse, batch.area, origin=origins)
+    scored = (batch.fine, batch.coarse, batch.area, factor)
     kinds: dict[str, Constraint | None] = {
         "none": None,
         "additive": Additive(factor),
@@ -312,14 +305,13 @@ def ensemble(results: dict[str, Any], args: argparse.Namespace) -> None:
         "tapered, power 0.8": Tapered(factor, power=0.8),
         "tapered, tau 0.02": Tapered(factor, tau=0.02),
     }
-    drawn = model.draw(coarse, **settings)
+    drawn = model.draw(given, eight)
     for label, model.constraint in kinds.items():
-        rows[label] = member_scores(model.finish(drawn, coarse, area), fine, coarse, area, factor)
+        rows[label] = member_scores(model.finish(drawn, given).fields, *scored)
     model.process = dataclasses.replace(model.process, constrain="steps")
     for label in ("additive", "multiplicative"):
         model.constraint = kinds[label]
-        members = model.sample(coarse, area=area, **settings)
-        rows[f"{label}, at every step"] = member_scores(members, fine, coarse, area, factor)
+        rows[f"{label}, at every step"] = member_scores(model.sample(given, eight).fields, *scored)
 
 
 def member_scores(members: Tensor, fine: Tensor, coarse: Tensor, area: Tensor, factor: Factor) -> dict[str, float]:

@@ -45,11 +45,12 @@ from finescale.data.units import convert_units
 from finescale.downscaler import Downscaler
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor, Factors
+from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import coarse_frames
 from finescale.operators.coarsen import Coarsen
 from finescale.plots import animate
 from finescale.plots.maps import png
-from finescale.training.crops import Patches, region
+from finescale.training.crops import Crops, region
 from finescale.verify import baselines, score_arrays
 
 PAIRS = ("3x10", "6x25", "1x10", "2x5", "1x4", "3x1")
@@ -168,7 +169,7 @@ class Bench:
         }
         return model
 
-    def crops(self, config: dict[str, Any], place: str) -> tuple[Patches, Patches]:
+    def crops(self, config: dict[str, Any], place: str) -> tuple[Crops, Crops]:
         factors, data = Factors.parse(config["factor"]), config["data"]
 
         def frames(factor: Factor) -> int:
@@ -176,8 +177,8 @@ class Bench:
 
         times = range(factors.time[0], factors.time[1] + 1)
         crop = (max(frames(Factor(t)) * t for t in times), data["crop"], data["crop"])
-        train = Patches(self.open(place, "train"), factors, crop, WET, augmentation=VARIED, frames=frames)
-        valid = Patches(self.open(place, "valid"), factors, crop, WET, frames=frames)
+        train = Crops(self.open(place, "train"), factors, crop, WET, augmentation=VARIED, frames=frames)
+        valid = Crops(self.open(place, "valid"), factors, crop, WET, frames=frames)
         return train, valid
 
     def open(self, place: str, part: str) -> list[Any]:
@@ -199,8 +200,9 @@ class Bench:
 
     def sequences(self, place: str, part: str, size: int, count: int) -> tuple[Tensor, Tensor]:
         """Fine sequences (B, 1, 24, size, size) of a part of the data, and their cell areas."""
-        fine, _, area, _ = Patches(self.open(place, part), Factor(), (24, size, size), WET).spread(count, seed=1)
-        return fine, area
+        batch = Crops(self.open(place, part), Factor(), (24, size, size), WET).apart(count, seed=1)
+        assert batch.area is not None
+        return batch.fine, batch.area
 
     def coarse(self, place: str, pair: str) -> Tensor:
         fine, area = self.test(place)
@@ -240,12 +242,16 @@ class Bench:
     def members(self, model: Downscaler, place: str, pair: str) -> Tensor:
         """(B, M, 1, T, H, W), one crop after the other: memory stays that of one."""
         coarse, (_, area) = self.coarse(place, pair), self.test(place)
-        settings: dict[str, Any] = {"members": self.args.members, "seed": self.args.seed, "steps": self.args.steps}
         out = []
         for n, (c, a) in enumerate(zip(coarse, area, strict=True)):
             origin = (0, n * 32 * model.multiple[1], 0)  # other noise for every crop
-            out.append(model.sample(c[None], origin=origin, area=a, **settings))
+            out.append(model.sample(Inputs(c[None], a, origin=origin), self.drawn).fields)
         return torch.cat(out)
+
+    @property
+    def drawn(self) -> Members:
+        """Which members are scored."""
+        return Members(range(self.args.members), self.args.seed, self.args.steps)
 
     def tapers(self, pair: str) -> None:
         """The same samples under several constraints, and constraints at every step of sampling."""
@@ -259,13 +265,15 @@ class Bench:
             f"tapered by frame, tau {knobs.tau:g}": Tapered(factor, power=knobs.power, tau=knobs.tau, scope="frame"),
         }
         model, (_, area), coarse = self.model("factor", pair), self.test(place), self.coarse(place, pair)
-        settings: dict[str, Any] = {"members": self.args.members, "seed": self.args.seed, "steps": self.args.steps}
-        places = [(0, n * 32 * model.multiple[1], 0) for n in range(len(coarse))]
-        drawn = [model.draw(c[None], origin=o, **settings) for c, o in zip(coarse, places, strict=True)]
+        given = [
+            Inputs(c[None], a, origin=(0, n * 32 * model.multiple[1], 0))
+            for n, (c, a) in enumerate(zip(coarse, area, strict=True))
+        ]
+        drawn = [model.draw(one, self.drawn) for one in given]
         for label, constraint in runs.items():
             model.constraint = constraint
-            sides = zip(drawn, coarse, area, strict=True)
-            self.score(place, pair, label, torch.cat([model.finish(y, c[None], a) for y, c, a in sides]))
+            finished = [model.finish(y, one).fields for y, one in zip(drawn, given, strict=True)]
+            self.score(place, pair, label, torch.cat(finished))
             self.write()
         model.process = dataclasses.replace(model.process, constrain="steps")
         for label, each in (("multiplicative", Multiplicative(factor)), ("additive", Additive(factor))):
@@ -284,7 +292,10 @@ class Bench:
             model.process.schedule.sigma_max = sigma_max
             members = torch.cat(
                 [
-                    model.sample(c[None], members=self.args.members, seed=self.args.seed, steps=self.args.steps, area=a)
+                    model.sample(
+                        Inputs(c[None], area=a),
+                        Members(range(self.args.members), seed=self.args.seed, steps=self.args.steps),
+                    ).fields
                     for c, a in zip(coarse, area, strict=True)
                 ]
             )
@@ -318,7 +329,11 @@ class Bench:
         pair, (fine, area) = "3x10", self.sequences("mrms", "test", 200, 8)
         heaviest = int(fine.nan_to_num().flatten(1).kthvalue(959_000, dim=1).values.argmax())
         coarse, model = Coarsen(Factor.parse(pair))(fine[heaviest : heaviest + 1]), self.model("long", pair)
-        members = model.sample(coarse, members=2, seed=self.args.seed, area=area[heaviest])[0, :, 0].numpy()
+        members = (
+            model.sample(Inputs(coarse, area=area[heaviest]), Members(range(2), seed=self.args.seed))
+            .fields[0, :, 0]
+            .numpy()
+        )
         panels = {"coarse": coarse[0, 0], "member 1": members[0], "member 2": members[1], "truth": fine[heaviest, 0]}
         animate(
             {title: np.asarray(panel) for title, panel in panels.items()},

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
-from finescale.training.crops import Augmentation, Criteria, Patches
+from finescale.training.crops import Augmentation, Criteria, Crops
 from finescale.training.fit import train
 from finescale.training.sections import Training
 
@@ -23,17 +24,18 @@ VARIED = Augmentation(favour=0.5, rescale=0.4)
 
 def timed_training(
     model: Downscaler,
-    crops: Patches,
-    valid: Patches,
+    crops: Crops,
+    valid: Crops,
     minutes: float,
     folder: Path,
     seed: int,
+    teacher: Distillation | None = None,
     **settings: Any,
 ) -> None:
     """Train for minutes of processor time divided by threads, save the model, and write time.json beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     started, processor_time = time.time(), time.process_time()
-    train(model, crops, valid, Training(minutes=minutes, seed=seed, clock="cpu", **settings), folder)
+    train(model, crops, valid, Training(minutes=minutes, seed=seed, clock="cpu", **settings), folder, teacher)
     spent = {
         "wall_seconds": time.time() - started,
         "processor_seconds": time.process_time() - processor_time,

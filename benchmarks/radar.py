@@ -29,9 +29,10 @@ from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
+from finescale.model.batch import Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
-from finescale.training.crops import Patches, region
+from finescale.training.crops import Crops, region
 from finescale.verify import baselines, paired_bootstrap, score_arrays
 
 CROP = {"1x8": 128, "1x10": 120}
@@ -133,7 +134,7 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
         for system, members in baseline_members(coarse, factor, args):
             out["tests"][place]["baselines"][system] = scored(members, fine, coarse, area, factor)
     write(results, args)
-    patches: tuple[Patches, Patches] | None = None
+    patches: tuple[Crops, Crops] | None = None
     for system in args.systems:
         if system in out["training"]:
             continue
@@ -151,11 +152,11 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
             picture(model, tests["mrms"], factor, args, system, name)
 
 
-def training_crops(args: argparse.Namespace, factor: Factor, crop: int) -> tuple[Patches, Patches]:
+def training_crops(args: argparse.Namespace, factor: Factor, crop: int) -> tuple[Crops, Crops]:
     field = increasing(open_field(args.data / "mrms_west.nc"))
     sides = ({"lon": [None, -94]}, {"lon": [-94, -90]})
     first, second = (
-        Patches([region(field, side).load()], factor, (1, crop, crop), WET, augmentation=VARIED) for side in sides
+        Crops([region(field, side).load()], factor, (1, crop, crop), WET, augmentation=VARIED) for side in sides
     )
     return first, second
 
@@ -170,7 +171,8 @@ def test_sets(
         ("mch", "mch_20150515.nc", None),
     ):
         field = region(increasing(open_field(args.data / file)), ranges).isel(time=slice(None, None, 5)).load()
-        yield place, Patches([field], factor, (1, crop, crop), WET).spread(args.crops, seed=1)[:3]
+        batch = Crops([field], factor, (1, crop, crop), WET).apart(args.crops, seed=1)
+        yield place, (batch.fine, batch.coarse, batch.area)
 
 
 def baseline_members(coarse: Tensor, factor: Factor, args: argparse.Namespace) -> Iterator[tuple[str, Tensor]]:
@@ -187,7 +189,7 @@ def baseline_members(coarse: Tensor, factor: Factor, args: argparse.Namespace) -
         yield system, torch.as_tensor(np.asarray(members), dtype=torch.float32).transpose(0, 1)[:, :, None, None]
 
 
-def trained(system: str, name: str, folder: Path, patches: tuple[Patches, Patches], args: argparse.Namespace) -> None:
+def trained(system: str, name: str, folder: Path, patches: tuple[Crops, Crops], args: argparse.Namespace) -> None:
     """Train one system (and the mean network, where it is not there yet) and save it."""
     crops, valid = patches
     config = {
@@ -241,14 +243,14 @@ def judged(
     multiple = model.multiple
     origins = [(0, i * multiple[1] * 64, 0) for i in range(len(fine))]  # other noise for every crop
     started = time.perf_counter()
-    y = model.draw(coarse, members=args.members, seed=args.seed, origin=origins)
+    y = model.draw(Inputs(coarse, origin=origins), Members(range(args.members), seed=args.seed))
     seconds = (time.perf_counter() - started) / (len(fine) * args.members)
     out, constraint, cut = {}, model.constraint, model.transform.parts[0]
     for threshold in (0.0, 0.05):
         for kept in (None, constraint):
             model.constraint, cut.threshold = kept, threshold
             label = ", ".join([system, *(["cut"] if threshold else []), *(["constraint"] if kept else [])])
-            out[label] = scored(model.finish(y, coarse, area), fine, coarse, area, model.factor)
+            out[label] = scored(model.finish(y, Inputs(coarse, area=area)).fields, fine, coarse, area, model.factor)
             out[label] |= {"seconds_a_member": seconds, "nfe": model.process.sampler.nfe(model.process.steps)}
     model.constraint, cut.threshold = constraint, 0.05
     return out
@@ -290,7 +292,7 @@ def picture(
     fine, coarse, area = test
     wettest = torch.argsort(fine.nan_to_num().mean((1, 2, 3, 4)), descending=True)[[0, 4, 12]]
     fine, coarse, area = fine[wettest], coarse[wettest], area[wettest]
-    members = model.sample(coarse, members=args.members, seed=args.seed, area=area)[:, :, 0, 0]
+    members = model.sample(Inputs(coarse, area=area), Members(range(args.members), seed=args.seed)).fields[:, :, 0, 0]
     farm = baselines.rainfarm(coarse[:, 0, 0].numpy(), factor, members=1, seed=0)[0]
     bicubic = baselines.bicubic(coarse[:, 0, 0].numpy(), factor)[0]
     columns = {

@@ -42,9 +42,10 @@ from finescale.data.synthetic import synthetic_rain
 from finescale.diffusion import persistence
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
-from finescale.inference.predict import predict
+from finescale.model.batch import Inputs, Members
 from finescale.model.precision import has_bfloat16
 from finescale.operators.coarsen import Coarsen
+from finescale.verbs import downscale
 from finescale.verify import baselines
 
 LATENTS: dict[str, Any] = {
@@ -212,7 +213,9 @@ def networks(args: argparse.Namespace) -> dict[str, Any]:
         }
         tasks[f"{name}: network"] = run
         tasks[f"{name}: network in float32"] = evaluation(model, count, (1, args.size, args.size), cast=False)
-        tasks[f"{name}: members"] = lambda model=model, count=count: model.sample(coarse, members=count, steps=STEPS)
+        tasks[f"{name}: members"] = lambda model=model, count=count: (
+            model.sample(Inputs(coarse), Members(range(count), steps=STEPS)).fields
+        )
     peaks, around = {}, {}
     for name, dtype in TYPES.items():
         ways, peaks[name] = products(dtype, args)
@@ -263,10 +266,10 @@ def peak(name: str, args: argparse.Namespace) -> float:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.max_memory_allocated() / 2**20
     else:
-        model.sample(coarse[..., :4, :4], steps=1)  # libraries are loaded
+        model.sample(Inputs(coarse[..., :4, :4]), Members(range(1), steps=1))  # libraries are loaded
         before = resident()
     model.batch = args.pixel_members
-    model.sample(coarse, members=args.pixel_members, steps=3)
+    model.sample(Inputs(coarse), Members(range(args.pixel_members), steps=3))
     after = torch.cuda.max_memory_allocated() / 2**20 if args.device.startswith("cuda") else resident()
     return after - before
 
@@ -323,7 +326,7 @@ def predicted(folder: Path, system: str, args: argparse.Namespace) -> dict[str, 
         stack.enter_context(timed(model, "finish", spent, "constraint", args))
         stack.enter_context(timed(persistence, "noise_source", spent, "noise", args, deferred=True))
         started = time.perf_counter()
-        predict(
+        downscale(
             model,
             folder / "coarse.nc",
             folder / "out.nc",

@@ -48,10 +48,10 @@ from finescale.downscaler import Downscaler
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
-from finescale.model.batch import Batch
+from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.scores.ranks import LEVELS, PIT_BINS
-from finescale.training.crops import Augmentation, Criteria, Patches, region
+from finescale.training.crops import Augmentation, Criteria, Crops, region
 from finescale.verify import baselines, score_arrays
 
 COMPARED = 256
@@ -174,7 +174,7 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
     place, folder = PLACES[name], args.cache / f"{name}-seed{args.seed}-{args.minutes:g}min"
     out = results["sets"].setdefault(name, {"rows": {}, "systems": {}, "agreement": {}})
     train, valid, test = crops(name, args.data)
-    batch = test.spread(args.crops or place.tests, seed=1)
+    batch = test.apart(args.crops or place.tests, seed=1)
     out["about"] = {key: getattr(place, key) for key in ("factor", "crop", "units", "mean_share", "at_once")}
     out["about"] |= {"training": len(train), "tests": len(batch.fine)}
     if "bicubic" not in out["rows"]:
@@ -198,21 +198,23 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
         out["agreement"] = agreement(there["patch-POD-ViT"], batch, place.at_once // 16)
     write(results, args)
     if name == "sst4" and "patch-POD-ViT" in there:
-        model, days = there["patch-POD-ViT"], Batch(*(part[:3] for part in batch[:3]))
-        members = conserving(model, in_units(model, model.draw(days.coarse, members=args.members), days), days)
+        model, days = there["patch-POD-ViT"], batch[:3]
+        members = conserving(
+            model, in_units(model, model.draw(Inputs(days.coarse), Members(range(args.members))), days), days
+        )
         picture(days, members, model.factor, out["rows"], args.results / "sst.png")
     if name in ("photographs", "medical") and "patch-POD-ViT" in there:
-        model, one = there["patch-POD-ViT"], Batch(*(part[3:4] for part in batch[:3]))
-        noisy = conserving(model, in_units(model, model.draw(one.coarse), one), one)
+        model, one = there["patch-POD-ViT"], batch[3:4]
+        noisy = conserving(model, in_units(model, model.draw(Inputs(one.coarse), Members()), one), one)
         with modes_alone(model):
-            members = conserving(model, in_units(model, model.draw(one.coarse, members=2), one), one)
+            members = conserving(model, in_units(model, model.draw(Inputs(one.coarse), Members(range(2))), one), one)
         strip(one, members, noisy, args.results / f"sst_{name}.png")
 
 
 # --- data and training
 
 
-def crops(name: str, data: Path) -> tuple[Patches, Patches, Patches]:
+def crops(name: str, data: Path) -> tuple[Crops, Crops, Crops]:
     """Crops to train on, to validate and to test."""
     place = PLACES[name]
     factor, size = Factor.parse(place.factor), (1, place.crop, place.crop)
@@ -221,12 +223,12 @@ def crops(name: str, data: Path) -> tuple[Patches, Patches, Patches]:
             [luminance(path) for path in sorted((data / place.file / part).iterdir())] for part in ("bsd100", "set14")
         )
         parts: list[list[xr.DataArray]] = [known[:90], known[90:], test]
-        first, second, third = (Patches(part, factor, size, Criteria(0.0)) for part in parts)
+        first, second, third = (Crops(part, factor, size, Criteria(0.0)) for part in parts)
         return first, second, third
     if name == "medical":
         # Training, validation and test are parts of one head, from the neck upwards.
         ranges = (slice(20, 95), slice(98, 106), slice(109, 140))
-        first, second, third = (Patches(slices(part), factor, size, Criteria(0.0, 0.3, 0.05)) for part in ranges)
+        first, second, third = (Crops(slices(part), factor, size, Criteria(0.0, 0.3, 0.05)) for part in ranges)
         return first, second, third
     field = increasing(open_field(data / place.file))
     if name == "radar":
@@ -236,7 +238,7 @@ def crops(name: str, data: Path) -> tuple[Patches, Patches, Patches]:
         sides = [{"time": t} for t in ([None, "2009-01-01"], ["2009-01-01", "2011-01-01"], ["2011-01-01", None])]
         criteria, varied = Criteria(0.3), Augmentation(turn=False)
     first, second, third = (
-        Patches([region(field, side).load()], factor, size, criteria, augmentation=chosen)
+        Crops([region(field, side).load()], factor, size, criteria, augmentation=chosen)
         for side, chosen in zip(sides, (varied, None, None), strict=True)
     )
     return first, second, third
@@ -267,7 +269,7 @@ def configured(system: str, place: Place) -> dict[str, Any]:
     return config
 
 
-def trained(system: str, place: Place, folder: Path, train: Patches, valid: Patches, args: argparse.Namespace) -> None:
+def trained(system: str, place: Place, folder: Path, train: Crops, valid: Crops, args: argparse.Namespace) -> None:
     """Train one system, and the mean network that generative systems share where it is not there yet."""
     config, shared = configured(system, place), folder / "mean"
     share = 1.0
@@ -302,20 +304,28 @@ def judged(system: str, model: Downscaler, batch: Batch, place: Place, args: arg
     rows: dict[str, Any] = {}
     if model.variance is None:
         count = args.members if model.denoiser is not None else 1
-        x = in_units(model, model.draw(batch.coarse, members=count, seed=args.seed, origin=origins), batch)
+        x = in_units(
+            model, model.draw(Inputs(batch.coarse, origin=origins), Members(range(count), seed=args.seed)), batch
+        )
         rows[system] = scored(conserving(model, x, batch), batch, place)
         if model.denoiser is not None:
             rows[f"{system}, no constraint"] = scored(x, batch, place)
         if getattr(model.latent, "remainder", False):
             with modes_alone(model):
-                x = in_units(model, model.draw(batch.coarse, members=count, seed=args.seed, origin=origins), batch)
+                x = in_units(
+                    model,
+                    model.draw(Inputs(batch.coarse, origin=origins), Members(range(count), seed=args.seed)),
+                    batch,
+                )
             rows[f"{system}, modes alone"] = scored(conserving(model, x, batch), batch, place)
     closed = isinstance(model.latent, PatchPOD) and model.transform.linear and model.denoiser is not None
     for label, source in ((system, "head"), (f"{system}, closed form", "members")):
         if (source == "head" and model.variance is None) or (source == "members" and not closed):
             continue
-        found = model.spread(
-            batch.coarse, source, members=max(2, args.members), seed=args.seed, origin=origins, area=batch.area
+        found = model.marginals(
+            Inputs(batch.coarse, area=batch.area, origin=origins),
+            Members(range(max(2, args.members)), seed=args.seed),
+            source,
         )
         # The closed form does not know the land; the mean is moved to what the sea's is.
         rows[label] = gaussian_scores(conserving(model, found.mean[:, None], batch)[:, 0], found.std, batch.fine)
@@ -379,9 +389,9 @@ def agreement(model: Downscaler, batch: Batch, count: int) -> dict[str, Any]:
     The covariance of the same members' latents, with all its terms, by blocks (a matrix for every patch) and its
     diagonal alone, and that of other members; in units and after the constraint, `spread` against `sample`.
     """
-    some = Batch(*(part[:count] for part in batch[:3]))
+    some = batch[:count]
     with modes_alone(model):
-        y = model.draw(some.coarse, members=2 * COMPARED)
+        y = model.draw(Inputs(some.coarse), Members(range(2 * COMPARED)))
     z = torch.stack([model.encode(part, model.factor) for part in y])
     y, z, other = y[:, :COMPARED], z[:, :COMPARED], z[:, COMPARED:]
     apart, other = ((part - part.mean(1, keepdim=True)) / (COMPARED - 1) ** 0.5 for part in (z, other))
@@ -401,8 +411,8 @@ def agreement(model: Downscaler, batch: Batch, count: int) -> dict[str, Any]:
         "ratio": float(floor[known].mean() / (empirical**2 + floor)[known].mean())
     }
     if model.transform.linear:
-        members = model.sample(some.coarse, members=COMPARED, area=some.area)
-        spread = model.spread(some.coarse, "members", members=COMPARED, area=some.area)
+        members = model.sample(Inputs(some.coarse, area=some.area), Members(range(COMPARED))).fields
+        spread = model.marginals(Inputs(some.coarse, area=some.area), Members(range(COMPARED)), "members")
         rows["in units, after the constraint, with what is left out"] = alike(spread.std, members.std(1), known)
     return rows
 
@@ -448,11 +458,11 @@ def peak(folder: Path) -> float:
 
     def draw(count: int) -> None:
         if model.variance is not None:
-            model.spread(coarse.expand(count, -1, -1, -1, -1), "head")
+            model.marginals(Inputs(coarse.expand(count, -1, -1, -1, -1)), Members(range(64)), "head")
         elif model.denoiser is None:
-            model.draw(coarse.expand(count, -1, -1, -1, -1))
+            model.draw(Inputs(coarse.expand(count, -1, -1, -1, -1)), Members())
         else:
-            model.draw(coarse, members=count, steps=3)
+            model.draw(Inputs(coarse), Members(range(count), steps=3))
 
     draw(2)  # libraries are loaded
     before = resident()
@@ -466,9 +476,9 @@ def timed(models: dict[str, Downscaler], batch: Batch, crops: int) -> dict[str, 
 
     def once(model: Downscaler) -> None:
         if model.variance is not None:
-            model.spread(coarse, "head")
+            model.marginals(Inputs(coarse), Members(range(64)), "head")
         else:
-            model.draw(coarse, members=8)
+            model.draw(Inputs(coarse), Members(range(8)))
 
     seconds = interleaved({name: partial(once, model) for name, model in models.items()}, repeats=5)
     drawn = {name: len(coarse) * (1 if model.denoiser is None else 8) for name, model in models.items()}

@@ -33,6 +33,7 @@ from finescale.config.build import build_model, load
 from finescale.diffusion import EDM, Distillation
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
+from finescale.model.batch import Inputs, Members
 from finescale.plots.maps import png
 from finescale.samplers import DPM2M, Ancestral, Consistency, Euler, EulerMaruyama, Heun, Sampler
 from finescale.training.distill import PICKS, student_config
@@ -180,7 +181,9 @@ def judge_all(runs: list[Run], rows: dict[str, Any], test: Test, results: dict[s
 def sample(model: Downscaler, coarse: Tensor, area: Tensor, members: int, seed: int, steps: int) -> Tensor:
     """(B, M, 1, 1, H, W) on the processor; other noise for every crop."""
     origins = [(0, i * model.multiple[1] * 64, 0) for i in range(len(coarse))]
-    return model.sample(coarse, members=members, seed=seed, steps=steps, origin=origins, area=area).cpu()
+    return model.sample(
+        Inputs(coarse, area=area, origin=origins), Members(range(members), seed=seed, steps=steps)
+    ).fields.cpu()
 
 
 def distilled(
@@ -198,9 +201,11 @@ def distilled(
         sampler = student.process.sampler
         assert isinstance(sampler, Consistency) and old.denoiser is not None
         levels = student.process.sigmas(sampler.levels)
-        student.distillation = Distillation(old.denoiser, DPM2M(), levels, PICKS)
+        distillation = Distillation(old.denoiser, DPM2M(), levels, PICKS)
         crops = training_crops(args, Factor.parse(name), CROP[name])
-        timed_training(student, *crops, args.minutes, folder, args.seed, batch=train["batch"], lr=train["lr"])
+        timed_training(
+            student, *crops, args.minutes, folder, args.seed, distillation, batch=train["batch"], lr=train["lr"]
+        )
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     spent = json.loads((folder / "time.json").read_text())
     out["training"] = {"last": rows[-1], "first": rows[0], "time": spent, "parameters": teacher.parameters_by_part}

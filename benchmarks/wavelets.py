@@ -44,10 +44,11 @@ from finescale.config.read import read_config
 from finescale.constraints import Multiplicative
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
+from finescale.model.batch import Inputs, Members
 from finescale.plots.maps import png
 from finescale.scores.events import event_scores
 from finescale.scores.image import image_scores
-from finescale.training.crops import Patches
+from finescale.training.crops import Crops
 
 CROP = 160
 MEAN_SHARE = 0.25
@@ -138,7 +139,7 @@ class Bench:
             found if found.get("settings") == wanted else {"settings": wanted, "rows": {}, "training": {}}
         )
         _, self.test = next(iter(test_sets(args, self.factor, CROP)))
-        self.patches: tuple[Patches, Patches] | None = None
+        self.patches: tuple[Crops, Crops] | None = None
         fine, coarse, _ = self.test
         self.truth = fine[:, 0, 0].numpy()
         self.results["truth"] = rounded({"crops": len(fine), "speckle": isolated(self.truth)})
@@ -161,11 +162,11 @@ class Bench:
             return
         model, (_, coarse, area) = self.model(name, config), self.test
         origins = [(0, i * model.multiple[1] * 64, 0) for i in range(len(coarse))]  # other noise for every crop
-        y = model.draw(coarse, members=self.args.members, seed=self.args.seed, origin=origins)
+        y = model.draw(Inputs(coarse, origin=origins), Members(range(self.args.members), seed=self.args.seed))
         nfe = {"nfe": model.process.sampler.nfe(model.process.steps)}
         for label, constraint in ((name, None), (f"{name}, constraint", Multiplicative(self.factor))):
             model.constraint = constraint
-            self.results["rows"][label] = self.scores(model.finish(y, coarse, area)) | nfe
+            self.results["rows"][label] = self.scores(model.finish(y, Inputs(coarse, area=area)).fields) | nfe
         self.write()
 
     def model(self, name: str, config: dict[str, Any]) -> Downscaler:
@@ -242,7 +243,9 @@ class Bench:
         for name in SHOWN:
             if name in self.results["training"]:
                 model = self.model(name, known[name])
-                panels[name] = model.sample(coarse[pick], seed=self.args.seed, area=area[pick])[0, 0, 0, 0]
+                panels[name] = model.sample(
+                    Inputs(coarse[pick], area=area[pick]), Members(range(1), seed=self.args.seed)
+                ).fields[0, 0, 0, 0]
         figure = Figure(figsize=(3.2 * len(panels) + 0.8, 3.4), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, values) in zip(axes, panels.items(), strict=True):

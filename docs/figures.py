@@ -22,6 +22,7 @@ from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
+from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import pad
 from finescale.operators.coarsen import Coarsen
 from finescale.plots import coefficient_std, energy, modes
@@ -91,7 +92,7 @@ def pod(model: Downscaler, fine: Path) -> None:
     assert isinstance(latent, PatchPOD)
     modes(latent.basis.numpy(), latent.energies.numpy(), first=12, columns=6).savefig(IMAGES / "modes.png", dpi=80)
     truth, coarse = frame_of(fine, model.factor)
-    members = model.draw(coarse, members=32)[0]
+    members = model.draw(Inputs(coarse), Members(range(32)))[0]
     z = latent.encode(members - members.mean(0)).numpy()[:, :, 0]
     z[:, :, (latent.coverage(torch.isfinite(pad(truth, latent.stride)).float())[0, 0, 0] == 0).numpy()] = np.nan
     figure = Figure(figsize=(9.5, 3.2), layout="constrained")
@@ -105,7 +106,10 @@ def pod(model: Downscaler, fine: Path) -> None:
 def uncertainty(head: Downscaler, ensemble: Downscaler, fine: Path) -> None:
     """One field: the truth, the mean, its standard deviation from the head and from 64 members."""
     truth, coarse = frame_of(fine, head.factor)
-    one, many = head.spread(coarse, "head"), ensemble.spread(coarse, "members", members=64)
+    one, many = (
+        head.marginals(Inputs(coarse), Members(range(64)), "head"),
+        ensemble.marginals(Inputs(coarse), Members(range(64)), "members"),
+    )
     sea = truth[0, 0, 0].isfinite()
     hidden = torch.where(sea, 0.0, torch.nan)
     maps = {

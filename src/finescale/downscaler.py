@@ -1,49 +1,140 @@
 """The assembled model: six replaceable parts and what is done with them.
 
-cond = transform(upsampled coarse), mask
+cond = transform(upsampled coarse), static fields, mask
 mu   = mean(cond)
 z    = sampler(denoiser given latent.fold(cond, mu)), from noise
 x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
 
-`finescale.model.sampling` draws members so. Instead of members, `finescale.model.uncertainty` gives the mean and
-variance of x, from a covariance of z in closed form. `finescale.model.losses` is what training minimises.
+`Downscaler.draw` and `Downscaler.finish` are these four lines; what a line does is in `finescale.model.sampling`.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
 import xarray as xr
+import yaml
+from safetensors.torch import save_file
+from torch import Tensor
 
+from finescale.data.atomic import atomic
+from finescale.diffusion import Distillation
 from finescale.inference.predict import downscale_dataset
-from finescale.model import losses, uncertainty
-from finescale.model.sampling import Sampling
+from finescale.inference.request import Request
+from finescale.model import losses, sampling, uncertainty
+from finescale.model.batch import Batch, Ensemble, Inputs, Members
+from finescale.model.components import Components
+from finescale.model.mean import MeanModel
+from finescale.model.uncertainty import Marginals
+from finescale.operators.coarsen import Coarsen
 
 
-class Downscaler(Sampling):
-    """Coarse (B, C, t, h, w) in, an ensemble (B, M, C, T, H, W) out, in the variable's units; its parts: `Parts`."""
+class Downscaler(Components):
+    """Coarse fields (B, C, t, h, w) in, an ensemble (B, M, C, T, H, W) out, in the variable's units.
 
-    # Methods that have modules of their own.
-    loss = losses.loss
-    residual = losses.residual
-    spread = uncertainty.spread
-    spread_source = uncertainty.source_of
-    spread_comment = uncertainty.comment
+    Start with ``model = finescale.load("folder")`` and ``model.downscale(dataset, members=16)``; on tensors,
+    ``model.sample(Inputs(coarse), Members(range(16)))``.
+    """
+
+    @torch.no_grad()
+    def sample(self, given: Inputs, members: Members) -> Ensemble:
+        """Members of some windows.
+
+        Raises:
+            InputError: for windows that the model does not serve.
+        """
+        given = sampling.known(given, self.device)
+        take_a_network = sampling.open_windows(self, given)
+        if bool(take_a_network.all()):
+            return self.finish(self.draw(given, members), given)
+        fine = Coarsen(self.factor).replicate(given.coarse)[:, None].repeat(1, len(members), 1, 1, 1, 1)
+        if not bool(take_a_network.any()):
+            return Ensemble(fine)
+        drawn = self.sample(given[take_a_network], members)
+        fine[take_a_network] = drawn.fields
+        return Ensemble(fine, drawn.gap)
+
+    @torch.no_grad()
+    def draw(self, given: Inputs, members: Members) -> Tensor:
+        """Members y = mu + decode(z) in the transform's space, (B, M, C, T, H, W), padded to the networks' stride."""
+        given = given.to(self.device)
+        cond = sampling.conditions(self, given)
+        mu = sampling.mean(self, cond)
+        if self.denoiser is None:
+            return mu[:, None].expand(-1, len(members), -1, -1, -1, -1)
+        z = sampling.latents(self, given, cond, mu, members)
+        return sampling.fields(self, given, mu, z, members)
+
+    def finish(self, y: Tensor, given: Inputs) -> Ensemble:
+        """x = constraint(transform.inverse(y), coarse) for y of `draw`, cut to the windows; NaN where c is unknown."""
+        given = given.to(self.device)
+        x = sampling.physical(self, y, given)
+        return Ensemble(sampling.constrained(self, x, given), sampling.gap(self, x, given))
+
+    def marginals(self, given: Inputs, members: Members, source: str = "auto", **settings: Any) -> Marginals:
+        """Mean, standard deviation and quantiles instead of members: `finescale.model.uncertainty.marginals`."""
+        return uncertainty.marginals(self, given, members, source, **settings)
+
+    def variance_source(self, source: str, members: int) -> str:
+        """Where `marginals` take their variance from: `finescale.model.uncertainty.source_of`."""
+        return uncertainty.source_of(self, source, members)
+
+    def variance_comment(self, source: str, members: int) -> str:
+        """What a file says of a standard deviation."""
+        return uncertainty.comment(self, source, members)
+
+    def loss(
+        self,
+        kind: str,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        mean: MeanModel | None = None,
+        teacher: Distillation | None = None,
+        through: bool = True,
+    ) -> Tensor:
+        """What a stage of training minimises: `finescale.model.losses.loss`."""
+        return losses.loss(self, kind, batch, generator, mean=mean, teacher=teacher, through=through)
 
     def downscale(
         self, coarse: xr.Dataset | xr.DataArray, members: int | None = None, seed: int = 0, **settings: Any
     ) -> xr.Dataset:
-        """The ensemble of a dataset (realization, time, y, x), in memory; `finescale.inference.predict` streams files.
+        """The ensemble of a dataset (realization, time, y, x), in memory; `finescale.downscale` streams files.
 
         Args:
             coarse: the variable on the coarse grid, any domain size; NaN where unknown.
             members: how many, 16 unless given; 0 for their mean instead, with ``variance``. A deterministic model has
                 one field.
             seed: members of one seed are the same in every run.
-            settings: variable, factor or to, force, static, variance, steps, window, halo and batch, as
-                `finescale.inference.predict.predict` takes them.
+            settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
 
         Raises:
             InputError: for input or settings that cannot be used.
         """
-        return downscale_dataset(self, coarse, members, seed, **settings)
+        return downscale_dataset(self, coarse, Request(members, seed, **settings))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``config.yaml`` and ``weights.safetensors``, each whole or not at all."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        with atomic(folder / "weights.safetensors") as weights:
+            save_file(state, weights, metadata={"format": "finescale"})
+        with atomic(folder / "config.yaml") as config:
+            config.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
+
+    def __repr__(self) -> str:
+        """Factor, variable, parts, parameters and training, in ten lines; torch's own is that of each part."""
+        variable, train, data = self.variable, self.config.get("train") or {}, self.config.get("data") or {}
+        sizes = self.parameters_by_part
+        lines = [f"Downscaler of {variable.get('name', 'a field')} in {variable.get('units') or 'any units'}"]
+        lines += [f"  {'factor':11}{self.factors} (time × space)"]
+        for part in ("transform", "mean", "latent", "denoiser", "variance", "constraint"):
+            size = f", {sizes[part] / 1e6:.3g} M parameters" if part in sizes else ""
+            lines.append(f"  {part:11}{self.kinds[part]}{size}")
+        lines.append(f"  {'sampling':11}{self.kinds['sampler']}, {self.process.steps} steps")
+        budget = f"{train['minutes']} minutes" if train.get("minutes") else f"{train.get('steps', 0)} steps"
+        lines.append(f"  {'training':11}{budget} on {data.get('path') or 'no data'}")
+        return "\n".join(line for line in lines if not line.endswith("none"))

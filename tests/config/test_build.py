@@ -13,6 +13,7 @@ from finescale.config.build import build_model, load
 from finescale.config.read import presets, read_config
 from finescale.errors import InputError
 from finescale.latents import Wavelet
+from finescale.model.batch import Inputs, Members
 
 TINY = {
     "factor": "1x4",
@@ -31,15 +32,17 @@ TINY = {
 }
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"], indirect=True)
 @pytest.mark.parametrize("name", presets())
-def test_presets_build_and_sample(name: str) -> None:
+def test_presets_build_and_sample(name: str, native: bool) -> None:
     small: dict[str, Any] = {"denoiser.backbone.width": 8, "process.steps": 2}
     if name == "conservative-cnn":
         small = {"mean.backbone": {"kind": "edsr", "width": 8, "blocks": 2}}
     model = build_model(read_config(name, small))
     coarse = torch.rand(1, 1, 1, 8, 8)
     t, y, x = model.factor
-    assert model.sample(coarse, members=2).shape == (1, 2, 1, t, 8 * y, 8 * x)
+    fine = model.sample(Inputs(coarse), Members(range(2))).fields
+    assert fine.shape == (1, 2, 1, t, 8 * y, 8 * x) and fine.isfinite().all() and fine.dtype == torch.float32
 
 
 def test_a_configuration_may_start_from_a_preset() -> None:
@@ -100,7 +103,10 @@ def test_a_saved_model_gives_the_same_output(tmp_path: Path) -> None:
     model.save(tmp_path / "model")
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"config.yaml", "weights.safetensors"}
     loaded, coarse = load(tmp_path / "model"), torch.rand(1, 1, 1, 4, 6)
-    assert torch.equal(loaded.sample(coarse, members=3, seed=5), model.sample(coarse, members=3, seed=5))
+    assert torch.equal(
+        loaded.sample(Inputs(coarse), Members(range(3), seed=5)).fields,
+        model.sample(Inputs(coarse), Members(range(3), seed=5)).fields,
+    )
 
 
 def test_damaged_and_foreign_folders(tmp_path: Path) -> None:

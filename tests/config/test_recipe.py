@@ -120,8 +120,8 @@ def test_taper_by_hand(factor, power, tau):
 
 
 def test_tau_is_linear_in_the_logarithm_of_the_cells():
-    # sqrt(300 * 3750) = 1060.66 cells would be halfway; 2x23 has 1058.
-    assert recipe("2x23").tau == pytest.approx(0.03, abs=2e-5)
+    # 0.02 at 300 cells and 0.04 at 3750; 2x23 has 1058, next to the halfway sqrt(300 * 3750) = 1060.66.
+    assert recipe("2x23").tau == pytest.approx(0.02 + 0.02 * math.log(1058 / 300) / math.log(3750 / 300), abs=1e-12)
 
 
 def test_every_factor_has_a_recipe_that_grows_with_it():

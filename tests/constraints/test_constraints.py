@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import brentq
 
 from finescale import constraints
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
@@ -52,19 +52,33 @@ def problem(
     return y.to(dtype), coarse.to(dtype), area.to(dtype)
 
 
+def roundings(x: torch.Tensor, coarse: torch.Tensor, factor: Factor) -> float:
+    """What `violation` may be in the number type of x, u its unit roundoff: (2 Σ f + 8) u max |x| / max |c|.
+
+    A block's products w y and its weights w are added up axis by axis, with f − 1 roundings along each, whatever the
+    order within it; the weights, the two quotients, the product and the result's own rounding are the other eight.
+    """
+    largest = torch.maximum(coarse.nan_to_num().abs().max(), x.nan_to_num().abs().max())
+    count = 2 * sum(factor) + 8
+    return count * torch.finfo(x.dtype).eps / 2 * float((largest / coarse.nan_to_num().abs().max()).detach())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 class TestContract:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     @pytest.mark.parametrize("factor", [Factor(1, 8), Factor(3, 10), Factor(2, y=1, x=5), Factor(1, 1)], ids=str)
-    def test_block_means_with_unequal_areas(self, kind: type[Constraint], factor: Factor) -> None:
-        y, coarse, area = problem(factor)
+    def test_block_means_with_unequal_areas(self, kind: type[Constraint], factor: Factor, dtype: torch.dtype) -> None:
+        y, coarse, area = problem(factor, dtype=dtype)
         constraint = build(kind, factor, area)
         x = constraint(y, coarse)
-        assert constraint.violation(x, coarse) < 1e-6
+        assert constraint.violation(x, coarse) <= roundings(x, coarse, factor)
+        # Both times a block's mean is off by `roundings` at most, of the largest value; a logarithm of 1e-30 by 69 u.
+        close = {"rtol": 70 * torch.finfo(dtype).eps, "atol": 2 * roundings(x, coarse, factor) * float(coarse.max())}
         if kind is Softmax:  # its logits are the logarithm of what it returns
             x = torch.where(x == 0, coarse.new_tensor(1e-30), x).log()
-            torch.testing.assert_close(constraint(x, coarse), x.exp(), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(constraint(x, coarse), x.exp(), **close)
             return
-        torch.testing.assert_close(constraint(x, coarse), x, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(constraint(x, coarse), x, **close)
 
     def test_masked_cells_do_not_count_and_stay(self, kind: type[Constraint]) -> None:
         factor = Factor(1, 4)
@@ -93,20 +107,21 @@ class TestContract:
         y, coarse, _ = problem(Factor(1, 8))
         constraint = build(kind, Factor(1, 8), high=6 * scale)
         x = constraint(y * scale, coarse * scale)
-        assert constraint.violation(x, coarse * scale) < 1e-6
+        assert constraint.violation(x, coarse * scale) <= roundings(x, coarse * scale, Factor(1, 8))
 
     def test_one_wet_cell_in_a_block(self, kind: type[Constraint]) -> None:
         y, coarse, _ = problem(Factor(1, 8))
         y[..., :8, :8] = 0
         y[..., 3, 5] = 1e-3
         constraint = build(kind, Factor(1, 8))
-        assert constraint.violation(constraint(y, coarse), coarse) < 1e-6
+        x = constraint(y, coarse)
+        assert constraint.violation(x, coarse) <= roundings(x, coarse, Factor(1, 8))
 
     def test_bfloat16_input_is_constrained_in_float32(self, kind: type[Constraint]) -> None:
         y, coarse, _ = problem(Factor(1, 8))
         constraint = build(kind, Factor(1, 8))
         x = constraint(y.bfloat16(), coarse)
-        assert x.dtype == torch.float32 and constraint.violation(x, coarse) < 1e-6
+        assert x.dtype == torch.float32 and constraint.violation(x, coarse) <= roundings(x, coarse, Factor(1, 8))
 
     def test_gradient(self, kind: type[Constraint]) -> None:
         y, coarse, area = problem(Factor(1, 2), dtype=torch.float64)
@@ -119,16 +134,22 @@ class TestContract:
 
     def test_pictures_without_an_axis_of_time(self, kind: type[Constraint]) -> None:
         """(B, C, H, W), (C, H, W), (H, W) and (B, M, C, 1, H, W) give the same blocks."""
-        generator = torch.Generator().manual_seed(3)
-        y, coarse = torch.rand(2, 3, 8, 20, generator=generator), torch.rand(2, 3, 2, 5, generator=generator) + 0.1
-        constraint = build(kind, Factor(space=4), torch.rand(8, 20, generator=generator) + 0.1)
+        generator, factor = torch.Generator().manual_seed(3), Factor(space=4)
+        y, coarse, area = (
+            torch.rand(*shape, generator=generator, dtype=torch.float64) + 0.1
+            for shape in ((2, 3, 8, 20), (2, 3, 2, 5), (8, 20))
+        )
+        constraint = build(kind, factor, area)
         x = constraint(y, coarse)
-        assert x.shape == y.shape and constraint.violation(x, coarse) < 1e-6
-        assert torch.equal(constraint(y[1], coarse[1]), x[1])
-        assert torch.equal(constraint(y[1, 2], coarse[1, 2]), x[1, 2])
-        assert constraint.violation(x[1, 2], coarse[1, 2]) < 1e-6
+        bound = roundings(x, coarse, factor)
+        assert x.shape == y.shape and constraint.violation(x, coarse) <= bound
+        # Sums over axes of other lengths may be taken in another order: each block is off by its roundings.
+        same = {"rtol": 0, "atol": 2 * bound * float(coarse.max())}
+        torch.testing.assert_close(constraint(y[1], coarse[1]), x[1], **same)
+        torch.testing.assert_close(constraint(y[1, 2], coarse[1, 2]), x[1, 2], **same)
+        assert constraint.violation(x[1, 2], coarse[1, 2]) <= roundings(x[1, 2], coarse[1, 2], factor)
         members = constraint(y[:, None, :, None].expand(-1, 5, -1, -1, -1, -1), coarse[:, None, :, None])
-        assert torch.equal(members[:, 4, :, 0], x)
+        torch.testing.assert_close(members[:, 4, :, 0], x, **same)
 
     def test_blocks_without_a_valid_cell(self, kind: type[Constraint]) -> None:
         """Their cells stay as they are, and neither they nor their neighbours get a gradient that is not finite."""
@@ -140,7 +161,7 @@ class TestContract:
         constraint = build(kind, Factor(1, 4), area, mask)
         x = constraint(leaf, coarse)
         torch.testing.assert_close(x[..., ~mask], y[..., ~mask], rtol=0, atol=0, equal_nan=True)
-        assert constraint.violation(x, coarse) < 1e-6
+        assert constraint.violation(x, coarse) <= roundings(x[..., mask], coarse, Factor(1, 4))
         (gradient,) = torch.autograd.grad(x[..., mask].square().sum(), leaf)
         assert gradient.isfinite().all() and (gradient[..., ~mask] == 0).all()
 
@@ -153,7 +174,7 @@ class TestContract:
             x = constrain(network(coarse), coarse)
             loss = x.square().mean()
         loss.backward()
-        assert x.dtype == torch.float32 and constrain.violation(x, coarse) < 1e-6
+        assert x.dtype == torch.float32 and constrain.violation(x, coarse) <= roundings(x, coarse, Factor(space=4))
         assert not list(constrain.parameters())
         assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
 
@@ -176,7 +197,8 @@ class TestContract:
         # Rain far below or above its block mean; the additive projection keeps float32's precision of the larger one.
         y = y * 10**exponent if issubclass(kind, Multiplicative) else y
         constraint = build(kind, whole)
-        assert constraint.violation(constraint(y, coarse), coarse) < 2e-6
+        x = constraint(y, coarse)
+        assert constraint.violation(x, coarse) <= roundings(x, coarse, whole)
 
 
 def test_dry_blocks_give_exact_zeros_and_empty_ones_a_uniform_block() -> None:
@@ -216,7 +238,8 @@ class TestBounded:
         y, coarse = torch.randn(2, 3, 8, 8) * 3, torch.rand(2, 3, 2, 2)
         constraint = Bounded(Factor(space=4))
         x = constraint(y, coarse)
-        assert x.min() >= 0 and x.max() <= 1 and constraint.violation(x, coarse) < 1e-6
+        assert x.min() >= 0 and x.max() <= 1
+        assert constraint.violation(x, coarse) <= roundings(x, coarse, Factor(space=4))
         assert torch.equal(x, constraint(y.clamp(0, 1), coarse))
 
     @pytest.mark.parametrize(("low", "high"), [(0.1, 0.7), (-0.3, 1000.1)])
@@ -229,7 +252,7 @@ class TestBounded:
         x = constraint(y, coarse)
         ends = torch.tensor([low, high])
         assert x.min() >= ends[0] and x.max() <= ends[1]
-        assert float(constraint.violation(x, coarse)) < 1e-6
+        assert constraint.violation(x, coarse) <= roundings(x, coarse, Factor(space=4))
 
     def test_a_mean_out_of_bounds_gives_a_uniform_block_and_shows_in_the_violation(self) -> None:
         coarse = torch.tensor([[[0.5, 1.25], [-0.25, 1.0]]])
@@ -252,6 +275,10 @@ class TestBounded:
         free = Bounded(Factor(1, 4), area, low=-np.inf, high=np.inf)
         torch.testing.assert_close(free(y, coarse), Additive(Factor(1, 4), area)(y, coarse))
 
+    def test_a_mean_that_underflows_to_the_bound_does_not_wet_a_dry_block(self) -> None:
+        y, area = torch.tensor([[0.0, 3e-45], [3e-45, 1e-45]]), torch.tensor([[20.0, 0.2], [0.003, 0.005]])
+        assert not Bounded(Factor(), area)(y, torch.zeros(2, 2)).any()
+
     @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (0.0, np.nan)])
     def test_bounds_that_make_no_sense(self, low: float, high: float) -> None:
         with pytest.raises(ValueError, match="low < high"):
@@ -261,40 +288,50 @@ class TestBounded:
 class TestProjection:
     @pytest.mark.parametrize(("low", "high"), [(0.0, np.inf), (0.0, 6.0), (-np.inf, 2.0), (-np.inf, np.inf)])
     def test_it_is_the_nearest_field(self, low: float, high: float) -> None:
-        """Against scipy's quadratic solver on single blocks with areas and a mask."""
+        """The optimality conditions in every block: x = clip(y + λ, low, high) with the λ that gives the mean c.
+
+        (x is the nearest field with Σ w x = c Σ w if and only if w (x − y) = w λ where x is between the bounds, ≥ at
+        the lower and ≤ at the upper one: Karush, Kuhn and Tucker.) λ by bisection; in closed form without bounds.
+        """
         factor = Factor(1, 4)
         y, coarse, area = problem(factor, dtype=torch.float64)
         y = y * 3 - 2
         mask = torch.rand(area.shape, generator=torch.Generator().manual_seed(1)) > 0.3
         coarse = coarse.clamp(max=high)
         x = Projection(factor, area, mask, low=low, high=high)(y, coarse)
-        for row, column in ((0, 0), (1, 1), (2, 4)):
-            at = (0, 0, 1, slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+        at_bounds = 0
+        for b, t, row, column in np.ndindex(2, 2, 3, 5):
+            at = (b, 0, t, slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
             valid = mask[at[3:]].numpy()
             raw, weight = y[at].numpy()[valid], area[at[3:]].numpy()[valid]
-            wanted = float(coarse[0, 0, 1, row, column])
-            found = minimize(
-                lambda v, raw=raw, weight=weight: (weight * (v - raw) ** 2).sum(),
-                np.full(raw.shape, wanted),
-                jac=lambda v, raw=raw, weight=weight: 2 * weight * (v - raw),
-                bounds=[(low, high)] * len(raw),
-                constraints={
-                    "type": "eq",
-                    "fun": lambda v, weight=weight, wanted=wanted: weight @ v / weight.sum() - wanted,
-                },
-                options={"ftol": 1e-15},
-                method="SLSQP",
-            )
-            np.testing.assert_allclose(x[at].numpy()[valid], found.x, atol=2e-6)
+            share, wanted = weight / weight.sum(), float(coarse[b, 0, t, row, column])
+
+            def excess(shift: float, raw: np.ndarray = raw, share: np.ndarray = share, wanted: float = wanted) -> float:
+                return float(share @ np.clip(raw + shift, low, high)) - wanted
+
+            if wanted in (low, high):
+                shift = np.inf if wanted == high else -np.inf
+            elif np.isinf(low) and np.isinf(high):
+                shift = -excess(0.0)
+            else:
+                # Every cell is below c at one end and above it at the other, or at a bound that is.
+                reach = np.abs(raw).max() + abs(wanted) + 1
+                shift = brentq(excess, -reach, reach, xtol=1e-14, rtol=4 * np.finfo(float).eps)
+            expected = np.clip(raw + shift, low, high)
+            # λ is off by 16 roundings of sums of |y| < 10 over the share of the cells that are free, > 0.01; 2e-13.
+            np.testing.assert_allclose(x[at].numpy()[valid], expected, rtol=0, atol=1e-12)
+            at_bounds += int(((expected == low) | (expected == high)).sum())
+        assert (at_bounds > 0) == bool(np.isfinite(low) or np.isfinite(high))
 
     @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.0, np.inf)])
     def test_never_further_from_the_truth(self, low: float, high: float) -> None:
         gen = torch.Generator().manual_seed(0)
-        truth = torch.rand(50, 2, 16, 16, generator=gen).pow(4)
-        y = truth + 0.5 * torch.randn(truth.shape, generator=gen)
+        truth = torch.rand(50, 2, 16, 16, generator=gen, dtype=torch.float64).pow(4)
+        y = truth + 0.5 * torch.randn(truth.shape, generator=gen, dtype=torch.float64)
         factor = Factor(1, 8)
         x = Projection(factor, low=low, high=high)(y, Coarsen(factor)(truth))
-        nearer = Coarsen(factor)((x - truth).square()) <= Coarsen(factor)((y - truth).square()) * (1 + 1e-5)
+        # Sums of 8 · 8 squares of numbers of order 1 that are each right to 1e-15.
+        nearer = Coarsen(factor)((x - truth).square()) <= Coarsen(factor)((y - truth).square()) * (1 + 1e-13)
         assert nearer.all() and (x == 0).any()
 
     def test_between_bounds_it_is_additive(self) -> None:
@@ -324,11 +361,12 @@ class TestSoftmax:
         torch.testing.assert_close(constraint(y + 1000, coarse), x, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(constraint(y - 1000, coarse), x, rtol=1e-10, atol=1e-12)
         far = constraint(1e30 * y.float(), coarse.float())
-        assert far.isfinite().all() and constraint.violation(far, coarse) < 1e-6
+        assert far.isfinite().all()
+        assert constraint.violation(far, coarse) <= roundings(far, coarse, Factor(1, 4))
 
     def test_logits_far_below_zero_beside_masked_cells(self) -> None:
         """The maximum that is taken off is that of valid cells."""
-        y, coarse = torch.rand(1, 4, 4) - 1000, torch.ones(1, 1, 1)
+        y, coarse = torch.rand(1, 4, 4, dtype=torch.float64) - 1000, torch.ones(1, 1, 1, dtype=torch.float64)
         mask = torch.arange(16).reshape(4, 4) % 3 > 0
         x = Softmax(Factor(space=4), mask=mask)(y, coarse)
         torch.testing.assert_close(x[0][mask], y[0][mask].softmax(0) * mask.sum())
@@ -362,9 +400,12 @@ class TestSoftPenalty:
         assert gradient.isfinite().all()
 
     def test_zero_after_a_constraint_and_wide_in_bfloat16(self) -> None:
-        y, coarse, area = problem(Factor(1, 4))
+        y, coarse, area = problem(Factor(1, 4), dtype=torch.float64)
         penalty = SoftPenalty(Factor(1, 4), area=area)
-        assert penalty(Additive(Factor(1, 4), area)(y, coarse), coarse) < 1e-12 < penalty(y, coarse)
+        x = Additive(Factor(1, 4), area)(y, coarse)
+        # Its own block means are as many roundings off as the constraint's.
+        bound = (2 * roundings(x, coarse, Factor(1, 4)) * float(coarse.max())) ** 2
+        assert penalty(x, coarse) <= bound < 1e-25 < penalty(y, coarse)
         assert penalty(y.bfloat16(), coarse).dtype == torch.float32
         assert penalty(y[0, 0, 0], coarse[0, 0, 0]) == pytest.approx(penalty(y[0, 0, :1], coarse[0, 0, :1]).item())
 
@@ -377,15 +418,20 @@ class TestSoftPenalty:
 
 
 def test_example() -> None:
-    """Conserving is exact and, with the same first weights and pictures, not worse."""
+    """Conserving is exact and, with the same first weights and pictures, better after a few steps of training.
+
+    Of six seeds the error with the layer was a seventh to a twenty-sixth of that without it after 20 steps; rounding
+    changes less than another seed does, and half is asked for.
+    """
     names = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "conserve_any_network.py"))
     strict = names["Conserving"](names["network"](), Bounded(Factor(space=4)))
-    assert names["train"](strict, 60) < names["train"](names["network"](), 60)
+    assert names["train"](strict, 20) < 0.5 * names["train"](names["network"](), 20)
     fine = names["pictures"](4)
     coarse = torch.nn.functional.avg_pool2d(fine, 4)
     with torch.no_grad():
         x = strict(coarse)
-    assert strict.constraint.violation(x, coarse) < 1e-6 and x.min() >= 0 and x.max() <= 1
+    assert strict.constraint.violation(x, coarse) <= roundings(x, coarse, Factor(space=4))
+    assert x.min() >= 0 and x.max() <= 1
 
 
 def test_additive_is_the_nearest_field() -> None:
@@ -454,7 +500,8 @@ class TestTapered:
         y[0, 0, 1, :8, :8][mask[:8, :8].nonzero()[0].split(1)] = 0.7
         constraint = Tapered(factor, area, mask, power=power, tau=tau)
         x = constraint(torch.where(mask, y, torch.nan) * scale, coarse * scale)
-        assert constraint.keeps_zero and constraint.violation(x, coarse * scale) < 2e-6
+        assert constraint.keeps_zero
+        assert constraint.violation(x, coarse * scale) <= roundings(x, coarse * scale, factor)
         assert (x[0, 0, :3, 8:16, 8:16][:, mask[8:16, 8:16]] == 0).all()
         assert ((x[0, 0, :3, :8, :8][:, mask[:8, :8]] > 0).sum() == 1).all()
 
@@ -485,19 +532,20 @@ class TestTapered:
 
     def test_frame_scope_conserves_the_total_of_known_valid_cells(self) -> None:
         factor = Factor(2, 8)
-        y, coarse, area = problem(factor)
+        y, coarse, area = problem(factor, dtype=torch.float64)
         coarse[1, 0, 1, 2, 3] = torch.nan
         mask = torch.rand(24, 40, generator=torch.Generator().manual_seed(5)) > 0.4
         constraint = Tapered(factor, area, mask, power=0.5, tau=0.01, scope="frame")
         x = constraint(torch.where(mask, y, torch.nan), coarse)
-        weight = torch.where(mask, area, 0.0).double().expand(2, 1, 4, 24, 40)
-        wide = Coarsen(factor).replicate(coarse).double()
+        weight = torch.where(mask, area, 0.0).expand(2, 1, 4, 24, 40)
+        wide = Coarsen(factor).replicate(coarse)
         assert torch.equal(x.isnan(), wide.isnan() | ~mask)
         totals = [
             (weight * field.nan_to_num()).masked_fill(wide.isnan(), 0.0).unflatten(2, (2, 2)).sum((3, 4, 5))
-            for field in (x.double(), wide)
+            for field in (x, wide)
         ]
-        torch.testing.assert_close(*totals, rtol=1e-6, atol=0)
+        # The frame is one block of 2 · 24 · 40 cells: twice as many roundings as `roundings` counts, of float64.
+        torch.testing.assert_close(*totals, rtol=4 * (2 + 24 + 40 + 4) * torch.finfo(torch.float64).eps, atol=0)
         # What it does not do: single coarse cells, and dry ones.
         assert constraint.violation(x, coarse) > 0.1
         assert not constraint.keeps_zero and (x[0, 0, 0, 8:16, 8:16] > 0).any()
@@ -541,7 +589,8 @@ def test_a_constraint_for_every_variable() -> None:
     x = all_three(y, coarse)
     for v, part in enumerate((rain, temperature, humidity)):
         assert torch.equal(x[:, v], part(y[:, v], coarse[:, v]))
-    assert all_three.violation(x, coarse) < 1e-6 and x[:, 0].min() >= 0 and x[:, 2].max() <= 100
+    assert all_three.violation(x, coarse) <= roundings(x, coarse, factor)
+    assert x[:, 0].min() >= 0 and x[:, 2].max() <= 100
     with pytest.raises(InputError, match="3 variables are wanted"):
         all_three(y[:, :2], coarse[:, :2])
     with pytest.raises(InputError, match="one factor"):

@@ -93,8 +93,9 @@ def test_conservation_bounds_and_gradients(kind: type[Constraint], case: Case) -
     valid = torch.ones(x.shape, dtype=torch.bool) if case.mask is None else case.mask.expand(x.shape)
     assert torch.equal(x[~valid].isnan(), y[~valid].isnan()) and x[valid].isfinite().all()
 
-    # Conservation: a few units in the last place of the largest number that was added up in the block. Measured in
-    # units in which float64's subnormal numbers can be averaged.
+    # Conservation: of the largest number that was added up in the block, f − 1 roundings of half a unit in the last
+    # place along each axis, of w y and of w, whatever the order; the weights, two quotients, the product and the result
+    # are eight more. Measured in units in which float64's subnormal numbers can be averaged.
     unit = 2.0**-900 if max(case.coarse.max(), x[valid].max() if valid.any() else 0) < 1e-280 else 1.0
     wide = Coarsen(case.factor, None if case.area is None else case.area.double(), case.mask)
     means = wide(x.detach().double() / unit)
@@ -105,9 +106,10 @@ def test_conservation_bounds_and_gradients(kind: type[Constraint], case: Case) -
     # float32's subnormal numbers are conserved too, in float64 inside; there is no wider type for float64's.
     info = torch.finfo(x.dtype)
     tiny = info.smallest_normal * (2 * info.eps if x.dtype == torch.float32 else 1.0)
-    worst = info.eps * size * 8 + tiny / unit
-    if case.area is not None:
-        # Subnormal numbers lose up to half a step each when multiplied by an area, whatever their share in the sum.
+    worst = (2 * sum(case.factor) + 8) * info.eps / 2 * size + tiny / unit
+    if case.area is not None or kind is Projection:
+        # Subnormal numbers lose up to half a step each when multiplied by an area, whatever their share in the sum; the
+        # projection multiplies by shares to find which cells are at a bound.
         weight = Coarsen(case.factor).sums(wide.weight(x.detach().double()))
         worst = worst + tiny / unit * case.factor.cells / torch.where(weight > 0, weight, 1.0)
     known = ~means.isnan()

@@ -13,9 +13,10 @@ from finescale.config.build import load
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
-from finescale.inference.predict import downscale_dataset
-from finescale.training.crops import Criteria, Patches
+from finescale.model.batch import Inputs, Members
+from finescale.training.crops import Criteria, Crops
 from finescale.training.fit import fit
+from finescale.verbs import downscale
 
 
 def height(y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -54,12 +55,13 @@ def test_interpolated_to_any_cells(dem: Path) -> None:
 
 def test_crops_carry_them_as_they_are_turned(dem: Path) -> None:
     da = rain().copy(data=np.broadcast_to(height(np.arange(40.0), np.arange(40.0)), (6, 40, 40)).astype(np.float32))
-    batch = Patches([da], Factor(1, 4), (1, 16, 16), Criteria(0.0), static=StaticFields(dem)).draw(12, 0)
+    batch = Crops([da], Factor(1, 4), (1, 16, 16), Criteria(0.0), static=StaticFields(dem)).draw(12, 0)
     assert batch.static is not None and batch.static.shape == (12, 1, 16, 16)
     torch.testing.assert_close(batch.static, batch.fine[:, :, 0])
 
 
-def test_trained_saved_and_asked_for(dem: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"], indirect=True)
+def test_trained_saved_and_asked_for(dem: Path, tmp_path: Path, native: bool) -> None:
     rain().to_dataset().to_netcdf(tmp_path / "rain.nc", engine="netcdf4")
     small = {"kind": "unet", "width": 8, "multipliers": [1], "heads": 1}
     config = {
@@ -79,17 +81,17 @@ def test_trained_saved_and_asked_for(dem: Path, tmp_path: Path) -> None:
     y, x = np.arange(40.0), np.arange(40.0)
     assert abs(float(model.conditions.mean) - height(y, x).mean()) < 40 and 30 < float(model.conditions.std) < 150
     coarse = rain().coarsen(y=4, x=4).mean()
-    with_dem = downscale_dataset(model, coarse, members=1, static=dem)["rain"]
+    with_dem = downscale(model, coarse, members=1, static=dem)["rain"]
     for parameter in model.mean.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    one = downscale_dataset(model, coarse, members=1, static=dem)["rain"].values
+    one = downscale(model, coarse, members=1, static=dem)["rain"].values
     flat = xr.open_dataset(dem, engine="netcdf4") * 0
     flat.to_netcdf(tmp_path / "flat.nc", engine="netcdf4")
-    other = downscale_dataset(model, coarse, members=1, static=tmp_path / "flat.nc")["rain"].values
+    other = downscale(model, coarse, members=1, static=tmp_path / "flat.nc")["rain"].values
     assert with_dem.shape == (1, 6, 40, 40) and np.abs(one - other).max() > 1e-3
-    windows = downscale_dataset(model, coarse, members=1, static=dem, window=(1, 4, 4), halo=(0, 10, 10))["rain"].values
+    windows = downscale(model, coarse, members=1, static=dem, window=(1, 4, 4), halo=(0, 10, 10))["rain"].values
     np.testing.assert_allclose(windows, one, atol=2e-2 * one.max())
     with pytest.raises(InputError, match=r"trained with static fields \(elevation\)"):
-        downscale_dataset(model, coarse, members=1)
+        downscale(model, coarse, members=1)
     with pytest.raises(InputError, match="takes 1 static fields"):
-        model.sample(torch.ones(1, 1, 1, 4, 4))
+        model.sample(Inputs(torch.ones(1, 1, 1, 4, 4)), Members())

@@ -14,6 +14,7 @@ from finescale.config.build import build_model
 from finescale.config.read import read_config
 from finescale.diffusion import VP, Denoiser, EpsilonDenoiser, ScheduleNoise, VPCosine
 from finescale.errors import InputError
+from finescale.model.batch import Inputs, Members
 from finescale.samplers import DDIM
 
 
@@ -112,7 +113,7 @@ def test_a_configuration_names_them() -> None:
     assert isinstance(model.denoiser, EpsilonDenoiser) and isinstance(model.process.sampler, DDIM)
     assert isinstance(model.process.noise, ScheduleNoise) and model.process.sampler.eta == 0.5
     assert torch.equal(model.process.noise.levels, VPCosine().levels.float())
-    assert model.sample(torch.rand(1, 1, 1, 3, 5), members=2).shape == (1, 2, 1, 1, 12, 20)
+    assert model.sample(Inputs(torch.rand(1, 1, 1, 3, 5)), Members(range(2))).fields.shape == (1, 2, 1, 1, 12, 20)
     plain = build_model(CONFIG | {"denoiser": {"backbone": CONFIG["denoiser"]["backbone"]}})
     assert type(plain.denoiser) is Denoiser
     with pytest.raises(InputError, match=r"denoiser\.prediction is 'noise'"):

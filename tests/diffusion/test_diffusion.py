@@ -177,6 +177,22 @@ class TestDistillation:
         assert exact[2] < 0.004 < 0.1 < teacher
         assert exact[0] > 3 * exact[1] > 9 * exact[2]
 
+    def test_a_student_that_starts_as_the_teacher_learns_the_closed_form(self) -> None:
+        """Of maps m + (S/(S + sigma²))^p (z − m), the teacher's p = 1: the least loss is at p = ½, as found by descent.
+
+        Steps shrink from 0.05 by 7 % each: they reach 0.7, and after 80 there is 0.05 · 0.93^80 / 0.07 = 0.002 to go.
+        """
+        distillation = Distillation(Gaussian(1.0), DPM2M(), EDM(20.0, 1e-3).sigmas(100))
+        student = Gaussian(1.0)
+        power = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+        student.power = power  # type: ignore[assignment]
+        for n in range(80):
+            loss = distillation(student, self.NOISE, self.COND, torch.Generator().manual_seed(2))
+            (slope,) = torch.autograd.grad(loss, power)
+            with torch.no_grad():
+                power -= 0.05 * 0.93**n * slope.sign()
+        assert float(power.detach()) == pytest.approx(0.5, abs=3e-3)
+
     def test_every_trajectory_is_learned_at_its_start_and_elsewhere(self) -> None:
         distillation = Distillation(Gaussian(1.0), DPM2M(), EDM(20.0).sigmas(16), picks=4)
         levels = distillation.levels(50, torch.Generator().manual_seed(0))

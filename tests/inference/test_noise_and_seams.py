@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from finescale.data.synthetic import gaussian_field
 from finescale.downscaler import Downscaler
-from finescale.inference.predict import downscale_dataset
 from finescale.latents import LinearLatentSpace
+from finescale.model.batch import Inputs, Members
+from finescale.verbs import downscale
 
 FACTOR, WINDOW = 4, 8
 """Fine cells a coarse cell, and coarse cells a window."""
@@ -28,7 +29,7 @@ def coarse() -> xr.DataArray:
 
 def members(model: Downscaler, coarse: xr.DataArray, window: int, **settings: object) -> NDArray[np.float32]:
     """(M, H, W), with the logarithm that makes light and heavy rain count alike."""
-    rain = downscale_dataset(model, coarse, members=4, window=(1, window, window), **settings)["rain"]
+    rain = downscale(model, coarse, members=4, window=(1, window, window), **settings)["rain"]
     return np.log1p(rain.values[:, 0] / 0.1)
 
 
@@ -101,7 +102,7 @@ def test_a_gaussian_model_keeps_mean_and_variance(latent: object, sampler: str) 
     model.denoiser, model.batch = Gaussian(mean, variance), 250  # type: ignore[assignment]
 
     coarse = torch.rand(1, 1, 1, 4, 6, generator=torch.Generator().manual_seed(1)) * 20 + 270
-    x = model.sample(coarse, members=1000)[0, :, 0, 0].double()
+    x = model.sample(Inputs(coarse), Members(range(1000))).fields[0, :, 0, 0].double()
     shape = (1, k, 1, 16 // space.stride[1], 24 // space.stride[2])
     latents = [value[None, :, None, None, None].expand(shape) for value in (mean, variance)]
     center = standardize.inverse(

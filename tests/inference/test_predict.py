@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from finescale.data import store
@@ -20,9 +19,10 @@ from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.grids.blocks import block_means
 from finescale.grids.factor import Factor
-from finescale.inference.predict import downscale_dataset, predict
-from finescale.inference.tasks import Job
+from finescale.inference.tasks import Tasks
+from finescale.model.batch import Ensemble, Inputs, Members
 from finescale.operators.coarsen import Coarsen
+from finescale.verbs import downscale
 
 
 class Fake:
@@ -39,35 +39,30 @@ class Fake:
     def at_once(self, cells: int) -> int:
         return 2
 
-    def sample(
-        self,
-        coarse: Tensor,
-        *,
-        members: int,
-        seed: int,
-        first_member: int = 0,
-        steps=None,
-        origin=(0, 0, 0),
-        area=None,
-        gaps=None,
-    ) -> Tensor:
+    static = ()
+    deterministic, linear = False, True
+    fingerprint = "0" * 16
+
+    def check_plane(self, height: int, width: int) -> None:
+        pass
+
+    def sample(self, given: Inputs, members: Members) -> Ensemble:
         self.calls += 1
-        _, _, t, h, w = coarse.shape
-        assert len(coarse) == len(origin)
-        operators = Coarsen(self.factor, None if area is None else area.double())
+        _, _, t, h, w = given.coarse.shape
+        operators = Coarsen(self.factor, None if given.area is None else given.area[0].double())
         fine = []
-        for one, first in zip(coarse[:, None], origin, strict=True):
+        for one, first in zip(given.coarse[:, None], given.origins, strict=True):
             assert all(o % m == 0 for o, m in zip(first, self.multiple, strict=True))
             near = avg_pool2d(one.nan_to_num()[0].double(), 3, 1, 1)[None]
             index = [torch.arange(n * f) + o * f for n, f, o in zip((t, h, w), self.factor, first, strict=True)]
             keys = index[0][:, None, None] * 131.1 + index[1][:, None] * 17.31 + index[2] * 1.37
             out = []
-            for member in range(first_member, first_member + members):
-                noise = torch.frac(torch.sin(keys.double() + 7.7 * member + 91.3 * seed) * 4375.85)
+            for member in members.numbers:
+                noise = torch.frac(torch.sin(keys.double() + 7.7 * member + 91.3 * members.seed) * 4375.85)
                 noise = noise - operators.replicate(operators(noise))
                 out.append(operators.replicate(one.double()) + noise * operators.replicate(near))
             fine.append(torch.stack(out, 1).float())
-        return torch.cat(fine)
+        return Ensemble(torch.cat(fine))
 
 
 def coarse(t=3, h=9, w=10, seed=0, dry=False) -> xr.Dataset:
@@ -92,7 +87,7 @@ def read(path) -> xr.Dataset:
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_an_output_has_everything(tmp_path, suffix):
-    predict(Fake(), coarse(), tmp_path / f"o{suffix}", members=3, progress=False)
+    downscale(Fake(), coarse(), tmp_path / f"o{suffix}", members=3, progress=False)
     ds = read(tmp_path / f"o{suffix}")
     rain = ds["rain"]
     assert (
@@ -114,34 +109,34 @@ def test_an_output_has_everything(tmp_path, suffix):
     np.testing.assert_allclose(back, np.broadcast_to(given, back.shape), atol=1e-5)
     np.testing.assert_array_equal(np.isnan(rain.values[0]), np.isnan(np.kron(given, np.ones((2, 3, 4)))))
     assert [p.name for p in tmp_path.iterdir()] == [f"o{suffix}"]
-    np.testing.assert_array_equal(downscale_dataset(Fake(), coarse(), members=3)["rain"].values, rain.values)
+    np.testing.assert_array_equal(downscale(Fake(), coarse(), members=3)["rain"].values, rain.values)
 
 
 @pytest.mark.parametrize(
     "settings", [dict(window=(9, 99, 99)), dict(window=(1, 2, 1)), dict(window=(2, 4, 7)), dict(batch=1), dict(batch=5)]
 )
 def test_windows_and_batches_leave_no_trace(settings):
-    whole = downscale_dataset(Fake(), coarse(), members=5, seed=3, window=(9, 99, 99), batch=5)["rain"]
+    whole = downscale(Fake(), coarse(), members=5, seed=3, window=(9, 99, 99), batch=5)["rain"]
     np.testing.assert_allclose(
-        downscale_dataset(Fake(), coarse(), members=5, seed=3, **settings)["rain"], whole, rtol=1e-6, atol=1e-6
+        downscale(Fake(), coarse(), members=5, seed=3, **settings)["rain"], whole, rtol=1e-6, atol=1e-6
     )
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 2, 31), (4, 13, 7)])
 def test_any_size_of_domain(shape, tmp_path):
-    predict(Fake(), coarse(*shape).drop_vars("time"), tmp_path / "o.zarr", members=2, progress=False)
+    downscale(Fake(), coarse(*shape).drop_vars("time"), tmp_path / "o.zarr", members=2, progress=False)
     assert read(tmp_path / "o.zarr")["rain"].shape == (2, shape[0] * 2, shape[1] * 3, shape[2] * 4)
 
 
 def test_fewer_members_are_the_same_members():
-    many = downscale_dataset(Fake(), coarse(), members=5)["rain"]
-    np.testing.assert_array_equal(downscale_dataset(Fake(), coarse(), members=3)["rain"], many[:3])
+    many = downscale(Fake(), coarse(), members=5)["rain"]
+    np.testing.assert_array_equal(downscale(Fake(), coarse(), members=3)["rain"], many[:3])
 
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_descending_latitude_is_the_same_flipped(tmp_path, suffix):
-    up = downscale_dataset(Fake(), coarse(), members=2)["rain"]
-    predict(
+    up = downscale(Fake(), coarse(), members=2)["rain"]
+    downscale(
         Fake(),
         coarse().isel(lat=slice(None, None, -1)).copy(deep=True),
         tmp_path / f"d{suffix}",
@@ -155,23 +150,23 @@ def test_descending_latitude_is_the_same_flipped(tmp_path, suffix):
 
 
 def test_dry_is_dry():
-    out = downscale_dataset(Fake(), coarse(dry=True), members=2)
+    out = downscale(Fake(), coarse(dry=True), members=2)
     assert np.nanmax(np.abs(out["rain"])) == 0 and out.attrs["finescale_conservation_residual"] == 0
 
 
 def test_units_there_and_back():
     ds = coarse()
     si = ds.assign(rain=(ds["rain"] / 3600).assign_attrs(units="kg m-2 s-1"))
-    out = downscale_dataset(Fake(), si, members=1)["rain"]
+    out = downscale(Fake(), si, members=1)["rain"]
     assert out.attrs["units"] == "kg m-2 s-1"
-    np.testing.assert_allclose(out * 3600, downscale_dataset(Fake(), ds, members=1)["rain"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(out * 3600, downscale(Fake(), ds, members=1)["rain"], rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match="cannot be converted to 'mm h-1'"):
-        downscale_dataset(Fake(), ds.assign(rain=ds["rain"].assign_attrs(units="K")))
+        downscale(Fake(), ds.assign(rain=ds["rain"].assign_attrs(units="K")))
 
 
 def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     settings = dict(members=5, seed=1, progress=False)
-    predict(Fake(), coarse(), tmp_path / "whole.zarr", **settings)
+    downscale(Fake(), coarse(), tmp_path / "whole.zarr", **settings)
     model, out = Fake(), tmp_path / "o.zarr"
     write_region = store.ZarrStore.write
 
@@ -182,21 +177,21 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(store.ZarrStore, "write", stop_at_7)
     with pytest.raises(KeyboardInterrupt):
-        predict(model, coarse(), out, **settings)
+        downscale(model, coarse(), out, **settings)
     monkeypatch.undo()
     assert not out.exists() and partial_path(out).is_dir()
     with (partial_path(out) / store.JOURNAL).open("a") as journal:
         journal.write("[7, 0.0, 3")  # a line that the interruption cut short
     with pytest.raises(InputError, match="give --resume to continue it or --overwrite"):
-        predict(model, coarse(), out, **settings)
+        downscale(model, coarse(), out, **settings)
     with pytest.raises(InputError, match=r"is of another run .seed 1 is now 2"):
-        predict(model, coarse(), out, **(settings | {"seed": 2}), resume=True)
+        downscale(model, coarse(), out, **(settings | {"seed": 2}), resume=True)
     with pytest.raises(InputError, match=r"is of another run .input"):
-        predict(model, coarse(seed=5), out, **settings, resume=True)
+        downscale(model, coarse(seed=5), out, **settings, resume=True)
     first, model.calls = model.calls, 0
-    predict(model, coarse(), out, **settings, resume=True)
+    downscale(model, coarse(), out, **settings, resume=True)
     whole = Fake()
-    predict(whole, coarse(), tmp_path / "again.zarr", **settings)
+    downscale(whole, coarse(), tmp_path / "again.zarr", **settings)
     # Task 8 was computed while 7 was written.
     assert first == 9 and model.calls == whole.calls - 7
     assert not partial_path(out).exists() and not (out / store.JOURNAL).exists()
@@ -217,10 +212,10 @@ def test_files_are_read_and_written_by_one_thread_while_the_model_computes(tmp_p
 
         return call
 
-    monkeypatch.setattr(Job, "_read", noted("read", Job._read))
+    monkeypatch.setattr(Tasks, "_read", noted("read", Tasks._read))
     monkeypatch.setattr(store.ZarrStore, "write", noted("write", store.ZarrStore.write))
     monkeypatch.setattr(Fake, "sample", noted("compute", Fake.sample))
-    predict(Fake(), coarse(), tmp_path / "o.zarr", members=3, progress=False)
+    downscale(Fake(), coarse(), tmp_path / "o.zarr", members=3, progress=False)
     assert threads["read"] == threads["write"] and len(threads["read"]) == 1
     assert threads["compute"] == {threading.get_ident()} and not threads["compute"] & threads["read"]
 
@@ -238,13 +233,13 @@ def test_windows_at_several_times_are_sampled_together(tmp_path):
     field["rain"][4] = np.nan
     settings = dict(members=3, seed=4, window=(1, 99, 99), halo=(0, 0, 0))
     one, several = Fake(), Stacked()
-    alone, together = (downscale_dataset(model, field, **settings)["rain"] for model in (one, several))
+    alone, together = (downscale(model, field, **settings)["rain"] for model in (one, several))
     xr.testing.assert_equal(alone, together)
     assert together[:, 8:10].isnull().all() and together[:, 10:].notnull().all()
     assert (one.calls, several.calls) == (16, 3)  # 8 known windows x 2 batches; 4 + 4 + 1 windows
     # Windows of different cells are not: y and x have two windows each.
     parted = Stacked()
-    cut = downscale_dataset(parted, field, members=3, seed=4, window=(1, 6, 5), halo=(0, 2, 1))["rain"]
+    cut = downscale(parted, field, members=3, seed=4, window=(1, 6, 5), halo=(0, 2, 1))["rain"]
     xr.testing.assert_allclose(cut, alone, rtol=0, atol=1e-5)
     assert parted.calls == 8 * 4
 
@@ -252,7 +247,7 @@ def test_windows_at_several_times_are_sampled_together(tmp_path):
 def test_an_interrupted_stack_is_finished(tmp_path, monkeypatch):
     """Windows of a stack that were not written before an interruption are; those that were are not written again."""
     settings = dict(members=3, seed=4, window=(1, 99, 99), halo=(0, 0, 0), progress=False)
-    predict(Stacked(), coarse(t=9), tmp_path / "whole.zarr", **settings)
+    downscale(Stacked(), coarse(t=9), tmp_path / "whole.zarr", **settings)
     write_task, written = store.ZarrStore.write, []
 
     def interrupted(self, task, parts, note):
@@ -263,14 +258,14 @@ def test_an_interrupted_stack_is_finished(tmp_path, monkeypatch):
 
     monkeypatch.setattr(store.ZarrStore, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        predict(Stacked(), coarse(t=9), tmp_path / "o.zarr", **settings)
+        downscale(Stacked(), coarse(t=9), tmp_path / "o.zarr", **settings)
 
     def noted(self, task, *rest):
         written.append(task)
         write_task(self, task, *rest)
 
     monkeypatch.setattr(store.ZarrStore, "write", noted)
-    predict(Stacked(), coarse(t=9), tmp_path / "o.zarr", resume=True, **settings)
+    downscale(Stacked(), coarse(t=9), tmp_path / "o.zarr", resume=True, **settings)
     assert written == list(range(9))
     with xr.open_zarr(tmp_path / "o.zarr") as a, xr.open_zarr(tmp_path / "whole.zarr") as b:
         xr.testing.assert_identical(a["rain"].load(), b["rain"].load())
@@ -283,14 +278,14 @@ def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
     height.to_dataset().to_netcdf(tmp_path / "dem.nc", engine="netcdf4")
 
     class WithStatic(Fake):
-        config: ClassVar[dict[str, list[str]]] = {"static": ["elevation"]}
+        static = ("elevation",)
 
-        def sample(self, coarse, *, static, **settings):
-            assert static.shape == (len(coarse), 1, 3 * coarse.shape[-2], 4 * coarse.shape[-1])
-            return super().sample(coarse, **settings)
+        def sample(self, given, members):
+            assert given.static.shape == (1, 1, 3 * given.coarse.shape[-2], 4 * given.coarse.shape[-1])
+            return super().sample(given, members)
 
     reading, read_at, known = [], [], []
-    read_stack, at = Job._read, StaticFields.at
+    read_stack, at = Tasks._read, StaticFields.at
 
     def stack_read(self, stack):
         reading.append(stack)
@@ -304,18 +299,18 @@ def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
         read_at.append(bool(reading))
         return at(*args)
 
-    monkeypatch.setattr(Job, "_read", stack_read)
+    monkeypatch.setattr(Tasks, "_read", stack_read)
     monkeypatch.setattr(StaticFields, "at", static_read)
     dark = coarse()
     dark["rain"][0, :4, :3] = np.nan  # the first window's core
     settings = dict(members=3, window=(1, 4, 3), halo=(0, 0, 0), static=tmp_path / "dem.nc", progress=False)
-    predict(WithStatic(), dark, tmp_path / "o.zarr", **settings)
+    downscale(WithStatic(), dark, tmp_path / "o.zarr", **settings)
     assert read_at == [True] * sum(known) and 3 < sum(known) < len(known)
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_zarr_output_opens_without_a_warning(tmp_path):
-    predict(Fake(), coarse(), tmp_path / "o.zarr", members=2, progress=False)
+    downscale(Fake(), coarse(), tmp_path / "o.zarr", members=2, progress=False)
     write(coarse(), tmp_path / "c.zarr")
     for name in ("o", "c"):
         with xr.open_zarr(tmp_path / f"{name}.zarr") as ds:
@@ -337,13 +332,13 @@ def test_a_full_disk_leaves_nothing_under_the_name(tmp_path, suffix, after, monk
     monkeypatch.setattr(kind, "write", full)
     out = tmp_path / f"o{suffix}"
     with pytest.raises(InputError, match=r"could not be written: the disk is full") as caught:
-        predict(Fake(), coarse(), out, members=2, progress=False)
+        downscale(Fake(), coarse(), out, members=2, progress=False)
     assert not out.exists()
     kept = suffix == ".zarr" and after > 0
     assert ("--resume" in str(caught.value)) == kept
     assert [p.name for p in tmp_path.iterdir()] == ([".o.partial.zarr"] if kept else [])
     monkeypatch.undo()
-    predict(Fake(), coarse(), out, members=2, progress=False, resume=kept)
+    downscale(Fake(), coarse(), out, members=2, progress=False, resume=kept)
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
 
@@ -354,7 +349,7 @@ def test_a_fault_while_sampling_leaves_nothing(tmp_path, suffix):
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        predict(Broken(), coarse(), tmp_path / f"o{suffix}", members=2, progress=False)
+        downscale(Broken(), coarse(), tmp_path / f"o{suffix}", members=2, progress=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -371,12 +366,12 @@ def test_what_is_refused(tmp_path):
         "window": dict(window=(0, 1, 1)),
     }.items():
         with pytest.raises(InputError, match=words):
-            predict(Fake(), tmp_path / "c.nc", **(dict(out=tmp_path / "o.nc", progress=False) | arguments))
+            downscale(Fake(), tmp_path / "c.nc", **(dict(out=tmp_path / "o.nc", progress=False) | arguments))
     with pytest.raises(InputError, match="uneven times"):
-        predict(Fake(), coarse(4).isel(time=[0, 1, 3]), tmp_path / "o.nc", progress=False)
+        downscale(Fake(), coarse(4).isel(time=[0, 1, 3]), tmp_path / "o.nc", progress=False)
     with pytest.raises(InputError, match="one time only"):
-        downscale_dataset(Fake(), coarse(1))
+        downscale(Fake(), coarse(1))
     with pytest.raises(InputError, match="holds 2 members"):
-        downscale_dataset(Fake(), xr.concat([coarse(), coarse()], "member"))
+        downscale(Fake(), xr.concat([coarse(), coarse()], "member"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.nc", "there.nc"]
     assert (tmp_path / "there.nc").read_text() == "keep me"

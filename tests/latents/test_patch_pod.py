@@ -17,7 +17,8 @@ from finescale.config.schema import part
 from finescale.errors import InputError
 from finescale.latents import PatchPOD
 from finescale.latents.pod import captured, pod
-from finescale.model.batch import Batch
+from finescale.model import losses
+from finescale.model.batch import Batch, Inputs, Members
 from finescale.training.fit import _fit_latent
 
 FITTED = {
@@ -194,8 +195,11 @@ def test_the_random_range_finder_agrees_with_the_dense_one(monkeypatch: pytest.M
     basis, shares = pod(lambda: iter([(samples[:50], None), (samples[50:], None)]), 64, 3)
     monkeypatch.setattr("finescale.latents.pod.DENSE", 32)
     found, captures = pod(lambda: iter([(samples, None)]), 64, 3)
-    assert subspace_gap(found.numpy(), basis.numpy()) < 1e-3
-    torch.testing.assert_close(captures, shares, rtol=1e-4, atol=0)
+    # After the sixth pass what is left of the start's angle, 1 to 30, is (λ_20 / λ_3)^6; in the variance its square.
+    variances = torch.linalg.eigvalsh(samples.T @ samples).flip(0)
+    left = 100 * float(variances[19] / variances[2]) ** 6
+    assert subspace_gap(found.numpy(), basis.numpy()) < left < 1e-4
+    torch.testing.assert_close(captures, shares, rtol=left, atol=0)
     torch.testing.assert_close(captured(lambda: iter([(samples, None)]), basis), shares, rtol=1e-9, atol=0)
 
 
@@ -356,33 +360,32 @@ def test_members_with_the_remainder_have_the_variance_in_closed_form() -> None:
     assert model.latent.remainder
     model.latent.floor.copy_(torch.rand(1, 1, 8, 8) + 0.5)
     given = torch.rand(1, 1, 1, 16, 16)
-    fields: list[torch.Tensor] = []
-    spread = model.spread(given, "members", members=400, fields=fields)
-    np.testing.assert_allclose(fields[0].var(1) / spread.std.square(), 1, atol=6 * (2 / 400) ** 0.5)
-    members = model.sample(given, members=2, seed=7)
+    found = model.marginals(Inputs(given), Members(range(400)), "members", fields=True)
+    np.testing.assert_allclose(found.members.fields.var(1) / found.std.square(), 1, atol=6 * (2 / 400) ** 0.5)
+    members = model.sample(Inputs(given), Members(range(2), seed=7)).fields
     plain = model.latent
     plain.remainder = False
-    rest = members - model.sample(given, members=2, seed=7)
+    rest = members - model.sample(Inputs(given), Members(range(2), seed=7)).fields
     assert 0.7 < float(rest.std()) < 1.3 and not torch.equal(rest[:, 0], rest[:, 1])
     plain.remainder = True
-    part = model.sample(given[..., 8:, 8:], members=1, seed=7, first_member=1, origin=(0, 8, 8))
+    part = model.sample(Inputs(given[..., 8:, 8:], origin=(0, 8, 8)), Members(range(1, 2), seed=7)).fields
     plain.remainder = False
-    part = part - model.sample(given[..., 8:, 8:], members=1, seed=7, first_member=1, origin=(0, 8, 8))
+    part = part - model.sample(Inputs(given[..., 8:, 8:], origin=(0, 8, 8)), Members(range(1, 2), seed=7)).fields
     torch.testing.assert_close(part, rest[:, 1:, ..., 32:, 32:], rtol=0, atol=1e-5)
 
 
 def test_a_basis_of_the_whole_domain_serves_no_larger_one() -> None:
     """Neither in training, nor a tensor, nor a file cut into windows that each are as large as the basis."""
     model = build_model(read_config("podiff", {"denoiser.backbone.width": 8, "process.steps": 2}))
-    assert model.sample(torch.rand(1, 1, 1, 8, 8), origin=(0, 16, 0)).isfinite().all()
-    assert model.sample(torch.rand(1, 1, 1, 5, 8)).shape[-2:] == (20, 32)
+    assert model.sample(Inputs(torch.rand(1, 1, 1, 8, 8), origin=(0, 16, 0)), Members()).fields.isfinite().all()
+    assert model.sample(Inputs(torch.rand(1, 1, 1, 5, 8)), Members()).fields.shape[-2:] == (20, 32)
     said = (
         "whole domain of 32 x 32 fine cells .*, but here are 36 x 32: take the preset patch-pod, or train with latent"
     )
     with pytest.raises(InputError, match=said):
-        model.sample(torch.rand(1, 1, 1, 9, 8))
+        model.sample(Inputs(torch.rand(1, 1, 1, 9, 8)), Members())
     with pytest.raises(InputError, match="here are 32 x 64"):
-        model.residual(Batch(torch.rand(1, 1, 1, 32, 64), torch.rand(1, 1, 1, 8, 16), torch.ones(1, 32, 64)))
+        losses.residual(model, Batch(torch.rand(1, 1, 1, 8, 16), fine=torch.rand(1, 1, 1, 32, 64)))
     da = xr.DataArray(np.ones((1, 16, 8), np.float32), dims=("time", "y", "x"), name="sst")
     da = da.assign_coords(y=np.arange(16.0), x=np.arange(8.0))
     with pytest.raises(InputError, match="here are 64 x 32"):
@@ -404,10 +407,10 @@ def test_a_model_with_land_is_fitted_sampled_and_saved(overlap: bool, tmp_path: 
     fine = field(8, 1, 24, 24).float().clone()
     coarse = torch.nn.functional.avg_pool3d(fine, (1, 4, 4))
     fine[:, :, :, :12] = torch.nan
-    batch = Batch(fine, coarse, torch.ones(8, 24, 24))
+    batch = Batch(coarse, torch.ones(8, 24, 24), fine=fine)
     model.transform.fit([fine])
     _fit_latent(model, [batch], None, torch.device("cpu"))
-    residual = model.residual(batch)
+    residual = losses.residual(model, batch)
     known = torch.zeros_like(residual)
     known[:, :, :, 12:24, :24] = 1
     alone = PatchPOD(patch=8, modes=6, overlap=overlap)
@@ -418,6 +421,6 @@ def test_a_model_with_land_is_fitted_sampled_and_saved(overlap: bool, tmp_path: 
         torch.nn.init.normal_(parameter, std=0.1)
     model.save(tmp_path)
     given = torch.rand(1, 1, 1, 7, 6)
-    drawn = model.sample(given, members=2, seed=3)
+    drawn = model.sample(Inputs(given), Members(range(2), seed=3)).fields
     assert drawn.shape == (1, 2, 1, 1, 28, 24) and drawn.isfinite().all() and not torch.equal(drawn[:, 0], drawn[:, 1])
-    assert torch.equal(load(tmp_path, "cpu").sample(given, members=2, seed=3), drawn)
+    assert torch.equal(load(tmp_path, "cpu").sample(Inputs(given), Members(range(2), seed=3)).fields, drawn)

@@ -14,10 +14,12 @@ from finescale.config.build import build_model
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor, Factors
+from finescale.model import losses, sampling
+from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import coarse_frames
 from finescale.operators.coarsen import Coarsen
 from finescale.training import fit
-from finescale.training.crops import Criteria, Patches
+from finescale.training.crops import Criteria, Crops
 
 PAIRS = [Factor(t, s) for t, s in product(range(1, 7), range(1, 26))]
 SMALL = {"kind": "unet", "width": 8, "multipliers": [1, 1], "heads": 1}
@@ -53,7 +55,7 @@ def many() -> Downscaler:
 def test_every_pair_conserves(many: Downscaler, factor: Factor) -> None:
     rng = np.random.default_rng(factor.cells)
     coarse = torch.from_numpy(rng.gamma(0.5, 2, (1, 1, 2, 2, 3))).float() * (torch.rand(1, 1, 2, 2, 3) > 0.3)
-    fine = many.at(factor).sample(coarse, members=1)
+    fine = many.at(factor).sample(Inputs(coarse), Members()).fields
     assert fine.shape == (1, 1, 1, 2 * factor.time, 2 * factor.y, 3 * factor.x)
     assert fine.isfinite().all() and (fine >= 0).all()
     torch.testing.assert_close(Coarsen(factor)(fine.double())[:, 0], coarse.double(), rtol=1e-5, atol=1e-6)
@@ -96,31 +98,37 @@ def test_what_the_latent_leaves_out_follows_the_factor() -> None:
     smooth = gaussian_filter(rng.normal(size=(40, 64, 64)), (0, 2, 2))
     coords = {"time": np.arange(40), "y": np.arange(64.0), "x": np.arange(64.0)}
     field = xr.DataArray(smooth, dims=("time", "y", "x"), coords=coords, name="smooth")
-    patches = Patches([field], model.factors, (1, 32, 32), Criteria(0.0))
-    crops = [patches.spread(20, 0, Factor(1, s)) for s in range(2, 9)]
+    patches = Crops([field], model.factors, (1, 32, 32), Criteria(0.0))
+    crops = [patches.apart(20, 0, Factor(1, s)) for s in range(2, 9)]
     model.transform.fit([batch.fine for batch in crops])
     fit._fit_latent(model, crops, None, torch.device("cpu"))
     for space, batch in zip(range(2, 9), crops, strict=True):
         at = model.at(Factor(1, space))
-        residual = at.residual(batch)
+        residual = losses.residual(at, batch)
         latents = at.latent.encode(residual)
         left_out = (residual - at.latent.decode(latents)).square().mean()
-        given = at.given(batch.coarse[:1], (0, 0, 0), None)
+        given, sixty = Inputs(batch.coarse[:1]), Members(range(60))
+        cond = sampling.conditions(at, given)
+        mu = sampling.mean(at, cond)
         same = torch.zeros(1, 60, *latents.shape[1:])  # members that have only what is left out
-        variance = at.decoded(given, same, seed=0, first_member=0).var(1)
+        variance = sampling.fields(at, given, mu, same, sixty).var(1)
         torch.testing.assert_close(variance.mean(), left_out, rtol=0.3, atol=0)
-        closed = at.spread(batch.coarse[:1], "members", members=60).std.square()
-        drawn = at.decode(at.latents(given, batch.coarse[:1], 60, 0, 0, None, None)[0], at.factor).var(0)
+        closed = at.marginals(given, sixty, "members").std.square()
+        drawn = at.decode(sampling.latents(at, given, cond, mu, sixty)[0], at.factor).var(0)
         scale = at.transform.parts[0].std.square().squeeze()  # from the transform's space to units
         torch.testing.assert_close(closed.mean() / scale, drawn.mean() + left_out, rtol=0.3, atol=0)
 
 
 def test_factors_that_a_model_serves(many: Downscaler) -> None:
     with pytest.raises(InputError, match=r"serves factors 1-6 in time x 1-25 in space, .*: give a factor, such as 6x"):
-        many.sample(torch.ones(1, 1, 1, 2, 2))
+        many.sample(Inputs(torch.ones(1, 1, 1, 2, 2)), Members())
     with pytest.raises(InputError, match=r"trained for factors 1-6 in time x 1-25 in space, not 7x2: .*--force"):
         many.at("7x2")
-    assert many.at("7x2", force=True).sample(torch.ones(1, 1, 1, 1, 1)).shape[-3:] == (7, 2, 2)
+    assert many.at("7x2", force=True).sample(Inputs(torch.ones(1, 1, 1, 1, 1)), Members()).fields.shape[-3:] == (
+        7,
+        2,
+        2,
+    )
     with pytest.raises(InputError, match="trained for factors 2x2, not 1x2"):
         small("2x2").at("1x2", force=True)
     other = many.at("3x10")

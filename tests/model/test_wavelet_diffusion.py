@@ -10,7 +10,8 @@ from finescale.config.read import read_config
 from finescale.diffusion import VPSDE, TimeNoise, TotalVariation
 from finescale.grids.factor import Factor
 from finescale.latents import Wavelet
-from finescale.model.batch import Batch
+from finescale.model import losses
+from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.operators.interpolate import upsample
 from finescale.samplers import EulerMaruyama
@@ -23,7 +24,7 @@ COARSE = torch.rand(8, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0)) *
 
 
 def blocks(fine: torch.Tensor) -> Batch:
-    return Batch(fine, COARSE, torch.ones(8, 32, 32))
+    return Batch(COARSE, torch.ones(8, 32, 32), fine=fine)
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -36,7 +37,7 @@ def test_the_preset_is_the_paper(levels: int) -> None:
     assert isinstance(process.sampler, EulerMaruyama) and process.tv is not None and process.tv.strength == 1e-5
     assert not process.tv.reliable
     crop = model.config["data"]["crop"]
-    _, y, x = model.extent.stride
+    _, y, x = model.sizes.stride
     assert crop % 10 == 0 and crop % y == 0 and crop % x == 0, "training crops are not padded"
 
 
@@ -63,13 +64,13 @@ def test_no_detail_is_generated_where_fine_is_the_upsampled_coarse_field(levels:
     model = build_model(read_config("wavelet-wdm", SMALL | {"latent.levels": levels, "process.steps": 20}))
     batch = blocks(Coarsen(Factor.parse("1x4")).replicate(COARSE))
     model.transform.fit([batch.fine])
-    model.latent.fit([model.residual(batch)])
+    model.latent.fit([losses.residual(model, batch)])
     generator, optimizer = torch.Generator().manual_seed(0), torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(5):
         optimizer.zero_grad()
         model.loss("denoiser", batch, generator).backward()
         optimizer.step()
-    drawn = model.eval().draw(COARSE, members=2)
+    drawn = model.eval().draw(Inputs(COARSE), Members(range(2)))
     coefficients = model.latent.analysis(drawn.flatten(0, 1))  # type: ignore[arg-type]
     assert isinstance(model.latent, Wavelet)
     spread = coefficients[:, :1].std()
@@ -97,8 +98,10 @@ def test_ours_adds_no_detail_where_fine_is_the_upsampled_coarse_field(levels: in
     for name, fine in (("smooth", smooth), ("rough", smooth + 0.1 * torch.randn(smooth.shape))):
         batch = blocks(fine)
         model.transform.fit([batch.fine])
-        model.latent.fit([model.residual(batch)])
-        bands = model.latent.details(model.latent.analysis((model.sample(COARSE) - smooth[:, None]).flatten(0, 1)))
+        model.latent.fit([losses.residual(model, batch)])
+        bands = model.latent.details(
+            model.latent.analysis((model.sample(Inputs(COARSE), Members()).fields - smooth[:, None]).flatten(0, 1))
+        )
         spread[name] = [float(band.std()) for band in bands]
     assert max(spread["smooth"]) < 1e-4
     # Untrained, the denoiser is that of white noise, to which whitening gives the residual's standard deviation.

@@ -56,7 +56,7 @@ def test_frames_titles_and_time(tmp_path: Path, drawn: list) -> None:
         assert image.format == "GIF" and image.n_frames == 6  # type: ignore[attr-defined]
         assert image.info["duration"] == 250 and image.info["loop"] == 0
         assert image.width > 2 * image.height
-    assert path.stat().st_size < 2_000_000 and len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_coarse_frames_are_held_and_fine_ones_move(tmp_path: Path) -> None:
@@ -101,9 +101,9 @@ def test_the_palette_keeps_a_rare_colour_among_many() -> None:
 def test_fewer_dots_until_the_file_is_small_enough(tmp_path: Path) -> None:
     panels = {"a": rates((4, 40, 40))}
     free = animate(panels, tmp_path / "free.gif", rain=True)
-    limit = free.stat().st_size * 2 // 3
+    limit = len(free.read_bytes()) * 2 // 3
     tight = animate(panels, tmp_path / "tight.gif", rain=True, limit=limit)
-    assert tight.stat().st_size <= limit
+    assert len(tight.read_bytes()) <= limit
     with Image.open(free) as wide, Image.open(tight) as narrow:
         assert narrow.width < wide.width
         assert narrow.n_frames == wide.n_frames == 4  # type: ignore[attr-defined]

@@ -17,7 +17,7 @@ from finescale.constraints import Additive, Softmax
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor
-from finescale.model.batch import Batch
+from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.training.fit import fit
 
@@ -41,7 +41,7 @@ def built(backbone: str = "edsr", factor: str = "1x4", **changes: Any) -> Downsc
 
 def batch() -> Batch:
     fine = torch.rand(3, 1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    return Batch(fine, Coarsen(Factor(1, 4))(fine), torch.ones(3, 16, 16))
+    return Batch(Coarsen(Factor(1, 4))(fine), torch.ones(3, 16, 16), fine=fine)
 
 
 def woken(model: Downscaler) -> Downscaler:
@@ -56,11 +56,11 @@ def woken(model: Downscaler) -> Downscaler:
 def test_every_network_trains_and_conserves(backbone: str, factor: Factor) -> None:
     model = woken(built(backbone, str(factor)))
     fine = torch.rand(2, 1, 2 * factor.time, 4 * factor.y, 8 * factor.x)
-    crops = Batch(fine, Coarsen(factor)(fine), torch.ones(2, *fine.shape[-2:]))
+    crops = Batch(Coarsen(factor)(fine), torch.ones(2, *fine.shape[-2:]), fine=fine)
     loss = model.loss("mean", crops, torch.Generator())
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.mean.parameters())
-    field = model.sample(crops.coarse)[:, 0]
+    field = model.sample(Inputs(crops.coarse), Members()).fields[:, 0]
     assert field.shape == fine.shape
     torch.testing.assert_close(Coarsen(factor)(field), crops.coarse, atol=1e-5, rtol=0)
 
@@ -68,27 +68,28 @@ def test_every_network_trains_and_conserves(backbone: str, factor: Factor) -> No
 @pytest.mark.parametrize("kind", ["additive", "multiplicative", "softmax", "tapered", "bounded", "projection"])
 def test_the_loss_is_that_of_the_conserved_field(kind: str) -> None:
     model, crops = woken(built(constraint={"kind": kind})), batch()
-    field = model.sample(crops.coarse)[:, 0]
+    field = model.sample(Inputs(crops.coarse), Members()).fields[:, 0]
     expected = (model.transform(field) - model.transform(crops.fine)).square().mean()
     torch.testing.assert_close(model.loss("mean", crops, torch.Generator()), expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(Coarsen(Factor(1, 4))(field), crops.coarse, atol=1e-5, rtol=0)
 
 
 def test_unknown_cells_leave_gradients_finite() -> None:
-    model, (fine, coarse, area, _) = woken(built()), batch()
+    model, crops = woken(built()), batch()
+    fine, coarse, area = crops.fine, crops.coarse, crops.area
     fine = fine.clone()
     fine[0, ..., :6, :6] = torch.nan
     known = fine.isfinite()
     coarse = Coarsen(Factor(1, 4), mask=known)(fine)
     assert coarse.isnan().any()
-    model.loss("mean", Batch(fine, coarse, area), torch.Generator()).backward()
+    model.loss("mean", Batch(coarse, area, fine=fine), torch.Generator()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.mean.parameters())
 
 
 def test_the_penalty_is_added_and_nothing_is_projected() -> None:
     crops = batch()
     soft, free = (woken(built(constraint=spec)) for spec in ({"kind": "penalty", "weight": 2.0}, "none"))
-    field = soft.sample(crops.coarse)[:, 0]
+    field = soft.sample(Inputs(crops.coarse), Members()).fields[:, 0]
     violation = (Coarsen(Factor(1, 4))(field) - crops.coarse).square().mean()
     assert violation > 1e-4
     expected = free.loss("mean", crops, torch.Generator()) + 2 * violation
@@ -98,7 +99,11 @@ def test_the_penalty_is_added_and_nothing_is_projected() -> None:
 def test_mean_absolute_error() -> None:
     crops = batch()
     model = woken(built(**{"mean.loss": "mae"}))
-    expected = (model.transform(model.sample(crops.coarse)[:, 0]) - model.transform(crops.fine)).abs().mean()
+    expected = (
+        (model.transform(model.sample(Inputs(crops.coarse), Members()).fields[:, 0]) - model.transform(crops.fine))
+        .abs()
+        .mean()
+    )
     torch.testing.assert_close(model.loss("mean", crops, torch.Generator()), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -113,7 +118,8 @@ def test_what_does_not_fit_together() -> None:
             built(**changes)
 
 
-def test_fitted_and_one_field_made(tmp_path: Path) -> None:
+@pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"], indirect=True)
+def test_fitted_and_one_field_made(tmp_path: Path, native: bool) -> None:
     values = np.random.default_rng(0).random((4, 32, 32), dtype=np.float32)
     coords = {"time": np.arange(4) * np.timedelta64(1, "D") + np.datetime64("2020-01-01", "ns")}
     coords |= {"y": np.arange(32.0), "x": np.arange(32.0)}

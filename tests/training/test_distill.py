@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from tests.training.test_fit import config, data, equal, log
+from tests.training.test_fit import config, data, equal, log, waves
 
-from finescale.cli import commands
+from finescale.cli.commands import commands
 from finescale.config.build import build_model, load
 from finescale.errors import InputError
+from finescale.model.batch import Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.samplers import Consistency
 from finescale.training import loop
@@ -19,7 +20,7 @@ from finescale.training.checkpoint import NAME
 from finescale.training.distill import distill
 from finescale.training.fit import fit
 
-__all__ = ["data"]
+__all__ = ["data", "waves"]
 BUDGET: dict[str, Any] = {"train.steps": 6, "process.sampler": {"kind": "consistency", "levels": 8}}
 COARSE = torch.rand(2, 1, 1, 6, 5, generator=torch.Generator().manual_seed(0)) * 3
 
@@ -51,35 +52,42 @@ def test_a_distilled_model_is_an_ordinary_one(data: Path, tmp_path: Path, capsys
     assert not torch.equal(student.denoiser.backbone.stem.weight, teacher.denoiser.backbone.stem.weight)  # type: ignore[union-attr,operator]
     few = {}
     for steps in (1, 2, 4):
-        few[steps] = x = student.sample(COARSE, members=3, seed=5, steps=steps)
+        few[steps] = x = student.sample(Inputs(COARSE), Members(range(3), seed=5, steps=steps)).fields
         assert x.isfinite().all() and student.constraint is not None
         wanted = COARSE[:, None].expand(2, 3, 1, 1, 6, 5)
         torch.testing.assert_close(Coarsen(student.factor)(x), wanted, rtol=1e-4, atol=1e-4)
         # Noise is a function of seed, member and place: neither batches nor the other members matter.
         student.batch = 1
         close = {"rtol": 1e-4, "atol": 1e-5}
-        torch.testing.assert_close(student.sample(COARSE, members=3, seed=5, steps=steps), x, **close)
         torch.testing.assert_close(
-            student.sample(COARSE[1:], members=1, first_member=2, seed=5, steps=steps), x[1:, 2:], **close
+            student.sample(Inputs(COARSE), Members(range(3), seed=5, steps=steps)).fields, x, **close
+        )
+        torch.testing.assert_close(
+            student.sample(Inputs(COARSE[1:]), Members(range(2, 3), seed=5, steps=steps)).fields, x[1:, 2:], **close
         )
         student.batch = 8
         assert not torch.allclose(x[:, 0], x[:, 1], atol=0.01)
-        assert not torch.allclose(student.sample(COARSE, members=3, seed=6, steps=steps), x, atol=0.01)
+        assert not torch.allclose(
+            student.sample(Inputs(COARSE), Members(range(3), seed=6, steps=steps)).fields, x, atol=0.01
+        )
     assert not torch.allclose(few[1], few[2], atol=0.01)
-    assert torch.equal(student.sample(COARSE, members=3, seed=5), few[1])
+    assert torch.equal(student.sample(Inputs(COARSE), Members(range(3), seed=5)).fields, few[1])
     with pytest.raises(InputError, match="steps must be 1 to 8"):
-        student.sample(COARSE, steps=9)
+        student.sample(Inputs(COARSE), Members(range(1), steps=9))
     with pytest.raises(InputError, match="is itself distilled"):
         distill(tmp_path / "student", tmp_path / "again")
 
 
-def test_distillation_resumes_and_learns(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit(config(data, steps=40, batch=8, ema=0.5), tmp_path / "teacher")
+def test_distillation_resumes_and_learns(waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a teacher that has learned: the loss of a student, which starts as the teacher, ended at 0.72 to 0.75 of the
+    first with three seeds. That the least loss is the closed form's: `TestDistillation`."""
+    plain = {"transform": ["standardize"], "constraint": "none", "mean": "none", "latent": "pixel"}
+    fit(config(waves, steps=80, batch=8, lr=3e-3, ema=0.9) | plain, tmp_path / "teacher")
     settings = BUDGET | {"train.steps": 30, "train.ema": 0.5, "train.lr": 3e-3}
     whole = distill(tmp_path / "teacher", tmp_path / "whole", settings)
     rows = [row["valid"] for _, row in sorted(log(tmp_path / "whole").items())]
     assert {stage for stage, _ in log(tmp_path / "whole")} == {"distill"} and rows[-1] < 0.95 * rows[0]
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     save, saved = loop.save_checkpoint, []
 
     def interrupted(*arguments: Any) -> None:

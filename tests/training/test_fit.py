@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from finescale.config.build import build_model, load
 from finescale.data.files import open_store, write
 from finescale.data.synthetic import gaussian_field
 from finescale.errors import InputError
+from finescale.model.batch import Inputs, Members
 from finescale.training import loop
 from finescale.training.checkpoint import NAME
 from finescale.training.fit import fit, read_data, train
@@ -79,7 +81,9 @@ def test_fit_leaves_a_model_folder(data: Path, tmp_path: Path) -> None:
         assert words in card
     assert str(data.parent) not in card
     loaded, coarse = load(folder), torch.rand(1, 1, 1, 6, 5)
-    assert torch.equal(loaded.sample(coarse, members=2), model.sample(coarse, members=2))
+    assert torch.equal(
+        loaded.sample(Inputs(coarse), Members(range(2))).fields, model.sample(Inputs(coarse), Members(range(2))).fields
+    )
     assert not model.training and all(p.device.type == "cpu" for p in model.parameters())
     # Statistics come from the data: the transform's output and the latent are white.
     assert model.transform.parts[1].std != 1 and (model.latent.scale != 1).all()  # type: ignore[union-attr]
@@ -100,7 +104,7 @@ def test_a_resumed_run_equals_an_unbroken_one(
     settings = config(data)
     whole, steps = run(settings, tmp_path / "whole")
     assert steps == [(stage, n) for stage in ("mean", "denoiser") for n in (1, 2, 3, 4)]
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     with pytest.raises(KeyboardInterrupt):
         run(settings, tmp_path / "broken", stop_after)
     assert (tmp_path / "broken" / NAME).is_file()
@@ -117,21 +121,43 @@ def test_a_resumed_run_equals_an_unbroken_one(
 
 def test_fit_resumes_from_a_checkpoint(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fit(config(data), tmp_path / "whole")
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     with pytest.raises(KeyboardInterrupt):
         run(config(data), tmp_path / "broken", 6)
     equal(fit(config(data), tmp_path / "broken"), whole, rtol=1e-6, atol=1e-7)
     assert not (tmp_path / "broken" / NAME).exists()
 
 
+@pytest.fixture
+def waves(tmp_path: Path) -> Path:
+    """Products of sines of three coarse cells each, at other phases every hour: the coarse field tells all of the fine.
+
+    Its best mean and its best denoiser have no error at all, and interpolation, with which both start, loses a third of
+    the amplitude.
+    """
+    phase = np.random.default_rng(0).uniform(0, 2 * np.pi, (2, 8, 1, 1))
+    y, x = 2 * np.pi * np.arange(48)[:, None] / 12, 2 * np.pi * np.arange(64) / 12
+    values = (np.sin(x + phase[0]) * np.sin(y + phase[1])).astype(np.float32)
+    coords = {
+        "time": np.datetime64("2020-06-01", "ns") + np.arange(8) * np.timedelta64(1, "h"),
+        "y": np.arange(48.0),
+        "x": np.arange(64.0),
+    }
+    da = xr.DataArray(values, dims=("time", "y", "x"), coords=coords, name="rain", attrs={"units": "mm h-1"})
+    write(da.to_dataset(), tmp_path / "waves.nc")
+    return tmp_path / "waves.nc"
+
+
 @pytest.mark.parametrize(
     ("changes", "best"),
-    # The whole field, smooth as it is, can be told from the coarse one; of the mean's error half is chance.
-    [({"denoiser": "none", "constraint": "none"}, 0.95), ({"mean": "none", "latent": "pixel"}, 0.8)],
+    # The least loss is 0. Three seeds ended at 0.06 to 0.07 and at 0.42 to 0.53 of the first loss; rounding makes less
+    # of a difference than another seed.
+    [({"denoiser": "none"}, 0.25), ({"mean": "none", "latent": "pixel"}, 0.75)],
     ids=["mean", "denoiser"],
 )
-def test_the_loss_decreases(data: Path, tmp_path: Path, changes: dict[str, Any], best: float) -> None:
-    fit(config(data, steps=80, batch=8, lr=3e-3, ema=0.9) | changes, tmp_path / "model")
+def test_the_loss_decreases(waves: Path, tmp_path: Path, changes: dict[str, Any], best: float) -> None:
+    linear = {"transform": ["standardize"], "constraint": "none"}
+    fit(config(waves, steps=80, batch=8, lr=3e-3, ema=0.9) | linear | changes, tmp_path / "model")
     losses = [row["valid"] for _, row in sorted(log(tmp_path / "model").items())]
     assert losses[-1] < best * losses[0]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
@@ -144,12 +170,17 @@ def test_models_of_one_stage_get_the_whole_budget(data: Path, tmp_path: Path, ch
     model = fit(config(data) | changes, tmp_path / "model")
     stage = "mean" if "denoiser" in changes else "denoiser"
     assert max(log(tmp_path / "model")) == (stage, 8)
-    assert model.sample(torch.rand(1, 1, 1, 4, 4)).isfinite().all()
+    assert model.sample(Inputs(torch.rand(1, 1, 1, 4, 4)), Members()).fields.isfinite().all()
 
 
-def test_a_budget_in_minutes(data: Path, tmp_path: Path) -> None:
-    fit(config(data, steps=None, minutes=0.01), tmp_path / "model")
-    assert {stage for stage, _ in log(tmp_path / "model")} == {"mean", "denoiser"}
+def test_a_budget_in_minutes(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on by 0.05 s at every look: both stages get half of the 3 s, and as many steps."""
+    ticks = itertools.count()
+    monkeypatch.setattr(Training, "now", lambda self: 0.05 * next(ticks))
+    fit(config(data, steps=None, minutes=0.05), tmp_path / "model")
+    last = dict(sorted(log(tmp_path / "model")))
+    assert last.keys() == {"mean", "denoiser"} and 5 < last["mean"] <= 30
+    assert abs(last["mean"] - last["denoiser"]) <= 1, "0.05 is no binary number"
     with pytest.raises(InputError, match="either steps or minutes"):
         fit(config(data, minutes=1), tmp_path / "other")
 
@@ -188,7 +219,7 @@ def test_folders_that_are_not_for_training(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     with pytest.raises(KeyboardInterrupt):
         run(config(data), tmp_path / "broken", 6)
     checkpoint = tmp_path / "broken" / NAME
@@ -225,7 +256,7 @@ def test_overrides_and_wrong_data_are_told(data: Path, tmp_path: Path) -> None:
 def test_other_ways_to_train_two_networks(
     how: dict[str, Any], stages: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     settings = config(data, **how)
     model, steps = run(settings, tmp_path / "whole")
     assert list(dict.fromkeys(stage for stage, _ in steps)) == stages
@@ -264,7 +295,7 @@ def test_the_weights_with_the_least_validation_loss_are_kept(
         return float(abs(step - 3))
 
     monkeypatch.setattr(loop.Loop, "_report", third_is_best)
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     settings = config(data, keep=keep)
     if stop_after is not None:
         with pytest.raises(KeyboardInterrupt):

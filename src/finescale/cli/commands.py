@@ -7,28 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from finescale.cli import runner
 from finescale.errors import InputError
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("finescale")
-    except PackageNotFoundError:
-        return "unknown"
-
+from finescale.version import __version__
 
 app = App(
     name="finescale",
     help="Turn coarse gridded fields into ensembles of fine ones that conserve the coarse totals.\n\n"
     "Every command takes --debug, which shows where an error arose.",
-    version=_version,
+    version=__version__,
     exit_on_error=False,
     print_error=False,
     suppress_keyboard_interrupt=False,
@@ -67,17 +58,9 @@ def coarsen(
     overwrite
         Replace an output that exists.
     """
-    from finescale.data.coarsen import coarsen as block_means
-    from finescale.data.files import check_output, open_store, select, write
-    from finescale.data.store import history
-    from finescale.grids.factor import Factor
+    from finescale import verbs
 
-    check_output(output, overwrite)
-    whole = Factor.parse(factor)
-    ds = open_store(fine)
-    out = block_means(select(ds, variable, str(fine)), whole, crop)
-    attrs = ds.attrs | out.attrs
-    write(out.assign_attrs(attrs | {"history": history(attrs, f"coarsen --factor {whole}")}), output, overwrite)
+    verbs.coarsen(fine, factor, output, variable=variable, crop=crop, overwrite=overwrite)
 
 
 @app.command
@@ -178,20 +161,34 @@ def downscale(
     overwrite
         Replace an output that exists.
     """
+    from finescale import verbs
     from finescale.data.files import check_output, open_store
 
     check_output(output, overwrite)
     size = runner.cells(window, "--window") if window else None
     open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
     from finescale.config.build import load
-    from finescale.inference.predict import predict
 
-    settings: dict[str, Any] = {"members": members, "seed": seed, "steps": steps, "variable": variable, "window": size}
-    settings |= {"factor": factor, "to": to, "force": force, "static": static, "variance": variance or False}
     downscaler = load(model)
     if compile:
         downscaler.compile_networks()
-    predict(downscaler, coarse, output, **settings, resume=resume, overwrite=overwrite)
+    verbs.downscale(
+        downscaler,
+        coarse,
+        output,
+        members=members,
+        seed=seed,
+        steps=steps,
+        variance=variance or False,
+        window=size,
+        variable=variable,
+        factor=factor,
+        to=to,
+        force=force,
+        static=static,
+        resume=resume,
+        overwrite=overwrite,
+    )
     print(output)
 
 

@@ -48,13 +48,13 @@ def run(out: str | Path = "demo-output", overwrite: bool = True) -> dict[str, An
     config = _make_data(folder)
 
     _step(started, f"finescale fit {folder}/config.yaml -o {folder}/model")
-    from finescale.inference.predict import predict
     from finescale.training.fit import fit
+    from finescale.verbs import downscale
     from finescale.verify.report import verify
 
     model = fit(config, folder / "model", overwrite=overwrite)
     _step(started, f"finescale downscale {folder}/model {folder}/coarse.nc -o {folder}/ensemble.nc --members {MEMBERS}")
-    predict(model, folder / "coarse.nc", folder / "ensemble.nc", members=MEMBERS, overwrite=overwrite)
+    downscale(model, folder / "coarse.nc", folder / "ensemble.nc", members=MEMBERS, overwrite=overwrite)
     _step(
         started,
         f"finescale verify {folder}/ensemble.nc {folder}/truth.nc -o {folder}/scores --coarse {folder}/coarse.nc",

@@ -71,7 +71,8 @@ class Bounded(Constraint):
         s = (c − b) / (A y − b) and d = b (A y − c) / (A y − b); for an infinite b, 1 and c − A y.
         """
         low, high = (torch.full_like(mean, bound) for bound in (self.low, self.high))
-        bound = torch.where(wanted >= mean, high, low)
+        # At the lower bound a block is uniform, also where its mean has been rounded down to that bound.
+        bound = torch.where((wanted >= mean) & (wanted > low), high, low)
         free = bound.isinf()
         bound = torch.where(free, 0.0, bound)
         gap, miss = mean - bound, mean - wanted

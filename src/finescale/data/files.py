@@ -6,34 +6,18 @@ or to find it by name, it imports every one that is installed, some of which cra
 
 from __future__ import annotations
 
-import errno
 import importlib.util
-import os
-import shutil
 import warnings
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import dask
 import xarray as xr
 
-from finescale.data.units import UnitsWarning, conversion, convert_units
+from finescale.data.atomic import atomic, explained
 from finescale.errors import InputError, nearest
 from finescale.grids import coordinates
-
-__all__ = [
-    "UnitsWarning",
-    "check_output",
-    "conversion",
-    "convert_units",
-    "gridded",
-    "open_field",
-    "open_store",
-    "select",
-    "write",
-]
 
 _HDF5, _CLASSIC, _TIFF = b"\x89HDF\r\n\x1a\n", b"CDF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 CHUNK = "16MiB"
@@ -132,50 +116,6 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
     return path
 
 
-def partial_path(path: Path) -> Path:
-    """Where an output is written before it is whole: hidden, in the same folder."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Give a finished temporary output its name, replacing what had it."""
-    if path.is_dir() and not path.is_symlink():
-        old = path.with_name(f".{path.name}.old")
-        remove(old)
-        os.replace(path, old)
-        os.replace(temporary, path)
-        remove(old)
-    else:
-        os.replace(temporary, path)
-
-
-def remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path, temporary: Path, keep: bool = False) -> Iterator[None]:
-    """Turn a failed write into an InputError, and remove what was written so far unless ``keep``, for a resumption."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        # The NetCDF library reports a full disk as a RuntimeError.
-        if not keep:
-            remove(temporary)
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        cause = "the disk is full" if full else _first_line(error)
-        later = "; what is finished is kept: --resume continues" if keep else ""
-        raise InputError(f"{path} could not be written: {cause}{later}") from error
-    except BaseException:
-        if not keep:
-            remove(temporary)
-        raise
-
-
 def write(
     ds: xr.Dataset,
     path: str | Path,
@@ -194,12 +134,10 @@ def write(
         InputError: if the output exists or the write fails; nothing is then left under the name.
     """
     path = check_output(path, overwrite)
-    temporary = partial_path(path)
-    remove(temporary)
     ds = prepared(ds)
     for name, given in (encoding or {}).items():
         ds[name].encoding |= dict(given)
-    with writing(path, temporary):
+    with explained(path), atomic(path) as temporary:
         if path.suffix == ".nc":
             for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim:
@@ -208,7 +146,6 @@ def write(
         else:
             ds.to_zarr(temporary, mode="w", consolidated=False)
             consolidate(temporary)
-        publish(temporary, path)
 
 
 def consolidate(path: Path) -> None:

@@ -18,8 +18,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.files import check_output, consolidate, partial_path, prepared, publish, remove
+from finescale.data.atomic import partial_path, publish, remove
+from finescale.data.files import check_output, consolidate, prepared
 from finescale.errors import InputError
+from finescale.version import __version__
 
 JOURNAL = "finescale-run.jsonl"
 Region = tuple[slice, ...]
@@ -43,7 +45,7 @@ class Store(Protocol):
         """Add global attributes and give the store its name."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, and of what is of no use for a resumption."""
 
 
 def open_output(
@@ -89,7 +91,8 @@ class ZarrStore:
     ) -> None:
         import zarr
 
-        self.path, self.temporary = path, partial_path(path)
+        # A name that a resumption finds again.
+        self.path, self.temporary = path, path.with_name(f".{path.stem}.partial{path.suffix}")
         self.done: dict[int, list[float]] = {}
         if self.temporary.exists() and not resume and not overwrite:
             raise InputError(
@@ -149,7 +152,8 @@ class ZarrStore:
         return bool(self.done)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        if not self.done:
+            remove(self.temporary)
 
 
 class NetcdfStore:
@@ -160,7 +164,6 @@ class NetcdfStore:
 
         self.path, self.temporary = path, partial_path(path)
         self.done: dict[int, list[float]] = {}
-        remove(self.temporary)
         prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
         self.file = netCDF4.Dataset(self.temporary, "a")
         # xarray names the coordinates of a file without variables globally; they belong to the variable.
@@ -201,15 +204,10 @@ class NetcdfStore:
         if self.file.isopen():
             with suppress(RuntimeError, OSError):  # a failed file is deleted; its own error has been raised
                 self.file.close()
+        remove(self.temporary)
 
 
 def history(attrs: Mapping[Any, Any], what: str) -> str:
     """The CF history attribute with a line for this step put first."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        release = version("finescale")
-    except PackageNotFoundError:
-        release = ""
-    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: finescale {release} {what}".replace("  ", " ")
+    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: finescale {__version__} {what}"
     return "\n".join([line, *([str(attrs["history"])] if attrs.get("history") else [])])

@@ -121,14 +121,14 @@ def is_rain(da: xr.DataArray) -> bool:
     units = _text(da)
     return (
         any(word in words for word in _RAIN)
-        or ("mm" in units and _rate(units))
+        or ("mm" in units and is_rate(units))
         or ("kg" in units and _affine(units, "kg m-2 s-1") == (1.0, 0.0))
     )
 
 
 def in_mm_per_hour(da: xr.DataArray) -> xr.DataArray:
     """Rain rates in mm/h; rain in units that are no rate unchanged."""
-    return convert_units(da, "mm/h") if _rate(_text(da)) else da
+    return convert_units(da, "mm/h") if is_rate(_text(da)) else da
 
 
 def same_units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.DataArray:
@@ -146,8 +146,9 @@ def same_units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.Dat
     return convert_units(da, wanted)
 
 
-def _rate(units: str) -> bool:
-    return _affine(units, "mm/h") is not None
+def is_rate(units: str) -> bool:
+    """Whether units are those of a rain rate."""
+    return _affine(units.strip(), "mm/h") is not None
 
 
 def _text(da: xr.DataArray) -> str:

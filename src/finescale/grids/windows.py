@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finescale.errors import InputError
+from finescale.grids.factor import Factor
 
 AXES = ("time", "y", "x")
 Triple = tuple[int, int, int]
@@ -53,7 +54,13 @@ class Window:
         t, y, x = self.weights
         return t[:, None, None] * y[:, None] * x
 
-    def scaled(self, factor: Triple) -> tuple[Slices, Slices, Slices]:
+    @property
+    def start(self) -> Triple:
+        """The first cell (t, y, x) that is read."""
+        t, y, x = (r.start for r in self.read)
+        return t, y, x
+
+    def scaled(self, factor: Factor | Triple) -> tuple[Slices, Slices, Slices]:
         """(core, read, inner) on a grid refined by ``factor`` (t, y, x)."""
         return _scaled(self.core, factor), _scaled(self.read, factor), _scaled(self.inner, factor)
 
@@ -123,6 +130,6 @@ def _ramp(centres: NDArray[np.float64], border: int, blend: int) -> NDArray[np.f
     return np.clip((centres - border + blend) / (2 * blend), 0.0, 1.0)
 
 
-def _scaled(slices: Slices, factor: Triple) -> Slices:
+def _scaled(slices: Slices, factor: Factor | Triple) -> Slices:
     t, y, x = (slice(s.start * f, s.stop * f) for s, f in zip(slices, factor, strict=True))
     return t, y, x

@@ -13,10 +13,10 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress, count, pairwise, zip_longest
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,28 +32,44 @@ from finescale.grids import coordinates
 from finescale.grids.blocks import block_means
 from finescale.grids.grid import Grid
 from finescale.grids.windows import Window, cut, shifted
-from finescale.inference.output import Note, Product, triple
-from finescale.inference.request import Model, Settings, Spreading, Uncertain
-from finescale.model.uncertainty import Spread
+from finescale.inference.output import Note, Output
+from finescale.inference.request import Model, Request
+from finescale.model.batch import Ensemble, Inputs, Members
+from finescale.model.uncertainty import Marginals
 
 
 @dataclass(frozen=True)
-class Job:
+class Tasks:
     """One prediction, cut into tasks.
 
     Args:
-        model: a downscaler.
-        coarse: the field in its own units and order.
-        attrs_in: global attributes of its store.
-        settings: what is asked.
+        model: a downscaler, at the factor wanted.
+        coarse: the field (time, y, x) in its own units and order.
+        attrs: global attributes of its store.
+        request: what is asked, with the number of members.
         static: static fields, for a model that takes them.
+
+    Raises:
+        InputError: for units that are not the model's, or a variance that it does not have.
     """
 
     model: Model
     coarse: xr.DataArray
-    attrs_in: Mapping[Any, Any]
-    settings: Settings
+    attrs: Mapping[Any, Any]
+    request: Request
     static: StaticFields | None = None
+    units: tuple[float, float] = field(init=False)
+    """(scale, offset) from the input's units to the model's."""
+    source: str | None = field(init=False)
+    """Where the variance that is asked for besides members is from; None without one."""
+
+    def __post_init__(self) -> None:
+        asked = self.request.variance
+        source = None
+        if asked is not False:
+            source = self.model.variance_source("auto" if asked is True else asked, self.request.latents)
+        object.__setattr__(self, "source", source)
+        object.__setattr__(self, "units", self._units())
 
     @cached_property
     def grid(self) -> Grid:
@@ -73,7 +89,7 @@ class Job:
 
     @cached_property
     def windows(self) -> list[Window]:
-        size, halo = self.settings.window or self.model.window, self.settings.halo
+        size, halo = self.request.window or self.model.window, self.request.halo
         halo = self.model.halo if halo is None else halo
         _, y, x = self.grid.shape
         return [
@@ -101,23 +117,21 @@ class Job:
 
     @cached_property
     def batches(self) -> list[range]:
-        size = self.settings.members if self.together else self._at_once
-        return [
-            range(start, min(start + size, self.settings.members)) for start in range(0, self.settings.members, size)
-        ]
+        size = self.request.count if self.together else self._at_once
+        return [range(start, min(start + size, self.request.count)) for start in range(0, self.request.count, size)]
 
     @cached_property
     def _at_once(self) -> int:
         """(Window, member) pairs that are sampled at once."""
         cells = max(math.prod(n.stop - n.start for n in window.read) for window in self.windows)
-        return self.settings.batch or self.model.at_once(cells * self.model.factor.cells)
+        return self.request.batch or self.model.at_once(cells * self.model.factor.cells)
 
     @cached_property
     def stacks(self) -> list[range]:
         """Windows that are sampled together: the same cells at several times, in numbers of the list of windows."""
         members = max(map(len, self.batches), default=1)
-        if self.spreading is not None and self.spreading.source != "head":
-            members = max(members, self.settings.latents)
+        if self.source not in (None, "head"):
+            members = max(members, self.request.latents)
         most, found = max(1, self._at_once // members), [range(0)]
         for number, window in enumerate(self.windows):
             stack = found[-1]
@@ -127,45 +141,27 @@ class Job:
                 found.append(range(number, number + 1))
         return found[1:]
 
-    @cached_property
-    def spreading(self) -> Spreading | None:
-        """The spread that is asked for besides members."""
-        if self.settings.variance is None:
-            return None
-        model, count = cast(Uncertain, self.model), self.settings.latents
-        return Spreading(model, model.spread_source(self.settings.variance, count), count)
-
     @property
     def together(self) -> bool:
         """Whether the members are also what the variance is from: then both are made at once."""
-        return self.spreading is not None and self.spreading.source == "members" and self.settings.members > 1
+        return self.source == "members" and self.request.count > 1
 
-    @property
-    def tasks(self) -> int:
+    def __len__(self) -> int:
         return len(self.windows) * self._per_window
 
     @property
     def _per_window(self) -> int:
-        return len(self.batches) + (self.spreading is not None and not self.together)
+        return len(self.batches) + (self.source is not None and not self.together)
+
+    @property
+    def members_at_once(self) -> int:
+        """Members sampled at once; 0 without members."""
+        return len(self.batches[0]) if self.batches else 0
 
     @cached_property
-    def units(self) -> tuple[float, float]:
-        """(scale, offset) from the input's units to the model's."""
-        wanted = self.model.variable.get("units", "")
-        has = str(self.coarse.attrs.get("units", "")).strip()
-        if not has or not wanted:
-            convert_units(self.coarse.isel({self.coarse.dims[0]: slice(0, 0)}), wanted)  # warns of missing units
-            return 1.0, 0.0
-        return conversion(has, wanted, f"variable {self.coarse.name}")
-
-    @cached_property
-    def product(self) -> Product:
+    def output(self) -> Output:
         """What is written."""
-        self.units  # noqa: B018  (units that do not fit are refused before anything is written)
-        batch = len(self.batches[0]) if self.batches else 0
-        return Product(
-            self.model, self.coarse, self.attrs_in, self.settings, self.spreading, self.grid, self.windows, batch
-        )
+        return Output(self)
 
     def results(self, done: Mapping[int, Any], files: Executor | None = None) -> Iterator[tuple[int, list[Part], Note]]:
         """Sample the tasks that are not ``done``: number, parts of the output, note.
@@ -203,81 +199,81 @@ class Job:
         """The cores of some windows for some members, or of the spread, or of both."""
         windows = [self.windows[number] for number in stack]
         known = [bool(np.isfinite(block[w.inner]).any()) for block, w in zip(blocks, windows, strict=True)]
-        fields: list[Tensor] = []
-        gaps: list[float] = []
-        spread: Spread | None = None
-        spreads = self.together or not batch
+        drawn: Ensemble | None = None
+        found: Marginals | None = None
+        uncertain = self.together or not batch
         if any(known):
             given = self._given(list(compress(blocks, known)), static, list(compress(windows, known)))
-            if spreads and self.spreading is not None:
+            seed, steps = self.request.seed, self.request.steps
+            if uncertain and self.source is not None:
+                latents = Members(range(self.request.latents), seed, steps)
                 # Latents that no member is asked of need not become fields.
-                spread = self.spreading.of(given | ({"fields": fields, "gaps": gaps} if batch else {}))
+                found = self.model.marginals(given, latents, self.source, fields=bool(batch))
+                drawn = found.members
             else:
-                fields.append(self.model.sample(members=len(batch), first_member=batch.start, gaps=gaps, **given))
-        gap, item = max(gaps, default=0.0) / self.units[0], count()
+                drawn = self.model.sample(given, Members(batch, seed, steps))
+        gap, item = (0.0 if drawn is None else drawn.gap) / self.units[0], count()
         for block, window, some in zip(blocks, windows, known, strict=True):
             at = next(item) if some else None
             parts: list[Part] = []
             note = [0.0, 0.0, gap]
             if batch:
-                values = self._unknown(window, len(batch)) if at is None else self._core(fields[0][at, :, 0], window)
+                fields = None if at is None or drawn is None else drawn.fields[at, :, 0]
+                values = self._unknown(window, len(batch)) if fields is None else self._core(fields, window)
                 note[:2] = self._note(values, block[window.inner], window)
-                parts.append((self.product.name, *self._oriented(values, window, [slice(batch.start, batch.stop)])))
-            if spreads:
-                parts += self._spread(None if at is None else spread, at or 0, window)
-            if not self.settings.members:
-                mean = self._unknown(window) if at is None or spread is None else self._core(spread.mean[at, 0], window)
+                parts.append((self.output.name, *self._oriented(values, window, [slice(batch.start, batch.stop)])))
+            if uncertain:
+                parts += self._marginals(None if at is None else found, at or 0, window)
+            if not self.request.count:
+                mean = self._unknown(window) if at is None or found is None else self._core(found.mean[at, 0], window)
                 note[:2] = self._note(mean[None], block[window.inner], window)
-                parts.append((self.product.name, *self._oriented(mean, window, [])))
+                parts.append((self.output.name, *self._oriented(mean, window, [])))
             yield parts, note
 
-    def _spread(self, spread: Spread | None, at: int, window: Window) -> list[Part]:
+    def _marginals(self, found: Marginals | None, at: int, window: Window) -> list[Part]:
         """The core of ``window``, item ``at``, of the standard deviation and quantiles; None where nothing is known."""
         parts: list[Part] = []
-        for name, before in self.product.leading.items():
-            if name == self.product.name:
+        for name, before in self.output.leading.items():
+            if name == self.output.name:
                 continue
-            if spread is None:
+            if found is None:
                 values = self._unknown(window, *before.values())
             elif before:
-                values = self._core(spread.quantiles[at, :, 0], window)
+                values = self._core(found.quantiles[at, :, 0], window)
             else:
-                values = self._core(spread.std[at, 0], window, shift=False)
+                values = self._core(found.std[at, 0], window, shift=False)
             parts.append((name, *self._oriented(values, window, [slice(None)] * len(before))))
         return parts
 
-    def _given(self, blocks: list[NDArray[np.float32]], static: Tensor | None, windows: list[Window]) -> dict[str, Any]:
+    def _given(self, blocks: list[NDArray[np.float32]], static: Tensor | None, windows: list[Window]) -> Inputs:
         """Windows of the same cells as the model takes them, in the model's units."""
         scale, offset = self.units
         block = np.stack(blocks)[:, None]
-        coarse = torch.from_numpy(
-            block * np.float32(scale) + np.float32(offset) if (scale, offset) != (1.0, 0.0) else block
-        )
+        if (scale, offset) != (1.0, 0.0):
+            block = block * np.float32(scale) + np.float32(offset)
         area = self._area(windows[0].read)
-        return {
-            "coarse": coarse,
-            "seed": self.settings.seed,
-            "steps": self.settings.steps,
-            "origin": [tuple(r.start for r in window.read) for window in windows],
-            "area": None if area is None else torch.from_numpy(area).float(),
-            **({} if static is None else {"static": static.expand(len(windows), *static.shape)}),
-        }
+        return Inputs(
+            torch.from_numpy(block),
+            None if area is None else torch.from_numpy(area).float(),
+            static,
+            [window.start for window in windows],
+        )
 
     def _core(self, fine: Tensor, window: Window, shift: bool = True) -> NDArray[np.float32]:
         """The core of what was made of a window, in the input's units; without ``shift`` a difference of values."""
-        values = fine[(..., *window.scaled(triple(self.model.factor))[2])].float().cpu().numpy()
+        values = fine[(..., *window.scaled(self.model.factor)[2])].float().cpu().numpy()
         scale, offset = self.units
         if (scale, offset) == (1.0, 0.0):
             return values
         return (values - np.float32(offset if shift else 0.0)) / np.float32(scale)
 
     def _unknown(self, window: Window, *before: int) -> NDArray[np.float32]:
-        cells = (c.stop - c.start for c in window.scaled(triple(self.model.factor))[0])
+        cells = (c.stop - c.start for c in window.scaled(self.model.factor)[0])
         return np.full((*before, *cells), np.nan, dtype=np.float32)
 
     def _static(self, static: StaticFields, window: Window) -> Tensor:
         """Static fields (S, H, W) on the fine cells that a window reads."""
-        _, y, x = window.scaled(triple(self.model.factor))[1]
+        _, y, x = window.scaled(self.model.factor)[1]
         rows, columns = (0.5 * (edges[:-1] + edges[1:]) for edges in (self._fine.y, self._fine.x))
         return torch.from_numpy(static.at(rows[y], columns[x]))
 
@@ -288,6 +284,14 @@ class Job:
     def _area(self, cells: tuple[slice, slice, slice]) -> NDArray[np.float64] | None:
         """Fine cell areas of some coarse cells; None where all are equal."""
         return self.grid.window(*cells).refine(self.model.factor).cell_area if self.grid.geographic else None
+
+    def _units(self) -> tuple[float, float]:
+        wanted = self.model.variable.get("units", "")
+        has = str(self.coarse.attrs.get("units", "")).strip()
+        if not has or not wanted:
+            convert_units(self.coarse.isel({self.coarse.dims[0]: slice(0, 0)}), wanted)  # warns of missing units
+            return 1.0, 0.0
+        return conversion(has, wanted, f"variable {self.coarse.name}")
 
     def _note(self, values: NDArray[np.float32], coarse: NDArray[np.float32], window: Window) -> Note:
         area = self._area(window.core)
@@ -302,7 +306,7 @@ class Job:
         self, values: NDArray[np.float32], window: Window, before: Sequence[slice]
     ) -> tuple[Region, NDArray[np.float32]]:
         """Region, from ``before`` on, and values in the order of the input's own axes."""
-        t, y, x = window.scaled(triple(self.model.factor))[0]
+        t, y, x = window.scaled(self.model.factor)[0]
         sides = []
         for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self._fine.shape[-2:], strict=True):
             sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)

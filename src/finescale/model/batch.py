@@ -1,29 +1,110 @@
-"""What a training step is given."""
+"""What a model is given of some windows, which members are drawn of them, and what comes of it.
+
+Windows are parts of a domain of the same size, cut for a prediction or as crops for training. These values go from the
+command line to the sampler as they are.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from finescale.grids.windows import Triple
 
-class Batch(NamedTuple):
-    """Crops of one factor.
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a model is given of B windows.
 
     Attributes:
-        fine: (B, 1, T, H, W); NaN where unknown.
-        coarse: (B, 1, t, h, w), its block means.
-        area: (B, H, W) cell areas.
-        static: (B, S, H, W) static fields, where there are any.
+        coarse: (B, C, t, h, w) in the variable's units; NaN where unknown. Any h and w.
+        area: (B, H, W), or (H, W) for all, fine cell areas; None for equal ones.
+        static: (B, S, H, W), or (S, H, W) for all, static fields, where the model takes them.
+        origin: absolute index (t, y, x) of the first coarse cell, one for all or one a window; noise depends on it.
     """
 
-    fine: Tensor
     coarse: Tensor
-    area: Tensor
+    area: Tensor | None = None
     static: Tensor | None = None
+    origin: Triple | Sequence[Triple] = (0, 0, 0)
 
-    def to(self, device: torch.device) -> Batch:
-        """The same crops on a device."""
-        static = None if self.static is None else self.static.to(device)
-        return Batch(self.fine.to(device), self.coarse.to(device), self.area.to(device), static)
+    def __post_init__(self) -> None:
+        for name, ndim in (("area", 3), ("static", 4)):
+            value = getattr(self, name)
+            if value is not None and value.ndim < ndim:
+                object.__setattr__(self, name, value[None])
+
+    def __len__(self) -> int:
+        return len(self.coarse)
+
+    @property
+    def origins(self) -> list[Triple]:
+        """The origin of every window."""
+        if isinstance(self.origin[0], Integral):
+            return [self.origin] * len(self)
+        return list(self.origin)  # type: ignore[arg-type]
+
+    def to(self, device: torch.device) -> Self:
+        """The same windows on a device."""
+        return self._mapped(lambda x: x.to(device))
+
+    def __getitem__(self, items: Tensor | slice) -> Self:
+        """Some of the windows, by a mask, their numbers or a slice."""
+        numbers = torch.arange(len(self))[items.cpu() if isinstance(items, Tensor) else items]
+        chosen = self._mapped(lambda x: x if len(x) < len(self) else x[numbers.to(x.device)])
+        return replace(chosen, origin=[self.origins[int(n)] for n in numbers])
+
+    def split(self, size: int) -> list[Self]:
+        """The windows, at most ``size`` at a time."""
+        return [self[start : start + size] for start in range(0, len(self), size)]
+
+    def _mapped(self, function: Any) -> Self:
+        fields = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: function(value) for name, value in fields.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(Inputs):
+    """Training crops of one factor: what a model is given of them, and what it should make of it.
+
+    Attributes:
+        fine: (B, C, T, H, W); NaN where unknown. ``coarse`` holds its block means.
+    """
+
+    fine: Tensor = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Members:
+    """Which members are drawn; those of one seed and number are the same in every call.
+
+    Attributes:
+        numbers: of the members; ``range(8)`` for the first eight.
+        seed: of their noise.
+        steps: sampler steps; None for the model's own.
+    """
+
+    numbers: range = range(1)
+    seed: int = 0
+    steps: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Members of some windows.
+
+    Attributes:
+        fields: (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
+        gap: largest |A x − c| before the constraint, in those units; 0 where there is none.
+    """
+
+    fields: Tensor
+    gap: float = 0.0

@@ -1,30 +1,30 @@
-"""The parts of a model, assembled: what training, sampling and the propagation of variance have in common."""
+"""The parts of a model and how large things are: what training, sampling and propagation have in common."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Self
 
 import torch
-import yaml
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from finescale.constraints.base import Constraint
 from finescale.constraints.penalty import SoftPenalty
-from finescale.diffusion import Denoiser, Distillation, Persistent, White
+from finescale.diffusion import Denoiser, Persistent, White
 from finescale.errors import InputError
 from finescale.grids.factor import Factor, Factors
+from finescale.grids.windows import Triple
 from finescale.latents import LatentSpace, PatchPOD
 from finescale.model.conditions import Conditions
-from finescale.model.factor_scale import Gain, factor_features
+from finescale.model.factor_scale import FactorScale, factor_features
 from finescale.model.mean import MeanModel
 from finescale.model.precision import autocast
 from finescale.model.process import Process
-from finescale.model.sizes import Extent, Index, coarse_frames
+from finescale.model.sizes import Sizes, coarse_frames
 from finescale.model.variance import VarianceHead
 from finescale.transforms.base import Transform
 
@@ -32,8 +32,8 @@ LEAST_AT_ONCE, CELLS_AT_ONCE = 8, 2**18
 """(Item, member) pairs that go through a network at once at least, and the fine cells that they have in all."""
 
 
-class Parts(nn.Module):
-    """The parts of a model and how large things are; `finescale.model.sampling.Sampling` puts them to use.
+class Components(nn.Module):
+    """The parts of a model; `finescale.downscaler.Downscaler` puts them to use.
 
     Args:
         factors: the factor, or the range of factors, between coarse and fine.
@@ -60,16 +60,10 @@ class Parts(nn.Module):
         super().__init__()
         self.factors, self.process, self.config = factors, process, config
         self.chosen = factors.single
-        self.gain = Gain(latent.channels) if factors.single is None else None
-        self.rest_gain = None if self.gain is None or latent.exact else Gain(1)
+        self.gain = FactorScale(latent.channels) if factors.single is None else None
+        self.rest_gain = None if self.gain is None or latent.exact else FactorScale(1)
         self.noise = (Persistent if process.persistent else White)(latent.channels)
         self.conditions = Conditions(config.get("static") or [])
-        # Mean networks that have not seen a fold of the data; in training only.
-        self.held_out: nn.ModuleList | None = None
-        # Whether a deterministic model's loss sees the constraint; training begins without it.
-        self.through = True
-        # The denoiser that this one's is distilled from; in training only.
-        self.distillation: Distillation | None = None
         self.transform, self.mean, self.latent = transform, mean, latent
         self.denoiser = denoiser
         # Variance of the residual without sampling; models configured so are given one.
@@ -146,11 +140,11 @@ class Parts(nn.Module):
         return None if self.factors.single is not None else factor_features(factor, self.device).expand(batch, -1)
 
     @property
-    def extent(self) -> Extent:
+    def sizes(self) -> Sizes:
         """Sizes of windows, halos and strides at the factor in use."""
-        return self.extent_at(self.factor)
+        return self.sizes_at(self.factor)
 
-    def extent_at(self, factor: Factor) -> Extent:
+    def sizes_at(self, factor: Factor) -> Sizes:
         """Sizes of windows, halos and strides at a factor."""
         data = self.config.get("data") or {}
         frames = coarse_frames(factor, data.get("frames"), data.get("horizon"))
@@ -159,32 +153,71 @@ class Parts(nn.Module):
         # Patches that overlap are blended; those of a basis of the whole domain are one.
         apart = isinstance(self.latent, PatchPOD) and max(self.latent.reach) == 1
         alone = apart and bool(networks) and all(getattr(backbone, "alone", False) for backbone in networks)
-        return Extent(factor, self.latent.stride, network, self.mean.stride, frames, alone)
+        return Sizes(factor, self.latent.stride, network, self.mean.stride, frames, alone)
 
     @property
-    def multiple(self) -> Index:
+    def multiple(self) -> Triple:
         """Coarse cells (t, y, x) at whose multiples windows must start."""
-        return self.extent.multiple
+        return self.sizes.multiple
 
     @property
-    def window(self) -> Index:
+    def window(self) -> Triple:
         """Default window of a prediction in coarse cells."""
-        return self.extent.window
+        return self.sizes.window
 
     @property
-    def halo(self) -> Index:
+    def halo(self) -> Triple:
         """Default halo of a window in coarse cells."""
-        return self.extent.halo
+        return self.sizes.halo
 
     @property
     def context(self) -> int:
         """L, the coarse frames that the networks see at once, those of training."""
-        return self.extent.context
+        return self.sizes.context
 
     @property
     def variable(self) -> dict[str, str]:
         """Name and units of the variable."""
         return dict(self.config.get("variable") or {})
+
+    @property
+    def static(self) -> list[str]:
+        """Names of the static fields that the networks see."""
+        return self.conditions.names
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the model makes one field, not an ensemble."""
+        return self.denoiser is None
+
+    @property
+    def linear(self) -> bool:
+        """Whether units are linear in what the networks see: mean and standard deviation then say all."""
+        return self.transform.linear
+
+    def check_plane(self, height: int, width: int) -> None:
+        """Refuse fine planes that the model would give seams: `finescale.model.sizes.Sizes.check_plane`."""
+        self.sizes.check_plane(height, width)
+
+    @property
+    def fingerprint(self) -> str:
+        """The first digits of a hash of the weights and the configuration."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What each part is, in the words of a configuration; none for a part that is not there."""
+        process = self.config.get("process") or {}
+        specs = {part: self.config.get(part) for part in ("transform", "mean", "latent", "denoiser", "constraint")}
+        specs |= {"variance": self.config.get("variance"), "sampler": process.get("sampler", "dpm")}
+        found = {
+            part: ", ".join(map(_kind, spec if isinstance(spec, list) else [spec])) for part, spec in specs.items()
+        }
+        return found | ({"denoiser": "none"} if self.denoiser is None else {})
 
     @property
     def device(self) -> torch.device:
@@ -215,13 +248,9 @@ class Parts(nn.Module):
                 network.compile(**settings)
         return self
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``config.yaml`` and ``weights.safetensors``, each under a temporary name and then renamed."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        weights, config = folder / ".weights.partial", folder / ".config.partial"
-        save_file(state, weights, metadata={"format": "finescale"})
-        config.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
-        weights.replace(folder / "weights.safetensors")
-        config.replace(folder / "config.yaml")
+
+def _kind(spec: Any) -> str:
+    """What a part of a configuration names: its kind, or else that of its backbone."""
+    if not isinstance(spec, Mapping):
+        return "none" if spec is None else str(spec)
+    return str(spec["kind"]) if "kind" in spec else _kind(spec.get("backbone", "unet"))

@@ -27,10 +27,9 @@ import torch
 from torch import Tensor
 
 from finescale.grids.factor import Factor
+from finescale.grids.windows import Triple
 from finescale.latents.base import LinearLatentSpace
 from finescale.operators.coarsen import Coarsen
-
-Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ LEAST = 1e-3
 """Smallest standard deviation that is fitted, relative to the largest: below it a channel is known from the coarse."""
 
 
-class Gain(nn.Module):
+class FactorScale(nn.Module):
     """g(f), (K, 1, 1, 1); 1 until it is fitted.
 
     Args:

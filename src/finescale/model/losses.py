@@ -1,8 +1,8 @@
 """What each stage of a training minimises.
 
-A stage is one of ``mean`` (squared error of the mean network), ``denoiser`` (EDM), ``joint`` (their sum), ``variance``
-(score of the variance head) and ``distill``. All see the residual r = transform(fine) − mu through the latent space,
-where unknown cells weigh nothing.
+A stage's kind is one of ``mean`` (squared error of the mean network), ``denoiser`` (EDM), ``joint`` (their sum),
+``variance`` (score of the variance head) and ``distill``. All see the residual r = transform(fine) − mu through the
+latent space, where unknown cells weigh nothing.
 """
 
 from __future__ import annotations
@@ -10,60 +10,72 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from finescale.diffusion import Distillation
 from finescale.grids.factor import Factor
 from finescale.model.batch import Batch
-from finescale.model.components import Parts
+from finescale.model.components import Components
 from finescale.model.mean import MeanModel
 from finescale.model.sizes import pad
 from finescale.operators.coarsen import Coarsen
 
 
-def loss(model: Parts, stage: str, batch: Batch, generator: torch.Generator, mean: MeanModel | None = None) -> Tensor:
+def loss(
+    model: Components,
+    kind: str,
+    batch: Batch,
+    generator: torch.Generator,
+    *,
+    mean: MeanModel | None = None,
+    teacher: Distillation | None = None,
+    through: bool = True,
+) -> Tensor:
     """Loss of a stage on a batch.
 
-    A model without a denoiser is trained through its constraint (where `Parts.through` says so), or with its penalty;
-    elsewhere the constraint comes after sampling.
+    A model without a denoiser is trained through its constraint, or with its penalty; elsewhere the constraint comes
+    after sampling.
 
     Args:
         model: what is trained.
-        stage: which part of it.
+        kind: the stage: mean, denoiser, joint, variance or distill.
         batch: crops, on the model's device.
         generator: source of noise levels and noise, on the CPU.
         mean: mean model that is trained, or whose residual the denoiser learns, where it is not the model's own
             (held-out folds).
+        teacher: what a distillation learns from.
+        through: whether a deterministic model sees its constraint.
     """
     network, factor = mean or model.mean, Factor.between(batch.coarse.shape, batch.fine.shape)
     cond, y, known = _pair(model, batch, factor)
     scalars = model.scalars(factor, len(y))
-    if stage == "mean":
+    if kind == "mean":
         mu = network(cond, scalars)
         penalty = torch.zeros((), device=mu.device)
         if model.denoiser is None:
-            mu, penalty = _closed(model, mu, batch, factor, model.through)
+            mu, penalty = _closed(model, mu, batch, factor, through)
         return network.distance(mu, y, known) + penalty
-    with torch.set_grad_enabled(stage == "joint"):
+    with torch.set_grad_enabled(kind == "joint"):
         mu = network(cond, scalars)
         if model.denoiser is None:
             mu, _ = _closed(model, mu, batch, factor)
-    first = network.distance(mu, y, known) if stage == "joint" else torch.zeros((), device=mu.device)
+    first = network.distance(mu, y, known) if kind == "joint" else torch.zeros((), device=mu.device)
     mu = mu.detach()
     clean = model.encode(y - mu, factor)
     folded, weight = model.latent.fold(torch.cat([cond, mu], 1)), model.latent.coverage(known)
-    if stage == "variance":
+    if kind == "variance":
         assert model.variance is not None
         return model.variance.loss(clean - model.encode(torch.zeros_like(y), factor), folded, weight, scalars)
     assert model.denoiser is not None
     sigma = model.process.noise.sample(len(y), generator).to(y.device)
     noise = model.noise.random(clean.shape, generator, y.device)
-    if stage == "distill":
-        assert model.distillation is not None
-        return model.distillation(model.denoiser, noise, folded, generator, weight, scalars)
+    if kind == "distill":
+        assert teacher is not None
+        return teacher(model.denoiser, noise, folded, generator, weight, scalars)
     tv = model.process.tv
     variation = None if tv is None else lambda z, sigma: tv(model.latent.details(z), sigma)
     return first + model.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation)
 
 
-def residual(model: Parts, batch: Batch, mean: MeanModel | None = None) -> Tensor:
+def residual(model: Components, batch: Batch, mean: MeanModel | None = None) -> Tensor:
     """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to the networks' stride."""
     factor = Factor.between(batch.coarse.shape, batch.fine.shape)
     cond, y, _ = _pair(model, batch, factor)
@@ -71,7 +83,7 @@ def residual(model: Parts, batch: Batch, mean: MeanModel | None = None) -> Tenso
     return y - (mu if model.denoiser is not None else _closed(model, mu, batch, factor)[0])
 
 
-def _pair(model: Parts, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, Tensor]:
+def _pair(model: Components, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, Tensor]:
     """Conditioning fields, target and where it is known (B, 1, T, H, W), padded to the networks' stride.
 
     Unknown cells of the target take the interpolated coarse value, so that they carry no residual.
@@ -80,19 +92,19 @@ def _pair(model: Parts, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, T
     y = model.transform(batch.fine)
     y = torch.where(y.isnan(), cond[:, : y.shape[1]], y)
     known = batch.fine.isfinite().all(dim=1, keepdim=True).to(y.dtype)
-    extent = model.extent_at(factor)
-    extent.check_plane(*y.shape[-2:])
-    stride = extent.stride
+    sizes = model.sizes_at(factor)
+    sizes.check_plane(*y.shape[-2:])
+    stride = sizes.stride
     return pad(cond, stride), pad(y, stride), pad(known, stride, value=0.0)
 
 
-def _closed(model: Parts, mu: Tensor, batch: Batch, factor: Factor, through: bool = True) -> tuple[Tensor, Tensor]:
+def _closed(model: Components, mu: Tensor, batch: Batch, factor: Factor, through: bool = True) -> tuple[Tensor, Tensor]:
     """Mean (in the transform's space) after the constraint, or as it is, and the penalty."""
     t, height, width = batch.fine.shape[-3:]
     inside = (..., slice(t), slice(height), slice(width))
     known, area = batch.fine.isfinite().all(1, keepdim=True), batch.area
     # Sums without weights are several times as fast.
-    weights = None if bool((area == area[:, :1, :1]).all()) else area[:, None, None]
+    weights = None if area is None or bool((area == area[:, :1, :1]).all()) else area[:, None, None]
     operators = Coarsen(factor, weights, None if bool(known.all()) else known)
     x = model.physical(mu[inside])
     penalty = torch.zeros((), device=mu.device) if model.penalty is None else model.penalty(x, batch.coarse, operators)

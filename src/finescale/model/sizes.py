@@ -11,12 +11,11 @@ from torch import Tensor
 from finescale.diffusion import Tiling
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
-
-Index = tuple[int, int, int]
+from finescale.grids.windows import Triple
 
 
 @dataclass(frozen=True)
-class Extent:
+class Sizes:
     """Sizes of a model at one factor.
 
     Attributes:
@@ -29,27 +28,27 @@ class Extent:
     """
 
     factor: Factor
-    latent: Index
+    latent: Triple
     network: int
     mean: int
     context: int
     alone: bool = False
 
     @property
-    def stride(self) -> Index:
+    def stride(self) -> Triple:
         """Fine cells (t, y, x) that what the networks see must be multiples of."""
         t, *space = self.latent
         y, x = (math.lcm(s * self.network, self.mean) for s in space)
         return t, y, x
 
     @property
-    def multiple(self) -> Index:
+    def multiple(self) -> Triple:
         """Coarse cells (t, y, x) at whose multiples windows must start, so that networks see the same alignment."""
         t, y, x = (math.lcm(s, f) // f for s, f in zip(self.stride, self.factor, strict=True))
         return t, y, x
 
     @property
-    def window(self) -> Index:
+    def window(self) -> Triple:
         """Default window of a prediction in coarse cells: about 256 × 256 fine cells, and of a sequence 48 frames."""
         t, y, x = self.multiple
         frames = self.context if self.context == 1 else max(2 * self.context, 48 // self.factor.time)
@@ -58,7 +57,7 @@ class Extent:
         return t * -(-frames // t), height, width
 
     @property
-    def halo(self) -> Index:
+    def halo(self) -> Triple:
         """Default halo of a window in coarse cells: at least 32 fine cells and 2 coarse ones; in time the context."""
         t, y, x = self.multiple
         frames = t * -(-self.context // t) if self.context > 1 else 0
@@ -66,7 +65,7 @@ class Extent:
         height, width = (n * -(-max(2, -(-32 // f)) // n) for n, f in sides)
         return frames, height, width
 
-    def tiling(self, stride: Index, window: int | None, halo: int) -> Tiling:
+    def tiling(self, stride: Triple, window: int | None, halo: int) -> Tiling:
         """How a canvas whose cells are ``stride`` fine cells is cut; ``window`` and ``halo`` of its cells in space."""
         interval = math.lcm(self.factor.time, self.latent[0])
         frames = -(-self.context * self.factor.time // interval) * interval
@@ -89,7 +88,7 @@ class Extent:
                 f"{height} x {width}: take the preset patch-pod, or train with latent.patch and data.crop of that size"
             )
 
-    def latent_index(self, origin: Index) -> Index:
+    def latent_index(self, origin: Triple) -> Triple:
         """Absolute latent index of the first cell of a window that starts at coarse cell ``origin``.
 
         Raises:
@@ -110,7 +109,7 @@ def coarse_frames(factor: Factor, frames: int | None, horizon: int | None) -> in
     return max(2, math.floor(horizon / factor.time + 0.5))
 
 
-def pad(x: Tensor, multiple: Index, value: float | None = None) -> Tensor:
+def pad(x: Tensor, multiple: Triple, value: float | None = None) -> Tensor:
     """Extend (..., T, H, W) at the far ends to multiples, by its last cells or by a constant."""
     for axis, m in zip((-3, -2, -1), multiple, strict=True):
         n = x.shape[axis]

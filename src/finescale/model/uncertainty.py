@@ -29,9 +29,10 @@ from finescale.diffusion import noise_source
 from finescale.diffusion.tweedie import posterior
 from finescale.errors import InputError
 from finescale.latents.base import LinearLatentSpace
+from finescale.model import sampling
+from finescale.model.batch import Ensemble, Inputs, Members
+from finescale.model.components import Components
 from finescale.model.covariance import Decoder, Moments
-from finescale.model.sampling import Given, Sampling, size_of
-from finescale.model.sizes import Index
 from finescale.operators.coarsen import Coarsen
 from finescale.samplers import Consistency
 
@@ -46,7 +47,7 @@ PROBES = 8
 
 
 @dataclass(frozen=True)
-class Spread:
+class Marginals:
     """What is known of the fine field in every cell, in the variable's units; NaN where the coarse cell is.
 
     Attributes:
@@ -55,6 +56,7 @@ class Spread:
         quantiles: (B, Q, C, T, H, W), at ``levels``.
         levels: Q probabilities.
         source: where the variance is from: head, members or denoiser.
+        members: those that it is from, where it is from members and they are asked for.
     """
 
     mean: Tensor
@@ -62,76 +64,72 @@ class Spread:
     quantiles: Tensor
     levels: tuple[float, ...]
     source: str
+    members: Ensemble | None = None
 
-    def where(self, condition: Tensor, value: float) -> Spread:
+    def where(self, condition: Tensor, value: float) -> Marginals:
         """``value`` in the cells of a condition (B, 1, T, H, W) or (B, C, T, H, W)."""
         mean, std = (torch.where(condition, value, field) for field in (self.mean, self.std))
         quantiles = torch.where(condition[:, None], value, self.quantiles)
-        return Spread(mean, std, quantiles, self.levels, self.source)
+        return replace(self, mean=mean, std=std, quantiles=quantiles)
 
 
 @torch.no_grad()
-def spread(
-    model: Sampling,
-    coarse: Tensor,
+def marginals(
+    model: Components,
+    given: Inputs,
+    members: Members,
     source: str = "auto",
     *,
-    members: int = 64,
-    seed: int = 0,
-    steps: int | None = None,
-    origin: Index | Sequence[Index] = (0, 0, 0),
-    area: Tensor | None = None,
-    static: Tensor | None = None,
+    fields: bool = False,
     levels: Sequence[float] = LEVELS,
-    fields: list[Tensor] | None = None,
-    gaps: list[float] | None = None,
-) -> Spread:
+) -> Marginals:
     """Mean, standard deviation and quantiles of the fine field.
 
     Args:
         model: a downscaler.
-        coarse: (B, C, t, h, w) in the variable's units; NaN where unknown.
+        given: what it is given.
+        members: latents that are sampled, for source members: those that `Downscaler.sample` draws.
         source: head, members or denoiser; auto for the head where there is one, otherwise members.
-        members: latents that are sampled, for source members; the first ones are those of `sample`.
-        seed: as in `sample`, as are steps, origin, area and static.
+        fields: whether fields are made of those latents besides, `Marginals.members`.
         levels: probabilities of the quantiles.
-        fields: a list that receives the members that the variance is from, (B, M, C, T, H, W) as of `sample`.
-        gaps: as in `sample`, of these members.
 
     Raises:
         InputError: if the model has not what the source needs.
     """
-    source = source_of(model, source, members)
-    coarse = torch.where(coarse.isfinite(), coarse, torch.nan).to(model.device)
-    area = None if area is None else area.to(model.device)
-    unknown = Coarsen(model.factor).replicate(coarse.isnan())
+    source = source_of(model, source, len(members))
+    given = sampling.known(given, model.device)
+    coarse, replicate = given.coarse, Coarsen(model.factor).replicate
+    unknown = replicate(coarse.isnan())
     keeps_zero = model.constraint is not None and model.constraint.keeps_zero
-    known_exactly = model.factor.cells == 1 or (keeps_zero and not bool(coarse.nan_to_num().any()))
-    if known_exactly:
-        field = Coarsen(model.factor).replicate(coarse)
+    if not bool(sampling.open_windows(model, given).any()):
+        field = replicate(coarse)
+        drawn = Ensemble(field[:, None].repeat(1, len(members), 1, 1, 1, 1)) if fields else None
         zero = torch.where(unknown, torch.nan, 0.0)
-        if fields is not None:
-            fields.append(field[:, None].repeat(1, members, 1, 1, 1, 1))
-        return Spread(field, zero, torch.stack([field] * len(levels), 1), tuple(levels), source)
-    given = model.given(coarse, origin, static)
+        return Marginals(field, zero, torch.stack([field] * len(levels), 1), tuple(levels), source, drawn)
+    cond = sampling.conditions(model, given)
+    mu = sampling.mean(model, cond)
     if model.denoiser is None:
         # A deterministic model is trained through its constraint: only after it is its mean one.
-        given = replace(given, mu=model.through_constraint(given.mu, coarse, area))
+        mu = sampling.through_constraint(model, mu, given)
+    drawn = None
     if source == "members":
-        z = model.latents(given, coarse, members, seed, 0, steps, area)
+        z = sampling.latents(model, given, cond, mu, members)
         moments = Moments.of_members(z)
-        if fields is not None:
-            fields.append(model.finish(model.decoded(given, z, seed, 0), coarse, area, gaps))
+        if fields:
+            x = sampling.physical(model, sampling.fields(model, given, mu, z, members), given)
+            drawn = Ensemble(sampling.constrained(model, x, given), sampling.gap(model, x, given))
+    elif source == "head":
+        moments = _head(model, cond, mu)
     else:
-        moments = _head(model, given) if source == "head" else _posterior(model, given, seed)
-    found = _in_units(model, given.mu, moments, coarse, area, source, levels)
+        moments = _posterior(model, given, cond, mu, members.seed)
+    found = _in_units(model, given, mu, moments, source, levels)
     if keeps_zero:
-        found = found.where(Coarsen(model.factor).replicate(coarse == 0), 0.0)
-    return found.where(unknown, torch.nan)
+        found = found.where(replicate(coarse == 0), 0.0)
+    return replace(found.where(unknown, torch.nan), members=drawn)
 
 
-def source_of(model: Sampling, source: str = "auto", members: int = 64) -> str:
-    """Where a spread's variance is from: head, members or denoiser.
+def source_of(model: Components, source: str = "auto", members: int = 64) -> str:
+    """Where a variance is from: head, members or denoiser.
 
     Raises:
         InputError: if the model has not what the source needs.
@@ -161,7 +159,7 @@ def source_of(model: Sampling, source: str = "auto", members: int = 64) -> str:
     return source
 
 
-def comment(model: Sampling, source: str, members: int) -> str:
+def comment(model: Components, source: str, members: int) -> str:
     """What a file says of its standard deviation: the source, and what is propagated."""
     origin = {
         "head": "the variance head, coefficients independent, no sampling",
@@ -177,59 +175,54 @@ def comment(model: Sampling, source: str, members: int) -> str:
     return f"variance from {origin}; propagated {through}"
 
 
-def propagates(model: Sampling) -> bool:
-    """Whether a spread goes through the constraint: an additive one in units that are linear in y."""
+def propagates(model: Components) -> bool:
+    """Whether the variance goes through the constraint: an additive one in units that are linear in y."""
     return model.transform.linear and isinstance(model.constraint, Additive)
 
 
 def _in_units(
-    model: Sampling,
-    mu: Tensor,
-    moments: Moments,
-    coarse: Tensor,
-    area: Tensor | None,
-    source: str,
-    levels: Sequence[float],
-) -> Spread:
-    """A Gaussian latent as a spread in units."""
-    t, height, width = size = model.fine_size(coarse)
+    model: Components, given: Inputs, mu: Tensor, moments: Moments, source: str, levels: Sequence[float]
+) -> Marginals:
+    """A Gaussian latent as marginals in units."""
+    t, height, width = size = sampling.fine_size(model, given)
     assert isinstance(model.latent, LinearLatentSpace)
     gain = None if model.gain is None else model.gain(model.factor)
     decoder = Decoder(model.latent, size, gain, model.rest_scale(model.factor))
-    operators = model.operators(coarse, area, 0) if propagates(model) else None
+    operators = sampling.operators(model, given, 0) if propagates(model) else None
     std = moments.field_variance(decoder, operators).clamp_min(0).sqrt()
     centre = mu if moments.centre is None else mu + model.decode(moments.centre, model.factor)
     centre = centre[..., :t, :height, :width]
     if model.transform.linear:
         mean = model.transform.inverse(centre)
-        mean = mean if model.denoiser is None else model.closed(mean[:, None], coarse, area)[:, 0]
+        mean = mean if model.denoiser is None else sampling.constrained(model, mean[:, None], given)[:, 0]
         return gaussian(mean, std, model.transform.inverse, source, levels)
     found = transformed(centre, std, model.transform.inverse, source, levels)
     if model.constraint is None or model.constraint.domain == "logits":
         return found
-    return replace(found, mean=model.closed(found.mean[:, None], coarse, area)[:, 0])
+    return replace(found, mean=sampling.constrained(model, found.mean[:, None], given)[:, 0])
 
 
-def _head(model: Sampling, given: Given) -> Moments:
+def _head(model: Components, cond: Tensor, mu: Tensor) -> Moments:
     """Σ of the variance head."""
     assert model.variance is not None
-    head = model.variance
-    tiling = model.extent.tiling(model.latent.stride, model.tile, model.tile_halo)
-    with model.autocast(given.mu.device):
-        found = tiling.evaluate(lambda folded: head(folded, given.scalars), model.folded(given))
+    head, scalars = model.variance, model.scalars(model.factor, len(cond))
+    tiling = model.sizes.tiling(model.latent.stride, model.tile, model.tile_halo)
+    with model.autocast(mu.device):
+        found = tiling.evaluate(lambda folded: head(folded, scalars), sampling.folded(model, cond, mu))
     return Moments(variance=found.exp())
 
 
-def _posterior(model: Sampling, given: Given, seed: int) -> Moments:
+def _posterior(model: Components, given: Inputs, cond: Tensor, mu: Tensor, seed: int) -> Moments:
     """Mean and posterior variance of the denoiser at high noise, averaged over PROBES draws of the noise."""
-    sigma = torch.tensor(min(HIGH_NOISE, float(model.process.sigmas()[0])), device=given.mu.device)
-    folded = model.folded(given)
-    denoise = model.denoise(folded, given.scalars, exact=True)
-    centre = variance = torch.zeros((), device=given.mu.device)
+    sigma = torch.tensor(min(HIGH_NOISE, float(model.process.sigmas()[0])), device=mu.device)
+    folded = sampling.folded(model, cond, mu)
+    denoise, size = sampling.denoise(model, folded, exact=True), sampling.size_of(folded)
+    corners = [model.sizes.latent_index(first) for first in given.origins]
+    centre = variance = torch.zeros((), device=mu.device)
     for probe in range(PROBES):
-        places = [(probe, corner) for corner in given.corners]
-        noise = model.noise.fields(size_of(folded), places, seed, model.device)
-        signs = noise_source(model.latent.channels, size_of(folded), places, seed, model.device)(1).sign()
+        places = [(probe, corner) for corner in corners]
+        noise = model.noise.fields(size, places, seed, model.device)
+        signs = noise_source(model.latent.channels, size, places, seed, model.device)(1).sign()
         clean, found = posterior(denoise, sigma * noise(0), sigma, signs, model.noise.covariance)
         centre, variance = centre + clean / PROBES, variance + found / PROBES
     return Moments(centre, variance)
@@ -237,7 +230,7 @@ def _posterior(model: Sampling, given: Given, seed: int) -> Moments:
 
 def gaussian(
     mean: Tensor, std: Tensor, inverse: Callable[[Tensor], Tensor], source: str, levels: Sequence[float] = LEVELS
-) -> Spread:
+) -> Marginals:
     """N(mean, std²) of the transform's space through a linear inverse; ``mean`` is in units already.
 
     Args:
@@ -249,12 +242,12 @@ def gaussian(
     """
     std = inverse(std) - inverse(torch.zeros_like(std))
     quantiles = torch.stack([mean + std * NormalDist().inv_cdf(level) for level in levels], 1)
-    return Spread(mean, std, quantiles, tuple(levels), source)
+    return Marginals(mean, std, quantiles, tuple(levels), source)
 
 
 def transformed(
     mean: Tensor, std: Tensor, inverse: Callable[[Tensor], Tensor], source: str, levels: Sequence[float] = LEVELS
-) -> Spread:
+) -> Marginals:
     """N(mean, std²) of the transform's space through any increasing inverse; arguments as in `gaussian`, mean in y."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     weights = weights / weights.sum()
@@ -265,4 +258,4 @@ def transformed(
     for x, weight in zip(values, weights, strict=True):
         square += float(weight) * (x - first).square()
     quantiles = torch.stack([inverse(mean + std * NormalDist().inv_cdf(level)) for level in levels], 1)
-    return Spread(first, square.sqrt(), quantiles, tuple(levels), source)
+    return Marginals(first, square.sqrt(), quantiles, tuple(levels), source)

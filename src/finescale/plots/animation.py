@@ -7,7 +7,6 @@ equal neighbours stay equal, which is what makes the file small. If it is still 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,8 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from finescale.data import files
+from finescale.data.atomic import atomic, explained
+from finescale.data.units import convert_units, is_rate
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.plots import maps
@@ -128,9 +129,9 @@ def animate_ensemble(
             f"ensemble {fine.shape[-3:]} and truth {true.shape[-3:]} differ in shape: select the same part"
         )
     units = str(fine.attrs.get("units", ""))
-    rain = _is_rate(units)
+    rain = is_rate(units)
     if rain:
-        fine, true, low = (files.convert_units(da, "mm/h") if da.attrs.get("units") else da for da in (fine, true, low))
+        fine, true, low = (convert_units(da, "mm/h") if da.attrs.get("units") else da for da in (fine, true, low))
     panels = {"Coarse input": low.values}
     panels |= {f"Member {m + 1}": fine[m].values for m in members}
     time = fine[fine.dims[1]] if fine.dims[1] in fine.coords else None
@@ -243,16 +244,7 @@ def _palette(colours: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[n
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = files.partial_path(path)
-    with files.writing(path, temporary):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-
-
-def _is_rate(units: str) -> bool:
-    try:
-        files.conversion(units, "mm/h")
-    except InputError:
-        return False
-    return True
+        with atomic(path) as temporary:
+            temporary.write_bytes(data)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from finescale.downscaler import Downscaler
 from finescale.training.sections import Training
@@ -31,7 +29,7 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
         f"- Variable: {model.variable.get('name')} in {model.variable.get('units')}",
         f"- Training data: {', '.join(names)}, ranges {data.get('train')}, {crops} crops of {data.get('crop')} cells",
         *_origin(model),
-        f"- Parts: {', '.join(f'{part} {_kind(model, part)}' for part in ('mean', 'latent', 'constraint'))}",
+        f"- Parts: {', '.join(f'{part} {model.kinds[part]}' for part in ('mean', 'latent', 'constraint'))}",
         f"- Parameters: {', '.join(f'{n:,} in {part}' for part, n in model.parameters_by_part.items())}",
         f"- Training: {json.dumps(spent)}",
         *(f"- Stage {s}: {r['step']} steps, {r['seconds']} s, validation loss {kept[s]:.4f}" for s, r in last.items()),
@@ -47,8 +45,3 @@ def _origin(model: Downscaler) -> list[str]:
     origin = model.config.get("distilled")
     steps = f"for {model.process.steps} steps of sampling by default"
     return [f"- Distilled from: {origin.get('from')}, {steps}"] if origin else []
-
-
-def _kind(model: Downscaler, part: str) -> Any:
-    spec = model.config.get(part, "none")
-    return spec.get("kind") if isinstance(spec, Mapping) else spec

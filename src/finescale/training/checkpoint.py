@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from finescale.data.atomic import atomic
 from finescale.errors import InputError
 
 NAME = "checkpoint.safetensors"
@@ -30,13 +31,9 @@ def save_checkpoint(
         tensors |= {f"{group}.{name}": value for name, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    temporary = folder / f".{NAME}.partial"
-    save_file(
-        {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
-        temporary,
-        metadata={"progress": json.dumps(progress)},
-    )
-    temporary.replace(folder / NAME)
+    contents = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    with atomic(folder / NAME) as temporary:
+        save_file(contents, temporary, metadata={"progress": json.dumps(progress)})
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:

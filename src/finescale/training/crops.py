@@ -62,7 +62,7 @@ class Augmentation:
     rescale: float = 0.0
 
 
-class Patches:
+class Crops:
     """Crops of one or several fine fields held in memory.
 
     With a range of factors every batch draws one, and its crops are cut to whole blocks of it.
@@ -132,7 +132,7 @@ class Patches:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def fold(self, number: int, of: int, inside: bool = True) -> Patches:
+    def fold(self, number: int, of: int, inside: bool = True) -> Crops:
         """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
 
         Crops of other folds that overlap the stripe's border are of neither, so that nothing held out has been seen.
@@ -156,7 +156,7 @@ class Patches:
         picks = self.positions[np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)]
         return self._batch([self._jittered(pick, rng) for pick in picks], rng, factor)
 
-    def spread(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
+    def apart(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
         """The same crops every time, at most ``count``, not overlapping within a frame and not augmented.
 
         Args:
@@ -226,7 +226,7 @@ class Patches:
         crops, areas, *statics = (torch.from_numpy(np.stack(parts)) for parts in zip(*items, strict=True))
         fine = crops[:, None]
         coarse = Coarsen(factor, areas[:, None, None], ~fine.isnan())(fine)
-        return Batch(fine, coarse, areas, *statics)
+        return Batch(coarse, areas, statics[0] if statics else None, fine=fine)
 
     def _turned(self, parts: list[Array], rng: np.random.Generator | None, factor: Factor) -> list[Array]:
         if rng is not None and self.augmentation.rescale:

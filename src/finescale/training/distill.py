@@ -66,18 +66,18 @@ def distill(
             "process.sampler of a distilled model is consistency; only its levels and amplitude can be set"
         )
     check_folder(folder, config, overwrite)
-    patches, valid, _, static = read_data(config)
+    crops, valid, _, static = read_data(config)
     if static != list(config.get("static") or []):
         raise InputError(
             f"{source} was trained with the static fields {config.get('static')}; data.static gives {static}"
         )
     model.load_state_dict(teacher.state_dict())
     assert teacher.denoiser is not None
-    model.distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)
+    distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(training.seed)
-    train(model, patches, valid, training, folder)
-    finish(model, training, folder, len(patches))
+    train(model, crops, valid, training, folder, distillation)
+    finish(model, training, folder, len(crops))
     return model
 
 

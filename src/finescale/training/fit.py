@@ -19,20 +19,23 @@ from torch import Tensor, nn
 from finescale.config import schema
 from finescale.config.build import build_model
 from finescale.config.read import read_config
+from finescale.data.atomic import atomic
 from finescale.data.files import open_field
 from finescale.data.static import StaticFields
 from finescale.data.units import convert_units
+from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor, Factors
+from finescale.model import losses
 from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
 from finescale.model.precision import has_bfloat16
 from finescale.model.sizes import coarse_frames
 from finescale.training.card import card
 from finescale.training.checkpoint import NAME, read_progress
-from finescale.training.crops import Augmentation, Criteria, Patches, region
+from finescale.training.crops import Augmentation, Criteria, Crops, region
 from finescale.training.loop import STATISTICS, Loop
 from finescale.training.sections import Data, Training
 from finescale.training.stages import fresh, stages
@@ -57,43 +60,44 @@ def fit(
     resolved = read_config(config, overrides)
     training = schema.call(Training, resolved.get("train", {}), "train")
     check_folder(folder, resolved, overwrite)
-    patches, valid, variable, static = read_data(resolved)
+    crops, valid, variable, static = read_data(resolved)
     resolved.setdefault("variable", variable)
     if static:
         resolved["static"] = static
     torch.manual_seed(training.seed)
     model = build_model(resolved)
     folder.mkdir(parents=True, exist_ok=True)
-    train(model, patches, valid, training, folder)
-    finish(model, training, folder, len(patches))
+    train(model, crops, valid, training, folder)
+    finish(model, training, folder, len(crops))
     return model
 
 
 def finish(model: Downscaler, training: Training, folder: Path, crops: int) -> None:
     """Write the trained model and its card; the checkpoint goes."""
     model.save(folder)
-    (folder / "README.md").write_text(card(model, training, folder, crops), encoding="utf-8")
+    with atomic(folder / "README.md") as path:
+        path.write_text(card(model, training, folder, crops), encoding="utf-8")
     (folder / NAME).unlink(missing_ok=True)
 
 
 def train(
     model: Downscaler,
-    patches: Patches,
-    valid: Patches,
+    crops: Crops,
+    valid: Crops,
     training: Training,
     folder: Path,
+    teacher: Distillation | None = None,
     on_step: Callable[[str, int], None] | None = None,
 ) -> None:
     """Run all stages on a built model, with checkpoints and ``log.jsonl`` in ``folder``.
 
-    Of a model with a `distillation` only the student's denoiser is trained; statistics and mean stay.
-
     Args:
         model: trained in place; ends with the averaged weights, on the processor.
-        patches: training crops.
+        crops: training crops.
         valid: validation crops.
         training: budget and settings.
         folder: an existing folder.
+        teacher: for a distillation, which trains the student's denoiser alone; statistics and mean stay.
         on_step: called after every step with the stage and the step's number.
     """
     bfloat16 = model.config.get("precision", "auto") != "float32" and has_bfloat16(
@@ -107,56 +111,49 @@ def train(
         # What a run that was stopped before its first checkpoint has left.
         (folder / "log.jsonl").unlink(missing_ok=True)
         progress = {"stage": "statistics", "step": 0, "elapsed": 0.0}
+    folds: list[MeanModel] = []
     if training.folds and model.mean.trainable and (model.denoiser or model.variance) is not None:
         torch.manual_seed(training.seed)
-        model.held_out = nn.ModuleList(fresh(model.mean) for _ in range(training.folds))
+        folds = [fresh(model.mean).to(fabric.device) for _ in range(training.folds)]
     model.to(fabric.device)
     # Neighbouring frames say little more than one: sequences need fewer crops.
-    frames = patches.crop[0]
-    crops = [] if model.distillation else _samples(patches, max(16, STATISTICS // frames), training.seed)
-    if progress["stage"] == "statistics" and crops:
-        model.transform.fit([batch.fine.to(fabric.device) for batch in crops])
-        model.conditions.fit([batch.static.to(fabric.device) for batch in crops if batch.static is not None])
+    frames = crops.crop[0]
+    samples = [] if teacher else _samples(crops, max(16, STATISTICS // frames), training.seed)
+    if progress["stage"] == "statistics" and samples:
+        model.transform.fit([batch.fine.to(fabric.device) for batch in samples])
+        model.conditions.fit([batch.static.to(fabric.device) for batch in samples if batch.static is not None])
     # A loss of distillation runs the teacher's sampler: a few crops must do.
-    count = STATISTICS // (12 if model.distillation else 3)
-    held = [
-        part
-        for batch in _samples(valid, max(4, count // frames), training.seed)
-        for part in _split(batch, training.batch)
-    ]
+    count = STATISTICS // (12 if teacher else 3)
+    seen = _samples(valid, max(4, count // frames), training.seed)
+    held = [part for batch in seen for part in batch.split(training.batch)]
     whitened = False
-    for stage in stages(model, patches, training):
+    for stage in stages(model, crops, training, folds, None if teacher is None else teacher.to(fabric.device)):
         if progress["stage"] not in ("statistics", stage.name):
             continue
         started = progress["stage"] == stage.name
         if stage.kind in ("denoiser", "joint", "variance"):
             if not started and not whitened:
-                _fit_latent(model, crops, stage.sources[0][1], fabric.device)
+                _fit_latent(model, samples, stage.sources[0][1], fabric.device)
             whitened = True
-        Loop(fabric, model, stage, training, folder).run(held, progress if started else None, on_step)
+        loop = Loop(fabric, model, stage, training, folder, nn.ModuleList(folds))
+        loop.run(held, progress if started else None, on_step)
         progress = {"stage": "statistics"}
-    model.held_out = model.distillation = None
     model.to("cpu").eval()
 
 
-def _samples(patches: Patches, count: int, seed: int) -> list[Batch]:
+def _samples(crops: Crops, count: int, seed: int) -> list[Batch]:
     """Crops of the factor, or of many factors."""
-    if patches.factors.single is not None:
-        return [patches.spread(count, seed)]
+    if crops.factors.single is not None:
+        return [crops.apart(count, seed)]
     rng = np.random.default_rng([seed, 7])
-    factors = [patches.factors.draw(rng) for _ in range(count)]
-    return [patches.spread(2, seed + n, factor) for n, factor in enumerate(factors)]
-
-
-def _split(batch: Batch, size: int) -> list[Batch]:
-    parts = [(None,) * -(-len(batch.fine) // size) if part is None else part.split(size) for part in batch]
-    return [Batch(*crops) for crops in zip(*parts, strict=True)]
+    factors = [crops.factors.draw(rng) for _ in range(count)]
+    return [crops.apart(2, seed + n, factor) for n, factor in enumerate(factors)]
 
 
 @torch.no_grad()
 def _fit_latent(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | None, device: torch.device) -> None:
     """Whiten the latent of residuals, at all factors together and then at each."""
-    residuals = [model.residual(batch.to(device), mean) for batch in crops]
+    residuals = [losses.residual(model, batch.to(device), mean) for batch in crops]
     known = [_known(batch, like) for batch, like in zip(crops, residuals, strict=True)]
     model.latent.fit(residuals, known)
     latents = [model.latent.encode(r) for r in residuals]
@@ -179,7 +176,7 @@ def _known(batch: Batch, residual: Tensor) -> Tensor:
     return known
 
 
-def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, str], list[str]]:
+def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, str], list[str]]:
     """Training and validation crops as the ``data`` section says, the variable, and the static fields' names."""
     section = schema.call(Data, config.get("data", {}), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
@@ -201,7 +198,7 @@ def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, st
     criteria = Criteria(section.min_valid, section.min_wet, section.wet)
     augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
     static = None if section.static is None else StaticFields(section.static)
-    patches = Patches(
+    crops = Crops(
         [region(f, section.train).load() for f in fields],
         factors,
         crop,
@@ -211,10 +208,10 @@ def read_data(config: Mapping[str, Any]) -> tuple[Patches, Patches, dict[str, st
         static=static,
     )
     held = [region(f, section.valid).load() for f in fields] if section.valid else None
-    valid = Patches(held, factors, crop, criteria, frames=frames, static=static) if held else patches
+    valid = Crops(held, factors, crop, criteria, frames=frames, static=static) if held else crops
     first = fields[0]
     variable = {"name": str(first.name), "units": str(first.attrs.get("units", ""))}
-    return patches, valid, variable, [] if static is None else static.names
+    return crops, valid, variable, [] if static is None else static.names
 
 
 def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:

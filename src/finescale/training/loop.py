@@ -38,8 +38,18 @@ STATISTICS = 96
 class Loop:
     """One stage's training loop."""
 
-    def __init__(self, fabric: Fabric, model: Downscaler, stage: Stage, training: Training, folder: Path) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: Downscaler,
+        stage: Stage,
+        training: Training,
+        folder: Path,
+        folds: nn.ModuleList,
+    ) -> None:
         self.fabric, self.model, self.stage, self.part = fabric, model, stage, stage.part
+        # Everything that a resumption needs; networks of held-out folds are no part of the model.
+        self.networks = nn.ModuleDict({"model": model, "folds": folds})
         self.training, self.folder = training, folder
         self.loss = math.nan
         self.steps = None if training.steps is None else max(1, round(training.steps * stage.share))
@@ -53,7 +63,7 @@ class Loop:
     ) -> None:
         """Train the part, then give it the best of its averaged weights on ``held``, validation crops."""
         training, stage = self.training, self.stage
-        self.model.requires_grad_(False)
+        self.networks.requires_grad_(False)
         self.part.requires_grad_(True)
         raw = torch.optim.Adam(self.part.parameters(), lr=training.lr, betas=(0.9, 0.99), fused=True)
         wrapped, optimizer = self.fabric.setup(self.model, raw)
@@ -62,7 +72,7 @@ class Loop:
         best = Best(copy.deepcopy(self.part), training.keep)
         step, before = 0, 0.0
         if resume is not None:
-            load_checkpoint(self.folder, self.model, average, best.part, raw)
+            load_checkpoint(self.folder, self.networks, average, best.part, raw)
             step, before, best.loss = int(resume["step"]), float(resume["elapsed"]), float(resume["best"])
         started = saved = training.now()
         next_check = self._fraction(step, before)
@@ -77,13 +87,13 @@ class Loop:
                         * min(1.0, (step + 1) / training.warmup)
                         * (0.5 + 0.5 * math.cos(math.pi * fraction))
                     )
-                self.model.through = self._through(fraction)
                 crops = self._moved(batch.result())
                 batch = pool.submit(self._draw, step + 1)
                 _, mean = stage.sources[step % len(stage.sources)]
+                context = {"mean": mean, "teacher": stage.teacher, "through": self._through(fraction)}
                 # On one device Fabric calls marked methods as they are, without its own autocast.
                 with self.fabric.autocast():
-                    loss = wrapped.loss(stage.kind, crops, self._generator(step), mean)
+                    loss = wrapped.loss(stage.kind, crops, self._generator(step), **context)
                 self.fabric.backward(loss)
                 self.fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=False)
                 optimizer.step()
@@ -99,7 +109,7 @@ class Loop:
                     losses, next_check = [], next_check + 0.05
                 if training.now() - saved > CHECKPOINT_SECONDS:
                     progress = self._progress(step, elapsed) | {"best": best.loss}
-                    save_checkpoint(self.folder, self.model, average, best.part, raw, progress)
+                    save_checkpoint(self.folder, self.networks, average, best.part, raw, progress)
                     saved = training.now()
                 if on_step is not None:
                     on_step(stage.name, step)
@@ -112,8 +122,8 @@ class Loop:
         return {"stage": self.stage.name, "step": step, "elapsed": elapsed, "config": self.model.config}
 
     def _draw(self, step: int) -> Batch:
-        patches, _ = self.stage.sources[step % len(self.stage.sources)]
-        return patches.draw(self.training.batch, self.training.seed, self.stage.key, step)
+        crops, _ = self.stage.sources[step % len(self.stage.sources)]
+        return crops.draw(self.training.batch, self.training.seed, self.stage.key, step)
 
     def _moved(self, crops: Batch) -> Batch:
         return crops.to(self.fabric.device)
@@ -146,11 +156,11 @@ class Loop:
         live = {name: value.clone() for name, value in self.part.state_dict().items()}
         self.part.load_state_dict(average.module.state_dict())
         generator, found = torch.Generator().manual_seed(0), []
-        self.model.through = True
         mean = self.part if self.stage.kind == "mean" and isinstance(self.part, MeanModel) else None
         with self.model.autocast(self.fabric.device):
             for crops in map(self._moved, held):
-                found.append(float(self.model.loss(self.stage.kind, crops, generator, mean)))
+                loss = self.model.loss(self.stage.kind, crops, generator, mean=mean, teacher=self.stage.teacher)
+                found.append(float(loss))
         valid = sum(found) / len(found)
         self.part.load_state_dict(live)
         if losses:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from torch import nn
 
+from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.model.mean import MeanModel
-from finescale.training.crops import Patches
+from finescale.training.crops import Crops
 from finescale.training.sections import Training
+
+Network = TypeVar("Network", bound=nn.Module)
 
 DISTILL_KEY = 1000
 """Random numbers of a distillation; those of folds count up from 2."""
@@ -30,29 +34,45 @@ class Stage:
         sources: crops and, where it is not the model's own, the mean model; steps take them in turn.
         share: share of the budget.
         key: keeps the random numbers of stages apart.
+        teacher: what a distillation learns from.
     """
 
     name: str
     kind: str
     part: nn.Module
-    sources: Sequence[tuple[Patches, MeanModel | None]]
+    sources: Sequence[tuple[Crops, MeanModel | None]]
     share: float
     key: int
+    teacher: Distillation | None = None
 
 
-def stages(model: Downscaler, patches: Patches, training: Training) -> list[Stage]:
-    """What is trained, one after the other, and the share of the budget that each stage gets."""
-    whole: list[tuple[Patches, MeanModel | None]] = [(patches, None)]
-    if model.distillation is not None and model.denoiser is not None:
-        return [Stage("distill", "distill", model.denoiser, whole, 1.0, DISTILL_KEY)]
-    found, means = [], [mean for mean in model.held_out or () if isinstance(mean, MeanModel)]
-    sources = [(patches.fold(k, len(means)), mean) for k, mean in enumerate(means)] or whole
+def stages(
+    model: Downscaler,
+    crops: Crops,
+    training: Training,
+    folds: Sequence[MeanModel] = (),
+    teacher: Distillation | None = None,
+) -> list[Stage]:
+    """What is trained, one after the other, and the share of the budget that each stage gets.
+
+    Args:
+        model: what is trained.
+        crops: training crops.
+        training: budget and settings.
+        folds: mean networks, each to be trained without its fold of the crops.
+        teacher: for a distillation, which trains the denoiser alone.
+    """
+    whole: list[tuple[Crops, MeanModel | None]] = [(crops, None)]
+    if teacher is not None and model.denoiser is not None:
+        return [Stage("distill", "distill", model.denoiser, whole, 1.0, DISTILL_KEY, teacher)]
+    found = []
+    sources = [(crops.fold(k, len(folds)), mean) for k, mean in enumerate(folds)] or whole
     if model.mean.trainable:
         share = 1.0 if model.denoiser is None else training.mean_share
-        found = [Stage("mean", "mean", model.mean, whole, share / (1 + len(means)), 0)]
-        for k, mean in enumerate(means):
-            inside = [(patches.fold(k, len(means), inside=False), mean)]
-            found.append(Stage(f"mean of fold {k}", "mean", mean, inside, share / (1 + len(means)), 2 + k))
+        found = [Stage("mean", "mean", model.mean, whole, share / (1 + len(folds)), 0)]
+        for k, mean in enumerate(folds):
+            inside = [(crops.fold(k, len(folds), inside=False), mean)]
+            found.append(Stage(f"mean of fold {k}", "mean", mean, inside, share / (1 + len(folds)), 2 + k))
     rest = 1 - training.mean_share if found else 1.0
     if model.denoiser is not None and training.joint and found:
         found.append(Stage("joint", "joint", nn.ModuleList([model.mean, model.denoiser]), whole, rest, 1))
@@ -66,7 +86,7 @@ def stages(model: Downscaler, patches: Patches, training: Training) -> list[Stag
     return [*found, Stage("variance", "variance", model.variance, sources, share, VARIANCE_KEY)]
 
 
-def fresh(network: nn.Module) -> nn.Module:
+def fresh(network: Network) -> Network:
     """The same network with new weights, where its layers know how to draw them; layers that start at zero do again."""
     copied = copy.deepcopy(network)
     for module in copied.modules():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from finescale.data import files
+from finescale.data.atomic import atomic, explained
 from finescale.errors import InputError
 from finescale.scores.settings import Settings
 from finescale.verify import figures, figures_maps
@@ -195,17 +196,10 @@ def _folder(folder: Path, overwrite: bool) -> Path:
 
 def _publish(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write all files under temporary names, then give them theirs: a full disk leaves none that is half written."""
-    waiting = {folder / name: files.partial_path(folder / name) for name in contents}
-    old = {folder / FIGURES / f"{name}.{end}" for name in figures.NAMES for end in ("png", "svg", "gif")} - set(waiting)
-    try:
-        with files.writing(folder, files.partial_path(folder)):
-            (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-            for temporary, data in zip(waiting.values(), contents.values(), strict=True):
-                temporary.write_bytes(data)
-            for path, temporary in waiting.items():
-                os.replace(temporary, path)
-            for path in old:  # of an earlier report, of other data
-                path.unlink(missing_ok=True)
-    finally:
-        for temporary in waiting.values():
-            temporary.unlink(missing_ok=True)
+    old = {folder / FIGURES / f"{name}.{end}" for name in figures.NAMES for end in ("png", "svg", "gif")}
+    with explained(folder), ExitStack() as waiting:
+        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+        for name, data in contents.items():
+            waiting.enter_context(atomic(folder / name)).write_bytes(data)
+    for path in old - {folder / name for name in contents}:  # of an earlier report, of other data
+        path.unlink(missing_ok=True)

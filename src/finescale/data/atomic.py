@@ -1,0 +1,75 @@
+"""Files and folders that appear under their name whole or not at all.
+
+What is written grows under a hidden name of its own in the same folder and is renamed when it is whole, so neither a
+reader nor another process that writes the same output ever sees a part of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from finescale.errors import InputError
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A name to write under; the file or folder gets the name ``path`` at the end, or is removed after an error."""
+    path = Path(path)
+    temporary = partial_path(path)
+    try:
+        yield temporary
+        publish(temporary, path)
+    except BaseException:
+        remove(temporary)
+        raise
+
+
+def partial_path(path: Path) -> Path:
+    """Where an output is written before it is whole: hidden, in the same folder, under a name that is no one else's."""
+    return path.with_name(f".{path.stem[:64]}.{secrets.token_hex(4)}.partial{path.suffix}")
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a finished temporary output its name, replacing what had it."""
+    if path.is_dir() and not path.is_symlink():
+        old = partial_path(path)
+        os.replace(path, old)
+        os.replace(temporary, path)
+        remove(old)
+    else:
+        os.replace(temporary, path)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: str | Path, later: str = "") -> Iterator[None]:
+    """Turn a failed write of ``path`` into an InputError that names the cause.
+
+    Args:
+        path: the output.
+        later: what the user can do besides.
+
+    Raises:
+        InputError: instead of an OSError, or of a RuntimeError, as which the NetCDF library reports a full disk.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{path} could not be written: {'the disk is full' if full else text}{later}") from error

@@ -1,0 +1,112 @@
+"""The verbs of the command line in Python: `finescale.coarsen` and `finescale.downscale`, on files or datasets.
+
+`finescale.fit`, `finescale.verify` and `finescale.recipe` stand in their rooms.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from finescale.data.coarsen import coarsen as block_means
+from finescale.data.files import check_output, open_store, select, write
+from finescale.data.store import history
+from finescale.grids.factor import Factor
+
+if TYPE_CHECKING:
+    from finescale.downscaler import Downscaler
+
+
+def coarsen(
+    fine: str | Path | xr.Dataset | xr.DataArray,
+    factor: str | Factor,
+    out: str | Path | None = None,
+    *,
+    variable: str | None = None,
+    crop: bool = False,
+    overwrite: bool = False,
+) -> xr.Dataset:
+    """Area-weighted block means, c = Σ a x / Σ a over the known cells of a block.
+
+    Args:
+        fine: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one.
+        factor: the blocks, such as ``"1x8"`` (time × space).
+        out: where to write them, .nc or .zarr; None to return them alone.
+        variable: the variable, where there are several.
+        crop: drop the cells at the ends that do not fill a block.
+        overwrite: replace an output that exists.
+
+    Returns:
+        The coarse field, lazy where the fine one is, with CF bounds and cell_methods.
+
+    Raises:
+        InputError: for a field or factor that cannot be used, or an output that cannot be written.
+
+    >>> finescale.coarsen("radar.nc", "1x8", "coarse.nc")  # doctest: +SKIP
+    """
+    whole, source = Factor.parse(factor), "the dataset"
+    if out is not None:
+        check_output(out, overwrite)
+    if isinstance(fine, xr.DataArray):
+        fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
+    elif not isinstance(fine, xr.Dataset):
+        source, fine = str(fine), open_store(fine)
+    means = block_means(select(fine, variable, source), whole, crop)
+    attrs = fine.attrs | means.attrs
+    means = means.assign_attrs(attrs | {"history": history(attrs, f"coarsen --factor {whole}")})
+    if out is not None:
+        write(means, out, overwrite)
+    return means
+
+
+def downscale(
+    model: str | Path | Downscaler,
+    coarse: str | Path | xr.Dataset | xr.DataArray,
+    out: str | Path | None = None,
+    *,
+    members: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> xr.Dataset | None:
+    """An ensemble of fine fields (realization, time, y, x) whose block means are the coarse field.
+
+    Args:
+        model: a model, or the folder that `finescale.fit` wrote.
+        coarse: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one; any domain size.
+        out: where to write it, .nc or .zarr, window by window; None to return it, in memory.
+        members: how many, 16 unless given; 0 for their mean, with ``variance``.
+        seed: members of one seed are the same in every run.
+        resume: continue an interrupted run to Zarr.
+        overwrite: replace an output that exists.
+        progress: show a progress bar on stderr, while a store is written.
+        settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
+
+    Returns:
+        The ensemble, or None where it went to ``out``.
+
+    Raises:
+        InputError: for input, settings or an output that cannot be used.
+
+    >>> ensemble = finescale.downscale("model", "coarse.nc", members=16)  # doctest: +SKIP
+    """
+    if out is not None:
+        check_output(out, overwrite)
+    if isinstance(coarse, str | Path):
+        open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
+    from finescale.inference.predict import downscale_dataset, predict
+    from finescale.inference.request import Request
+
+    request = Request(members, seed, **settings)
+    if isinstance(model, str | Path):
+        from finescale.config.build import load
+
+        model = load(model)
+    if out is None:
+        return downscale_dataset(model, coarse, request)
+    predict(model, coarse, out, request, resume=resume, overwrite=overwrite, progress=progress)
+    return None
