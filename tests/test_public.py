@@ -5,11 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
+from pathlib import Path
+from typing import Any
 
 import pytest
+import xarray as xr
 
 import finescale
 from finescale.cli import allocator
+from finescale.data.synthetic import synthetic_rain
 
 
 def loaded_by(code: str) -> set[str]:
@@ -31,9 +35,41 @@ def test_files_open_without_torch() -> None:
 
 def test_every_public_name_is_there() -> None:
     for name in finescale.__all__:
-        assert getattr(finescale, name).__name__ == name
+        assert getattr(finescale, name).__name__.removeprefix("finescale.") == name
+    assert set(finescale.__all__) <= set(dir(finescale))
     with pytest.raises(AttributeError, match="no attribute 'lod'"):
         finescale.lod  # noqa: B018
+
+
+def test_the_five_verbs_do_what_the_commands_do(tmp_path: Path) -> None:
+    """On files, with what each returns, and `repr` of the model in ten lines."""
+    fine, coarse, ensemble = (tmp_path / f"{name}.nc" for name in ("fine", "coarse", "ensemble"))
+    rain = synthetic_rain((3, 32, 48), seed=1)
+    rain.to_dataset().to_netcdf(fine, engine="netcdf4")
+    means = finescale.coarsen(fine, "1x4", coarse)
+    assert means.sizes["y"] == 8 and finescale.coarsen(rain, "1x4").sizes["x"] == 12
+    changes: dict[str, Any] = {
+        "preset": "wavelet",
+        "factor": "1x4",
+        "mean": "interpolation",
+        "denoiser": {"backbone": {"kind": "unet", "width": 8, "multipliers": [1], "heads": 1}},
+        "data": {"path": str(fine), "crop": 16, "min_wet": 0.0},
+        "train": {"steps": 2, "minutes": None, "batch": 2},
+    }
+    model = finescale.fit(changes, tmp_path / "model")
+    assert finescale.downscale(tmp_path / "model", coarse, ensemble, members=2, steps=2, progress=False) is None
+    in_memory = finescale.downscale(model, means, members=2, steps=2)
+    assert in_memory is not None
+    with xr.open_dataset(ensemble, engine="netcdf4") as written:
+        xr.testing.assert_equal(written["precipitation_rate"].load(), in_memory["precipitation_rate"])
+    assert (
+        finescale.verify(ensemble, fine, tmp_path / "scores", baselines=["nearest"])["systems"]["ensemble"]["crps"] > 0
+    )
+    assert str(finescale.recipe("3x10")).startswith("3x10 (time x space)")
+    lines = repr(finescale.load(tmp_path / "model")).splitlines()
+    assert len(lines) <= 10 and lines[0] == "Downscaler of precipitation_rate in mm h-1"
+    for words in ("factor     1x4", "wavelet", "unet", "M parameters", "multiplicative", "2 steps on"):
+        assert any(words in line for line in lines), (words, lines)
 
 
 # malloc.h of glibc.

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import xarray as xr
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor
 
 from finescale.data.atomic import atomic
@@ -121,7 +121,7 @@ class Downscaler(Components):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with atomic(folder / "weights.safetensors") as weights:
-            save_file(state, weights, metadata={"format": "finescale"})
+            weights.write_bytes(serialized(state, {"format": "finescale"}))
         with atomic(folder / "config.yaml") as config:
             config.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
 

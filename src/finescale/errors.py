@@ -10,6 +10,20 @@ class InputError(ValueError):
     """Wrong input, described for the person who gave it: what is wrong, where, and how to mend it, in one line."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """An ending that was asked for by a signal; what is finished is kept where ``later`` says so.
+
+    Attributes:
+        number: of the signal.
+        later: what was kept and how to go on; empty where nothing was.
+        again: whether the same command goes on.
+    """
+
+    def __init__(self, number: int, later: str = "", again: bool = False) -> None:
+        super().__init__(number)
+        self.number, self.later, self.again = number, later, again
+
+
 class Notice(UserWarning):
     """Something the user should know; the command line shows it as one line."""
 

@@ -15,7 +15,7 @@ from finescale.backbones import DBPN, EDSR, RDN, SRCNN, DenseSR, DenseUNet, LapS
 from finescale.backbones.dbpn import Projection
 from finescale.backbones.lapsrn import linear
 from finescale.backbones.layers import TemporalAttention, TemporalConvolution
-from finescale.backbones.scheme import Scheme, Shuffle, stages, transposed
+from finescale.backbones.scheme import Scheme, Shuffle, ratios, transposed
 from finescale.grids.factor import Factor
 
 SMALL: dict[type[nn.Module], dict[str, Any]] = {
@@ -234,11 +234,11 @@ def test_projections_go_up_and_down_by_any_factor(factor: Factor) -> None:
     assert down.back(down.there(down.mix(fine))).shape == (1, 2, *fine.shape[-2:])
 
 
-def test_stages_multiply_to_the_factor() -> None:
+def test_ratios_multiply_to_the_factor() -> None:
     for factor in (Factor(y=y, x=x) for y in range(1, 26) for x in (1, 4, y)):
-        assert tuple(np.prod(stages(factor), axis=0)) == (factor.y, factor.x)
-    assert stages(Factor(y=10, x=6)) == [(2, 2), (5, 3)]
-    assert stages(Factor(y=4, x=3)) == [(2, 3), (2, 1)]
+        assert tuple(np.prod(ratios(factor), axis=0)) == (factor.y, factor.x)
+    assert ratios(Factor(y=10, x=6)) == [(2, 2), (5, 3)]
+    assert ratios(Factor(y=4, x=3)) == [(2, 3), (2, 1)]
 
 
 def test_shuffle_is_torch_s_where_cells_are_square_and_has_its_order_where_not() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from finescale.backbones.scheme import Activation, Scheme, Stage, conv, last, mix, seen, transposed
+from finescale.backbones.scheme import Activation, Ratio, Scheme, conv, last, mix, seen, transposed
 from finescale.grids.factor import Factor
 
 PAD = 2
@@ -42,14 +42,14 @@ class DBPN(Scheme):
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)
-        stage = (factor.y, factor.x)
+        ratio = (factor.y, factor.x)
         self.stem, self.enter = conv(channels, 4 * width), mix(4 * width, width)
         # Down-projection i sees the i + 1 fine fields so far; the up-projection after it the i + 1 coarse ones.
-        self.first = Projection(width, width, stage, up=True)
-        self.down = nn.ModuleList(Projection((i + 1) * width, width, stage, up=False) for i in range(blocks - 1))
-        self.up = nn.ModuleList(Projection((i + 1) * width, width, stage, up=True) for i in range(blocks - 1))
+        self.first = ProjectionUnit(width, width, ratio, up=True)
+        self.down = nn.ModuleList(ProjectionUnit((i + 1) * width, width, ratio, up=False) for i in range(blocks - 1))
+        self.up = nn.ModuleList(ProjectionUnit((i + 1) * width, width, ratio, up=True) for i in range(blocks - 1))
         self.head = last(blocks * width, out_channels)
-        self.reach = max(seen_along(f, blocks) for f in stage) + 1
+        self.reach = max(seen_along(f, blocks) for f in ratio) + 1
 
     def frame(self, x: Tensor) -> Tensor:
         fine = self.first(self.enter(self.stem(x).relu()))
@@ -62,22 +62,22 @@ class DBPN(Scheme):
         return y
 
 
-class Projection(nn.Module):
+class ProjectionUnit(nn.Module):
     """An up-projection (N, Cin, h, w) -> (N, C, fy·h, fx·w), or the down-projection that is its mirror.
 
     Args:
         channels_in: channels of the input.
         channels: of the result.
-        stage: (fy, fx).
+        ratio: (fy, fx).
         up: which of the two.
     """
 
-    def __init__(self, channels_in: int, channels: int, stage: Stage, up: bool) -> None:
+    def __init__(self, channels_in: int, channels: int, ratio: Ratio, up: bool) -> None:
         super().__init__()
         there, back = (upward, downward) if up else (downward, upward)
         self.mix = mix(channels_in, channels)
-        self.there, self.back = there(channels, stage), back(channels, stage)
-        self.again = there(channels, stage)
+        self.there, self.back = there(channels, ratio), back(channels, ratio)
+        self.again = there(channels, ratio)
         # What was missed starts as a small correction; at full size each projection would double the fields.
         with torch.no_grad():
             self.again.weight.mul_(0.1)
@@ -90,14 +90,14 @@ class Projection(nn.Module):
         return y
 
 
-def upward(channels: int, stage: Stage) -> nn.ConvTranspose2d:
+def upward(channels: int, ratio: Ratio) -> nn.ConvTranspose2d:
     """↑."""
-    return transposed(channels, channels, stage, (stage[0] + 2 * PAD, stage[1] + 2 * PAD))
+    return transposed(channels, channels, ratio, (ratio[0] + 2 * PAD, ratio[1] + 2 * PAD))
 
 
-def downward(channels: int, stage: Stage) -> nn.Conv2d:
+def downward(channels: int, ratio: Ratio) -> nn.Conv2d:
     """↓."""
-    return conv(channels, channels, (stage[0] + 2 * PAD, stage[1] + 2 * PAD), stage, PAD)
+    return conv(channels, channels, (ratio[0] + 2 * PAD, ratio[1] + 2 * PAD), ratio, PAD)
 
 
 def seen_along(f: int, blocks: int) -> int:

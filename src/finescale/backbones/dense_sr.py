@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from finescale.backbones.scheme import Activation, DenseBlock, Scheme, conv, last, mix, seen, stages, transposed
+from finescale.backbones.scheme import Activation, DenseBlock, Scheme, conv, last, mix, ratios, seen, transposed
 from finescale.grids.factor import Factor
 
 
 class DenseSR(Scheme):
-    """Dense blocks on the coarse grid whose results all pile up, a 1 × 1 bottleneck, a transposed convolution a stage.
+    """Dense blocks on the coarse grid whose results all pile up, a 1 × 1 bottleneck, a transposed convolution a step.
 
-    Kernels of those measure p + 1 cells at a stage of factor p (theirs: 3 at 2), but at least 3.
+    Kernels of those measure p + 1 cells at a step of factor p (theirs: 3 at 2), but at least 3.
 
     Args:
         channels: input channels (derived).
@@ -41,12 +41,12 @@ class DenseSR(Scheme):
         self.dense = DenseBlock(width, blocks * layers, growth)
         self.mix = mix(self.dense.channels, width)
         self.up = nn.Sequential()
-        for py, px in stages(factor):
+        for py, px in ratios(factor):
             self.up.extend([transposed(width, width, (py, px), (max(3, py + 1), max(3, px + 1))), nn.ReLU()])
         self.head = last(width, out_channels)
         self.reach = 1
-        for stage in reversed(stages(factor)):
-            self.reach = seen(self.reach, stage, pad=1)
+        for ratio in reversed(ratios(factor)):
+            self.reach = seen(self.reach, ratio, pad=1)
         self.reach += blocks * layers + 1
 
     def frame(self, x: Tensor) -> Tensor:

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from finescale.backbones.scheme import Activation, DenseBlock, Scheme, Stage, conv, last, mix, seen, stages, transposed
+from finescale.backbones.scheme import Activation, DenseBlock, Ratio, Scheme, conv, last, mix, ratios, seen, transposed
 from finescale.grids.factor import Factor
 
 
 class DenseUNet(Scheme):
-    """A U-Net of dense blocks whose levels halve the resolution; then a transposed convolution and a block a stage.
+    """A U-Net of dense blocks whose levels halve the resolution; then a transposed convolution and a block a step.
 
-    Level l has ⌊width·widening^l⌋ channels, stage i after the U-Net ⌊width/2^i⌋ (at least 4). Transposed convolutions
+    Level l has ⌊width·widening^l⌋ channels, step i after the U-Net ⌊width/2^i⌋ (at least 4). Transposed convolutions
     have kernels of p + 2 cells at factor p (theirs: 4 at 2), and a ReLU.
 
     Args:
@@ -44,16 +44,16 @@ class DenseUNet(Scheme):
         super().__init__(activation)
         widths = [int(width * widening**level) for level in range(depth + 1)]
         self.unet = Level(channels, widths, layers)
-        self.up, before, steps = nn.Sequential(), width, stages(factor)
-        for i, stage in enumerate(steps):
+        self.up, before, steps = nn.Sequential(), width, ratios(factor)
+        for i, ratio in enumerate(steps):
             after = max(4, int(width / 2 ** (i + 1)))
-            self.up.extend([Up(before, stage), Block(before, after, layers)])
+            self.up.extend([Up(before, ratio), NarrowedBlock(before, after, layers)])
             before = after
         self.head = last(before, out_channels)
         self.stride = 2**depth
         beyond = 1
-        for stage in reversed(steps):
-            beyond = seen(beyond + layers, stage, pad=1)
+        for ratio in reversed(steps):
+            beyond = seen(beyond + layers, ratio, pad=1)
         self.reach = self.unet.reach(beyond)
 
     def frame(self, x: Tensor) -> Tensor:
@@ -73,11 +73,11 @@ class Level(nn.Module):
     def __init__(self, channels: int, widths: list[int], layers: int) -> None:
         super().__init__()
         width, *below = widths
-        self.layers, self.enter = layers, Block(channels, width, layers)
+        self.layers, self.enter = layers, NarrowedBlock(channels, width, layers)
         self.below = Level(width, below, layers) if below else None
         if below:
             self.up = Up(below[0], (2, 2))
-            self.join, self.leave = conv(width + below[0], width), Block(width, width, layers)
+            self.join, self.leave = conv(width + below[0], width), NarrowedBlock(width, width, layers)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.enter(x)
@@ -96,7 +96,7 @@ class Level(nn.Module):
         return max(here, deep) + self.layers
 
 
-class Block(nn.Module):
+class NarrowedBlock(nn.Module):
     """A dense block whose layers have as many filters as the 1 × 1 convolution that ends it."""
 
     def __init__(self, channels_in: int, channels: int, layers: int) -> None:
@@ -112,9 +112,9 @@ class Block(nn.Module):
 class Up(nn.Module):
     """relu of a transposed convolution that keeps the channels."""
 
-    def __init__(self, channels: int, stage: Stage) -> None:
+    def __init__(self, channels: int, ratio: Ratio) -> None:
         super().__init__()
-        self.layer = transposed(channels, channels, stage, (stage[0] + 2, stage[1] + 2))
+        self.layer = transposed(channels, channels, ratio, (ratio[0] + 2, ratio[1] + 2))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.layer(x).relu()

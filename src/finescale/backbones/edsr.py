@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from finescale.backbones.scheme import Activation, Scheme, Shuffle, conv, last, seen, stages
+from finescale.backbones.scheme import Activation, Scheme, Shuffle, conv, last, ratios, seen
 from finescale.grids.factor import Factor
 
 
 class EDSR(Scheme):
-    """Residual blocks x + s·conv(relu(conv(x))) on the coarse grid, then a pixel shuffle a stage.
+    """Residual blocks x + s·conv(relu(conv(x))) on the coarse grid, then a pixel shuffle a step.
 
-    A stage is relu(conv) to width/2 channels of every finer cell, and the shuffle.
+    A step is relu(conv) to width/2 channels of every finer cell, and the shuffle.
 
     Args:
         channels: input channels (derived).
@@ -41,12 +41,12 @@ class EDSR(Scheme):
         )
         self.up, fine, before = nn.Sequential(), width // 2, width
         self.reach = 1
-        for stage in stages(factor):
-            self.up.extend([conv(before, fine * stage[0] * stage[1]), nn.ReLU(), Shuffle(stage)])
+        for ratio in ratios(factor):
+            self.up.extend([conv(before, fine * ratio[0] * ratio[1]), nn.ReLU(), Shuffle(ratio)])
             before = fine
         self.head = last(fine, out_channels)
-        for stage in reversed(stages(factor)):
-            self.reach = seen(self.reach, stage) + 1
+        for ratio in reversed(ratios(factor)):
+            self.reach = seen(self.reach, ratio) + 1
         self.reach += 2 * blocks + 1
 
     def frame(self, x: Tensor) -> Tensor:

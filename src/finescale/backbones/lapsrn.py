@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from finescale.backbones.scheme import Activation, Scheme, Stage, conv, last, mix, seen, stages, transposed
+from finescale.backbones.scheme import Activation, Ratio, Scheme, conv, last, mix, ratios, seen, transposed
 from finescale.grids.factor import Factor
 
 
@@ -43,16 +43,16 @@ class LapSRN(Scheme):
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)
-        steps = stages(factor)
+        steps = ratios(factor)
         self.features = nn.ModuleList(
-            level(width if i else channels, width, convolutions, stage) for i, stage in enumerate(steps)
+            level(width if i else channels, width, convolutions, ratio) for i, ratio in enumerate(steps)
         )
-        self.up = nn.ModuleList(linear(out_channels, stage) for stage in steps[1:])
+        self.up = nn.ModuleList(linear(out_channels, ratio) for ratio in steps[1:])
         self.add = nn.ModuleList(mix(width, out_channels) for _ in steps)
         self.head = last(out_channels, out_channels)
         self.reach = 1
-        for stage in reversed(steps):
-            self.reach = seen(self.reach, stage, pad=1) + convolutions
+        for ratio in reversed(steps):
+            self.reach = seen(self.reach, ratio, pad=1) + convolutions
 
     def frame(self, x: Tensor) -> Tensor:
         field: Tensor | None = None
@@ -64,25 +64,25 @@ class LapSRN(Scheme):
         return y
 
 
-def level(channels: int, width: int, convolutions: int, stage: Stage) -> nn.Sequential:
+def level(channels: int, width: int, convolutions: int, ratio: Ratio) -> nn.Sequential:
     """Leaky convolutions, then the transposed one, which nothing follows."""
     layers = nn.Sequential()
     for i in range(convolutions):
         layers.extend([conv(width if i else channels, width), nn.LeakyReLU(0.2)])
-    layers.append(transposed(width, width, stage, (stage[0] + 2, stage[1] + 2)))
+    layers.append(transposed(width, width, ratio, (ratio[0] + 2, ratio[1] + 2)))
     return layers
 
 
-def linear(channels: int, stage: Stage) -> nn.ConvTranspose2d:
+def linear(channels: int, ratio: Ratio) -> nn.ConvTranspose2d:
     """A transposed convolution that starts as linear interpolation of each channel between cells' centres.
 
     Weight 1 − |d|/p at distance d from the coarse cell's centre, on 2p cells, or 2p − 1 where p is odd.
     """
     hats = []
-    for p in stage:
+    for p in ratio:
         size = 2 * p - p % 2
         hats.append(1 - (torch.arange(size) - (size - 1) / 2).abs() / p)
-    layer = transposed(channels, channels, stage, (len(hats[0]), len(hats[1])))
+    layer = transposed(channels, channels, ratio, (len(hats[0]), len(hats[1])))
     with torch.no_grad():
         layer.weight.copy_(torch.eye(channels)[:, :, None, None] * hats[0][:, None] * hats[1])
     return layer

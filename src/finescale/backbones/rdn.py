@@ -39,14 +39,14 @@ class RDN(Scheme):
     ) -> None:
         super().__init__(activation)
         self.stem, self.enter = conv(channels, width), conv(width, width)
-        self.blocks = nn.ModuleList(Block(width, layers, growth) for _ in range(blocks))
+        self.blocks = nn.ModuleList(ResidualDenseBlock(width, layers, growth) for _ in range(blocks))
         self.fuse, self.leave = mix((blocks + 1) * width, width), conv(width, width)
-        stage = (factor.y, factor.x)
+        ratio = (factor.y, factor.x)
         cells = factor.y * factor.x
         fine = max(4, round(width / cells))
         self.expand = nn.Identity() if fine * cells == width else mix(width, fine * cells)
-        self.shuffle, self.head = Shuffle(stage), last(fine, out_channels)
-        self.reach = seen(1, stage) + 1 + blocks * layers + 2
+        self.shuffle, self.head = Shuffle(ratio), last(fine, out_channels)
+        self.reach = seen(1, ratio) + 1 + blocks * layers + 2
 
     def frame(self, x: Tensor) -> Tensor:
         start = self.stem(x).relu()
@@ -59,7 +59,7 @@ class RDN(Scheme):
         return y
 
 
-class Block(nn.Module):
+class ResidualDenseBlock(nn.Module):
     """x + mix(dense(x))."""
 
     def __init__(self, width: int, layers: int, growth: int) -> None:

@@ -4,7 +4,7 @@ Geiss & Hardin (2023, AIES 2(1)) put their strict layer on seven super-resolutio
 depths and activations; so do our defaults. Three things differ, and in all seven alike:
 
 - Any factor (fy, fx). Where they double the resolution twice, the factor is taken apart into primes, smallest first:
-  10 × 6 is a stage of 2 × 2 and one of 5 × 3. An axis that has run out of primes has 1.
+  10 × 6 is a step of 2 × 2 and one of 5 × 3. An axis that has run out of primes has 1.
 - The result is the correction of an interpolation that is added outside, and the last convolution starts at zero: at
   the start the model is the interpolation. Only one layer is zero, so a gradient reaches it at once, and the others
   from the second step on.
@@ -31,7 +31,7 @@ from finescale.grids.factor import Factor
 
 L = TypeVar("L", nn.Conv2d, nn.ConvTranspose2d)
 Activation = Literal["linear", "tanh"]
-Stage = tuple[int, int]
+Ratio = tuple[int, int]
 """Factors along y and x of one step of upsampling."""
 
 
@@ -76,12 +76,12 @@ class Shuffle(nn.Module):
     Channel (c·py + i)·px + j becomes cell (i, j) of channel c, as in `torch.nn.PixelShuffle`.
     """
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, ratio: Ratio) -> None:
         super().__init__()
-        self.stage = stage
+        self.ratio = ratio
 
     def forward(self, x: Tensor) -> Tensor:
-        py, px = self.stage
+        py, px = self.ratio
         return rearrange(x, "n (c py px) h w -> n c (h py) (w px)", py=py, px=px)
 
 
@@ -108,8 +108,8 @@ class DenseBlock(nn.Module):
         return x
 
 
-def stages(factor: Factor) -> list[Stage]:
-    """Prime factors along y and x, in pairs, the smallest first; at least one stage."""
+def ratios(factor: Factor) -> list[Ratio]:
+    """Prime factors along y and x, in pairs, the smallest first; at least one."""
     pairs = list(zip_longest(primes(factor.y), primes(factor.x), fillvalue=1))
     return pairs or [(1, 1)]
 
@@ -151,27 +151,27 @@ def last(channels_in: int, channels: int, kernel: int = 3) -> nn.Conv2d:
     return zero(nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2))
 
 
-def transposed(channels_in: int, channels: int, stage: Stage, kernel: tuple[int, int]) -> nn.ConvTranspose2d:
+def transposed(channels_in: int, channels: int, ratio: Ratio, kernel: tuple[int, int]) -> nn.ConvTranspose2d:
     """(N, Cin, h, w) -> (N, C, py·h, px·w), with He's first weights.
 
     A transposed convolution of kernel k and stride p makes (n − 1)p + k − 2·pad + extra cells: p·n of them with
     pad = ⌈(k − p)/2⌉ and extra = 2·pad − (k − p), for any p and k ≥ p.
     """
-    over = [k - p for k, p in zip(kernel, stage, strict=True)]
+    over = [k - p for k, p in zip(kernel, ratio, strict=True)]
     pad, extra = [-(-n // 2) for n in over], [n % 2 for n in over]
     layer = nn.ConvTranspose2d(
-        channels_in, channels, kernel, stage, padding=(pad[0], pad[1]), output_padding=(extra[0], extra[1])
+        channels_in, channels, kernel, ratio, padding=(pad[0], pad[1]), output_padding=(extra[0], extra[1])
     )
     # Each output cell sees about k/p weights an axis and input channel.
-    return _start(layer, 2 * math.prod(stage) / (channels_in * math.prod(kernel)))
+    return _start(layer, 2 * math.prod(ratio) / (channels_in * math.prod(kernel)))
 
 
-def seen(beyond: int, stage: Stage, pad: int = 0) -> int:
+def seen(beyond: int, ratio: Ratio, pad: int = 0) -> int:
     """Cells beyond a block that output ``beyond`` it sees on the grid below: ⌊(beyond + p + pad − 1)/p⌋.
 
     The formula of `transposed`; a pixel shuffle has pad 0.
     """
-    return max((beyond + p + pad - 1) // p for p in stage)
+    return max((beyond + p + pad - 1) // p for p in ratio)
 
 
 def _start(layer: L, variance: float) -> L:

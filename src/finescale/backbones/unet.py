@@ -73,11 +73,11 @@ class UNet(nn.Module):
             mixers += [TemporalAttention(wide, heads)] if attention else []
             mixers += [FeedForward(wide, feedforward)] if attention and feedforward else []
             mixers += [WindowAttention(wide, window, heads)] if window and level == len(widths) - 1 else []
-            self.down.append(Stage([before, *[wide] * (blocks - 1)], wide, features, mixers))
+            self.down.append(Level([before, *[wide] * (blocks - 1)], wide, features, mixers))
         for level in reversed(range(len(widths) - 1)):
             wide = widths[level]
             mixers = [TemporalConvolution(wide)] if convolution else []
-            self.up.append(Stage([widths[level + 1] + wide, *[wide] * blocks], wide, features, mixers))
+            self.up.append(Level([widths[level + 1] + wide, *[wide] * blocks], wide, features, mixers))
         self.norm = ChannelNorm(widths[0])
         self.head = zero(nn.Conv2d(widths[0], out_channels, 3, padding=1))
         self.levels, self.blocks, self.window = len(widths), blocks, window
@@ -105,19 +105,19 @@ class UNet(nn.Module):
             features = self.embed(embedding).repeat_interleave(frames, dim=0)
         x = self.stem(x)
         kept: list[Tensor] = []
-        for level, stage in enumerate(self.down):
-            x = stage(F.avg_pool2d(x, 2) if level else x, features, frames)
+        for depth, level in enumerate(self.down):
+            x = level(F.avg_pool2d(x, 2) if depth else x, features, frames)
             kept.append(x)
         kept.pop()
-        for stage in self.up:
-            x = stage(
+        for level in self.up:
+            x = level(
                 torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), kept.pop()], dim=1), features, frames
             )
         x = self.head(F.silu(self.norm(x)))
         return x.reshape(b, frames, -1, height, width).transpose(1, 2)
 
 
-class Stage(nn.Module):
+class Level(nn.Module):
     """Residual blocks, then what mixes positions: attention."""
 
     def __init__(self, channels_in: list[int], channels: int, embedding: int, mixers: Sequence[nn.Module] = ()) -> None:

@@ -83,7 +83,9 @@ class ViT(nn.Module):
         )
         features = width if embedding else 0
         self.stem = nn.Linear(channels, width)
-        self.blocks = nn.ModuleList(Block(width, features, heads if window else 0, mlp) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(width, features, heads if window else 0, mlp) for _ in range(depth)
+        )
         self.last = Modulation(width, features, 2)
         self.head = zero(nn.Linear(width, out_channels))
 
@@ -142,7 +144,7 @@ class ViT(nn.Module):
         return angle.cos(), angle.sin()
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and a feed-forward layer on tokens (B, T, H, W, C), each shifted, scaled and gated by the embedding.
 
     Args:

@@ -1,15 +1,20 @@
 """How a command line runs: words to settings, errors to one line on stderr and an exit code.
 
 Exit codes: 0; 2 for anything the user can mend, with one line on stderr that says what, where and how (``--debug``
-shows the traceback); 1 for a fault of finescale's own; 130 after Ctrl-C.
+shows the traceback); 1 for a fault of finescale's own; 128 + its number after a signal: 130 after Ctrl-C, 143 after
+SIGTERM.
 """
 
 from __future__ import annotations
 
+import shlex
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +22,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from finescale.cli.allocator import keep_memory
-from finescale.errors import InputError, Notice
+from finescale.errors import InputError, Interrupted, Notice
 
 SOURCES = ("auto", "head", "members", "denoiser")
 """Where a variance can be from, as `finescale.model.uncertainty` has them, which takes torch to import."""
@@ -30,19 +35,19 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
     words = bare_variance([word for word in given if word != "--debug"])
     keep_memory()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _interruptible():
             if not debug:
                 _quiet()
             app(words)
         return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
-    except KeyboardInterrupt:
-        return _say(
-            "interrupted; nothing was written under the output's name (--resume continues a downscale to Zarr)",
-            130,
-            debug,
-        )
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+        later = stop.later if isinstance(stop, Interrupted) else ""
+        if isinstance(stop, Interrupted) and stop.again:
+            later += f"; the same command goes on from there: {shlex.join(['finescale', *given])}"
+        return _say(f"interrupted; {later or 'nothing was written under the name of the output'}", 128 + number, debug)
     except InputError as error:
         return _say(str(error), 2, debug)
     except CycloptsError as error:
@@ -57,6 +62,24 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
             1,
             debug,
         )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: in order."""
+
+    def end(number: int, frame: Any) -> None:
+        raise Interrupted(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def bare_variance(words: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ What a window does is in `finescale.inference.tasks`; how stores are written and
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from finescale.data.atomic import explained
 from finescale.data.files import open_store, select
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
-from finescale.errors import InputError
+from finescale.errors import InputError, Interrupted
 from finescale.grids.factor import Factor
 from finescale.grids.resolution import factor_to
 from finescale.inference.request import Model, Request
@@ -75,6 +76,10 @@ def predict(
                 written.result()
         with explained(path, kept()):
             store.finish(output.attrs(store.done.values()))
+    except KeyboardInterrupt as stop:
+        number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
+        later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
+        raise Interrupted(number, later) from None
     finally:
         store.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from finescale.data.atomic import atomic
@@ -33,7 +33,7 @@ def save_checkpoint(
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     contents = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     with atomic(folder / NAME) as temporary:
-        save_file(contents, temporary, metadata={"progress": json.dumps(progress)})
+        temporary.write_bytes(serialized(contents, {"progress": json.dumps(progress)}))
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,11 @@ from finescale.model.sizes import coarse_frames
 from finescale.training.card import card
 from finescale.training.checkpoint import NAME, read_progress
 from finescale.training.crops import Augmentation, Criteria, Crops, region
-from finescale.training.loop import STATISTICS, Loop
+from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
 from finescale.training.sections import Data, Training
 from finescale.training.stages import fresh, stages
 
-OURS = ("config.yaml", "weights.safetensors", "README.md", "log.jsonl")
+OURS = ("config.yaml", "weights.safetensors", "README.md", LOG)
 """Files of a model folder, beside the checkpoint."""
 
 
@@ -64,6 +65,7 @@ def fit(
     resolved.setdefault("variable", variable)
     if static:
         resolved["static"] = static
+    check_same(folder, resolved)
     torch.manual_seed(training.seed)
     model = build_model(resolved)
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,6 @@ def train(
     training: Training,
     folder: Path,
     teacher: Distillation | None = None,
-    on_step: Callable[[str, int], None] | None = None,
 ) -> None:
     """Run all stages on a built model, with checkpoints and ``log.jsonl`` in ``folder``.
 
@@ -98,7 +99,6 @@ def train(
         training: budget and settings.
         folder: an existing folder.
         teacher: for a distillation, which trains the student's denoiser alone; statistics and mean stay.
-        on_step: called after every step with the stage and the step's number.
     """
     bfloat16 = model.config.get("precision", "auto") != "float32" and has_bfloat16(
         torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -106,11 +106,11 @@ def train(
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
-    progress = read_progress(folder)
-    if progress is None:
-        # What a run that was stopped before its first checkpoint has left.
-        (folder / "log.jsonl").unlink(missing_ok=True)
-        progress = {"stage": "statistics", "step": 0, "elapsed": 0.0}
+    saved = read_progress(folder)
+    at = Progress() if saved is None else Progress(**{key: saved[key] for key in saved if key != "config"})
+    if (folder / LOG).exists():
+        # What was logged after the checkpoint, or without one, is logged again.
+        os.truncate(folder / LOG, at.log)
     folds: list[MeanModel] = []
     if training.folds and model.mean.trainable and (model.denoiser or model.variance) is not None:
         torch.manual_seed(training.seed)
@@ -119,7 +119,7 @@ def train(
     # Neighbouring frames say little more than one: sequences need fewer crops.
     frames = crops.crop[0]
     samples = [] if teacher else _samples(crops, max(16, STATISTICS // frames), training.seed)
-    if progress["stage"] == "statistics" and samples:
+    if at.stage == STATISTICS_STAGE and samples:
         model.transform.fit([batch.fine.to(fabric.device) for batch in samples])
         model.conditions.fit([batch.static.to(fabric.device) for batch in samples if batch.static is not None])
     # A loss of distillation runs the teacher's sampler: a few crops must do.
@@ -128,16 +128,16 @@ def train(
     held = [part for batch in seen for part in batch.split(training.batch)]
     whitened = False
     for stage in stages(model, crops, training, folds, None if teacher is None else teacher.to(fabric.device)):
-        if progress["stage"] not in ("statistics", stage.name):
+        if at.stage not in (STATISTICS_STAGE, stage.name):
             continue
-        started = progress["stage"] == stage.name
+        started = at.stage == stage.name
         if stage.kind in ("denoiser", "joint", "variance"):
             if not started and not whitened:
                 _fit_latent(model, samples, stage.sources[0][1], fabric.device)
             whitened = True
         loop = Loop(fabric, model, stage, training, folder, nn.ModuleList(folds))
-        loop.run(held, progress if started else None, on_step)
-        progress = {"stage": "statistics"}
+        loop.run(held, at if started else None)
+        at = Progress()
     model.to("cpu").eval()
 
 
@@ -228,10 +228,22 @@ def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> No
         return
     if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
+    # What the data tell, and the configuration does not, is compared once they have been read.
+    check_same(folder, {"variable": None, "static": None} | dict(config))
+
+
+def check_same(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse to go on with a training that was begun with another configuration; only ``train`` may change.
+
+    Sections that are None are not compared.
+    """
     before = (read_progress(folder) or {}).get("config", {})
-    for section in before:
-        if section != "train" and before[section] != json.loads(json.dumps(config.get(section))):
+    now = json.loads(json.dumps(config))
+    for section in before.keys() | now.keys():
+        if section == "train" or (section in now and now[section] is None):
+            continue
+        if before and before.get(section) != now.get(section):
             raise InputError(
-                f"{folder} holds a training begun with another {section}: {before[section]}; "
+                f"{folder} holds a training begun with another {section}: {before.get(section)}; "
                 "keep the configuration to resume it, or pass --overwrite"
             )

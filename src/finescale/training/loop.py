@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,47 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from finescale.downscaler import Downscaler
+from finescale.errors import InputError, Interrupted
 from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
 from finescale.training.checkpoint import load_checkpoint, save_checkpoint
 from finescale.training.sections import Training
+from finescale.training.signals import deferred
 from finescale.training.stages import Stage
 
-CHECKPOINT_SECONDS = 60.0
+CHECKS = 20
+"""Validations in a stage, evenly spaced, beside the last."""
+STATISTICS_STAGE = "statistics"
+"""Before the first stage with a network."""
+LOG = "log.jsonl"
+"""A line of JSON a validation."""
 STATISTICS = 96
 """Crops from which statistics are taken, and (a third of it) on which validation losses are measured."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands: what a resumed one must know besides the networks and the optimizer.
+
+    Attributes:
+        stage: its name.
+        step: steps done of it.
+        elapsed: seconds spent on it.
+        best: least validation loss.
+        checks: validations done.
+        losses: of the steps since the last one.
+        loss: mean of those before it.
+        log: bytes of ``log.jsonl``; what was logged later is logged again.
+    """
+
+    stage: str = STATISTICS_STAGE
+    step: int = 0
+    elapsed: float = 0.0
+    best: float = math.inf
+    checks: int = 0
+    losses: list[float] = field(default_factory=list)
+    loss: float = math.nan
+    log: int = 0
 
 
 class Loop:
@@ -51,17 +84,15 @@ class Loop:
         # Everything that a resumption needs; networks of held-out folds are no part of the model.
         self.networks = nn.ModuleDict({"model": model, "folds": folds})
         self.training, self.folder = training, folder
-        self.loss = math.nan
         self.steps = None if training.steps is None else max(1, round(training.steps * stage.share))
         self.seconds = None if training.minutes is None else training.minutes * 60 * stage.share
 
-    def run(
-        self,
-        held: Sequence[Batch],
-        resume: Mapping[str, Any] | None,
-        on_step: Callable[[str, int], None] | None,
-    ) -> None:
-        """Train the part, then give it the best of its averaged weights on ``held``, validation crops."""
+    def run(self, held: Sequence[Batch], resume: Progress | None) -> None:
+        """Train the part, then give it the best of its averaged weights on ``held``, validation crops.
+
+        Raises:
+            Interrupted: at the end of a step, after a signal; the checkpoint is written.
+        """
         training, stage = self.training, self.stage
         self.networks.requires_grad_(False)
         self.part.requires_grad_(True)
@@ -70,56 +101,62 @@ class Loop:
         wrapped.mark_forward_method("loss")
         average = AveragedModel(self.part, multi_avg_fn=_average(training.ema))
         best = Best(copy.deepcopy(self.part), training.keep)
-        step, before = 0, 0.0
+        log = self.folder / LOG
+        at = resume or Progress(stage.name, log=log.stat().st_size if log.exists() else 0)
         if resume is not None:
             load_checkpoint(self.folder, self.networks, average, best.part, raw)
-            step, before, best.loss = int(resume["step"]), float(resume["elapsed"]), float(resume["best"])
-        started = saved = training.now()
-        next_check = self._fraction(step, before)
-        bar = tqdm(total=self.steps, initial=step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
-        losses: list[float] = []
-        with ThreadPoolExecutor(1) as pool:
-            batch = pool.submit(self._draw, step)
-            while (fraction := self._fraction(step, elapsed := before + training.now() - started)) < 1:
+            best.loss = at.best
+        before, started = at.elapsed, training.now()
+        saved = started
+        bar = tqdm(total=self.steps, initial=at.step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
+        with deferred() as asked, ThreadPoolExecutor(1) as pool, closing(bar):
+            batch = pool.submit(self._draw, at.step)
+            while (fraction := self._fraction(at)) < 1:
                 for group in raw.param_groups:
                     group["lr"] = (
                         training.lr
-                        * min(1.0, (step + 1) / training.warmup)
+                        * min(1.0, (at.step + 1) / training.warmup)
                         * (0.5 + 0.5 * math.cos(math.pi * fraction))
                     )
                 crops = self._moved(batch.result())
-                batch = pool.submit(self._draw, step + 1)
-                _, mean = stage.sources[step % len(stage.sources)]
+                batch = pool.submit(self._draw, at.step + 1)
+                _, mean = stage.sources[at.step % len(stage.sources)]
                 context = {"mean": mean, "teacher": stage.teacher, "through": self._through(fraction)}
                 # On one device Fabric calls marked methods as they are, without its own autocast.
                 with self.fabric.autocast():
-                    loss = wrapped.loss(stage.kind, crops, self._generator(step), **context)
+                    loss = wrapped.loss(stage.kind, crops, self._generator(at.step), **context)
                 self.fabric.backward(loss)
                 self.fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad()
                 average.update_parameters(self.part)
-                step += 1
-                losses.append(float(loss.detach()))
-                if not math.isfinite(losses[-1]):
-                    raise RuntimeError(f"the loss of {stage.name} is {losses[-1]} at step {step}; lower train.lr")
+                at.step += 1
+                at.losses.append(float(loss.detach()))
+                at.elapsed = before + training.now() - started
+                if not math.isfinite(at.losses[-1]):
+                    raise InputError(
+                        f"the loss of training {stage.name} is {at.losses[-1]} at step {at.step}: lower train.lr "
+                        f"({training.lr:g}), or look for absurd values in the data"
+                    )
                 bar.update()
-                if fraction >= next_check:
-                    best.offer(average.module, self._report(bar, step, losses, held, average, elapsed))
-                    losses, next_check = [], next_check + 0.05
-                if training.now() - saved > CHECKPOINT_SECONDS:
-                    progress = self._progress(step, elapsed) | {"best": best.loss}
-                    save_checkpoint(self.folder, self.networks, average, best.part, raw, progress)
+                if fraction * CHECKS >= at.checks:
+                    self._check(bar, at, held, average, best)
+                if asked.signal is not None or training.now() - saved >= training.checkpoint:
+                    save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
                     saved = training.now()
-                if on_step is not None:
-                    on_step(stage.name, step)
-        best.offer(average.module, self._report(bar, step, losses, held, average, before + training.now() - started))
-        bar.close()
+                if asked.signal is not None:
+                    raise Interrupted(asked.signal, f"step {at.step} of training {stage.name} is saved", again=True)
+            self._check(bar, at, held, average, best)
         self.part.load_state_dict(best.part.state_dict())
 
-    def _progress(self, step: int, elapsed: float) -> dict[str, Any]:
-        """What a resumed run must know, with the configuration, which must not have changed."""
-        return {"stage": self.stage.name, "step": step, "elapsed": elapsed, "config": self.model.config}
+    def _said(self, at: Progress) -> dict[str, Any]:
+        """What a checkpoint says besides, with the configuration, which must not have changed."""
+        return asdict(at) | {"config": self.model.config}
+
+    def _check(self, bar: Any, at: Progress, held: Sequence[Batch], average: AveragedModel, best: Best) -> None:
+        """Validate the averaged weights, and keep them where they are the best so far."""
+        best.offer(average.module, self._report(bar, at, held, average))
+        at.best, at.losses, at.checks, at.log = best.loss, [], at.checks + 1, (self.folder / LOG).stat().st_size
 
     def _draw(self, step: int) -> Batch:
         crops, _ = self.stage.sources[step % len(self.stage.sources)]
@@ -139,19 +176,11 @@ class Loop:
         constraint = self.model.constraint
         return (constraint is not None and constraint.domain == "logits") or fraction >= 1 - self.training.through
 
-    def _fraction(self, step: int, elapsed: float) -> float:
-        return step / self.steps if self.steps is not None else elapsed / (self.seconds or 1e-9)
+    def _fraction(self, at: Progress) -> float:
+        return at.step / self.steps if self.steps is not None else at.elapsed / (self.seconds or 1e-9)
 
     @torch.no_grad()
-    def _report(
-        self,
-        bar: Any,
-        step: int,
-        losses: Sequence[float],
-        held: Sequence[Batch],
-        average: AveragedModel,
-        elapsed: float,
-    ) -> float:
+    def _report(self, bar: Any, at: Progress, held: Sequence[Batch], average: AveragedModel) -> float:
         """Validation loss of the averaged weights; it goes to log.jsonl and the progress bar."""
         live = {name: value.clone() for name, value in self.part.state_dict().items()}
         self.part.load_state_dict(average.module.state_dict())
@@ -163,13 +192,13 @@ class Loop:
                 found.append(float(loss))
         valid = sum(found) / len(found)
         self.part.load_state_dict(live)
-        if losses:
-            self.loss = sum(losses) / len(losses)
-        left = "" if self.seconds is None else f", {max(0.0, self.seconds - elapsed):.0f} s left"
-        bar.set_postfix_str(f"loss {self.loss:.4f}, validation {valid:.4f}{left}")
-        row = {"stage": self.stage.name, "step": step, "loss": self.loss, "valid": valid, "seconds": round(elapsed, 2)}
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-            log.write(json.dumps(row) + "\n")
+        if at.losses:
+            at.loss = sum(at.losses) / len(at.losses)
+        left = "" if self.seconds is None else f", {max(0.0, self.seconds - at.elapsed):.0f} s left"
+        bar.set_postfix_str(f"loss {at.loss:.4f}, validation {valid:.4f}{left}")
+        row = {"stage": self.stage.name, "step": at.step, "loss": at.loss, "valid": valid}
+        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row | {"seconds": round(at.elapsed, 2)}) + "\n")
         return valid
 
 

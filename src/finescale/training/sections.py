@@ -69,6 +69,7 @@ class Training:
         seed: seed of initial weights, batches and noise.
         clock: what minutes are: of wall time, or of processor time divided by the number of threads (cpu), which does
             not change when the machine does other things besides.
+        checkpoint: seconds of that clock between checkpoints; 0 for one a step.
     """
 
     steps: int | None = None
@@ -85,6 +86,7 @@ class Training:
     keep: Literal["best", "last"] = "best"
     seed: int = 0
     clock: Literal["wall", "cpu"] = "wall"
+    checkpoint: float = 60.0
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
