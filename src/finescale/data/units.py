@@ -11,7 +11,7 @@ import re
 import warnings
 from fractions import Fraction
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -20,10 +20,16 @@ from finescale.errors import InputError, Notice
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
-_ALIASES = (
-    "@alias degree_Celsius = C = deg_C = Celsius = degrees_Celsius = degree_celsius = degree_C = degc",
-    "@alias kelvin = Kelvin = deg_K",
-)
+_DEFINITIONS = """
+@alias degree_Celsius = C = deg_C = Celsius = degrees_Celsius = degree_celsius = degree_C = degc
+@alias kelvin = Kelvin = deg_K
+@context water
+    [mass] / [length] ** 2 -> [length]: value / (1000 * kilogram / meter ** 3)
+    [length] -> [mass] / [length] ** 2: value * (1000 * kilogram / meter ** 3)
+    [mass] / [length] ** 2 / [time] -> [length] / [time]: value / (1000 * kilogram / meter ** 3)
+    [length] / [time] -> [mass] / [length] ** 2 / [time]: value * (1000 * kilogram / meter ** 3)
+@end
+"""
 _NUMBER = r"\d{1,4}(?:\.\d{1,8})?(?:[eE][-+]?\d{1,2})?"
 _NAME = r"[A-Za-zµμ°%_]+(?:\s?(?:\*\*|\^)\s?)?(?:[-+]?\d|⁻?[¹²³⁴-⁹])?"
 _FACTOR = rf"\(?(?:{_NUMBER}|{_NAME})\)?"
@@ -83,6 +89,8 @@ def _affine(has: str, to: str) -> tuple[float, float] | None:
         return None
     registry = _registry()
     try:
+        one: Any
+        wanted: Any
         one, wanted = (registry.Quantity(_POWER.sub("**", text.replace("%", "percent"))) for text in (has, to))
         low, high = (registry.Quantity(Fraction(n) * one.magnitude, one.units).to(wanted.units) for n in (0, 1))
         scale = float((high.magnitude - low.magnitude) / wanted.magnitude)
@@ -93,24 +101,19 @@ def _affine(has: str, to: str) -> tuple[float, float] | None:
 
 
 @lru_cache(maxsize=1)
-def _registry() -> UnitRegistry:
-    """pint's units in fractions, with water of 1000 kg m-3; loaded when two units are first spelt differently."""
+def _registry() -> UnitRegistry[Any]:
+    """pint's units, in fractions, and ours; loaded when two units are first spelt differently."""
     import pint
 
-    registry = pint.UnitRegistry(non_int_type=Fraction)
-    for alias in _ALIASES:
-        registry.define(alias)
-    density = registry.Quantity(1000, "kg/m**3")
-    water = pint.Context("water")
-    for depth in ("[length]", "[length]/[time]"):
-        mass = depth.replace("[length]", "[mass]/[length]**2")
-        water.add_transformation(mass, depth, lambda _, value: value / density)
-        water.add_transformation(depth, mass, lambda _, value: value * density)
-    registry.enable_contexts(water)
+    registry: UnitRegistry[Any] = pint.UnitRegistry(non_int_type=Fraction)
+    registry.load_definitions(_DEFINITIONS.splitlines())
+    registry.enable_contexts("water")
     return registry
 
 
 _RAIN = ("rain", "precip")
+# Wind in m s-1 cannot be told from rain by its units; in these it can.
+_SPEED = re.compile(r"\b(km|knots?|kn|kts?|miles?|mi|mph|kph)\b")
 
 
 def is_rain(da: xr.DataArray) -> bool:
@@ -148,7 +151,7 @@ def same_units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.Dat
 
 def is_rate(units: str) -> bool:
     """Whether units are those of a rain rate."""
-    return _affine(units.strip(), "mm/h") is not None
+    return not _SPEED.search(units) and _affine(units.strip(), "mm/h") is not None
 
 
 def _text(da: xr.DataArray) -> str:
