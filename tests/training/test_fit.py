@@ -174,7 +174,7 @@ def test_models_of_one_stage_get_the_whole_budget(data: Path, tmp_path: Path, ch
 
 
 def test_a_budget_in_minutes(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock that goes on by 0.05 s at every look: both stages get half of the 3 s, and as many steps."""
+    """By a clock that goes on by 0.05 s whenever it is looked at: both stages get half of 3 s, and as many steps."""
     ticks = itertools.count()
     monkeypatch.setattr(Training, "now", lambda self: 0.05 * next(ticks))
     fit(config(data, steps=None, minutes=0.05), tmp_path / "model")
