@@ -171,4 +171,4 @@ def test_a_full_disk_leaves_nothing(tmp_path, name, monkeypatch):
     with pytest.raises(InputError, match=r"could not be written: the disk is full"):
         files.write(rain(), tmp_path / name)
     assert not (tmp_path / name).exists()
-    assert not files.partial_path(tmp_path / name).exists()
+    assert not atomic.partial_path(tmp_path / name).exists()
