@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from finescale.data import coarsen, files
+from finescale.data import atomic, coarsen, files
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.grids.factor import Factor
