@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -17,23 +16,8 @@ from finescale.grids.factor import Factor
 from finescale.operators.coarsen import Coarsen
 
 
-def rain(t=4, h=12, w=20, seed=0) -> xr.Dataset:
-    values = np.random.default_rng(seed).gamma(0.3, 2, (t, h, w)).astype(np.float32)
-    values[0, :3, :5] = np.nan
-    values[1, 7, 7] = np.nan
-    return xr.Dataset(
-        {"rain": (("time", "lat", "lon"), values, {"units": "mm h-1", "cell_methods": "time: point"})},
-        coords={
-            "time": ("time", pd.date_range("2020-01-01", periods=t, freq="5min"), {"standard_name": "time"}),
-            "lat": ("lat", 40 + 0.1 * np.arange(h), {"units": "degrees_north", "standard_name": "latitude"}),
-            "lon": ("lon", 5 + 0.1 * np.arange(w), {"units": "degrees_east", "standard_name": "longitude"}),
-        },
-        attrs={"title": "test rain"},
-    )
-
-
 @pytest.mark.parametrize("name", ["a.nc", "a.zarr", "classic.nc"])
-def test_written_and_read_again(tmp_path, name):
+def test_written_and_read_again(rain, tmp_path, name):
     ds = rain()
     if name == "classic.nc":
         ds.to_netcdf(tmp_path / name, engine="scipy")
@@ -46,7 +30,7 @@ def test_written_and_read_again(tmp_path, name):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_the_format_is_told_by_content_not_by_name(tmp_path):
+def test_the_format_is_told_by_content_not_by_name(rain, tmp_path):
     rain().to_netcdf(tmp_path / "field.dat", engine="netcdf4")
     assert files.open_field(tmp_path / "field.dat").sizes == {"time": 4, "lat": 12, "lon": 20}
 
@@ -77,7 +61,7 @@ def test_geotiff(tmp_path):
     assert ds["band"].attrs["grid_mapping"] == "spatial_ref" and "spatial_ref" in ds.variables
 
 
-def test_bad_files(tmp_path):
+def test_bad_files(rain, tmp_path):
     files.write(rain(), tmp_path / "rain.nc")
     (tmp_path / "text.nc").write_text("hello, I am no NetCDF")
     whole = (tmp_path / "rain.nc").read_bytes()
@@ -94,7 +78,7 @@ def test_bad_files(tmp_path):
         assert "\n" not in str(caught.value)
 
 
-def test_which_variable(tmp_path):
+def test_which_variable(rain, tmp_path):
     ds = rain()
     ds["lat_bnds"] = (("lat", "bnds"), np.stack([ds.lat - 0.05, ds.lat + 0.05], axis=1))
     ds.lat.attrs["bounds"] = "lat_bnds"
@@ -116,7 +100,7 @@ def test_which_variable(tmp_path):
 
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("factor", [Factor(1, 4), Factor(time=2, y=3, x=5)])
-def test_block_means_equal_the_operator(factor, lazy):
+def test_block_means_equal_the_operator(rain, factor, lazy):
     da = rain()["rain"]
     out = coarsen.coarsen(da.chunk(lat=5, lon=7) if lazy else da, factor)
     fine = torch.from_numpy(da.values).double()
@@ -133,20 +117,20 @@ def test_block_means_equal_the_operator(factor, lazy):
     )
 
 
-def test_crop_and_not_divisible():
+def test_crop_and_not_divisible(rain):
     da = rain()["rain"]
     with pytest.raises(InputError, match="a crop to 4 x 10 x 20 would be"):
         coarsen.coarsen(da, Factor(1, 5))
     assert coarsen.coarsen(da, Factor(1, 5), crop=True)["rain"].shape == (4, 2, 4)
 
 
-def test_descending_latitude_is_the_same_flipped():
+def test_descending_latitude_is_the_same_flipped(rain):
     da = rain()["rain"]
     up, down = (coarsen.coarsen(d, Factor(1, 4))["rain"] for d in (da, da.isel(lat=slice(None, None, -1))))
     np.testing.assert_allclose(up.values, down.values[:, ::-1], rtol=1e-6)
 
 
-def test_an_existing_output_is_kept_without_overwrite(tmp_path):
+def test_an_existing_output_is_kept_without_overwrite(rain, tmp_path):
     for name in ("a.nc", "a.zarr"):
         files.write(rain(), tmp_path / name)
         with pytest.raises(InputError, match="--overwrite"):
@@ -161,7 +145,7 @@ def test_an_existing_output_is_kept_without_overwrite(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.nc", "a.zarr"])
-def test_a_full_disk_leaves_nothing(tmp_path, name, monkeypatch):
+def test_a_full_disk_leaves_nothing(rain, tmp_path, name, monkeypatch):
     def full(self, store, *args, **kwargs):
         with open(store if name == "a.nc" else store.with_suffix(".part"), "wb") as file:
             file.write(b"half")

@@ -13,7 +13,8 @@ import xarray as xr
 from torch.nn.functional import avg_pool2d
 
 from finescale.data import store
-from finescale.data.files import open_store, partial_path, write
+from finescale.data.atomic import partial_path
+from finescale.data.files import open_store, write
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids import coordinates
@@ -212,7 +213,7 @@ def test_files_are_read_and_written_by_one_thread_while_the_model_computes(tmp_p
 
         return call
 
-    monkeypatch.setattr(Tasks, "_read", noted("read", Tasks._read))
+    monkeypatch.setattr(Tasks, "read", noted("read", Tasks.read))
     monkeypatch.setattr(store.ZarrStore, "write", noted("write", store.ZarrStore.write))
     monkeypatch.setattr(Fake, "sample", noted("compute", Fake.sample))
     downscale(Fake(), coarse(), tmp_path / "o.zarr", members=3, progress=False)
@@ -285,7 +286,7 @@ def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
             return super().sample(given, members)
 
     reading, read_at, known = [], [], []
-    read_stack, at = Tasks._read, StaticFields.at
+    read_stack, at = Tasks.read, StaticFields.at
 
     def stack_read(self, stack):
         reading.append(stack)
@@ -299,7 +300,7 @@ def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
         read_at.append(bool(reading))
         return at(*args)
 
-    monkeypatch.setattr(Tasks, "_read", stack_read)
+    monkeypatch.setattr(Tasks, "read", stack_read)
     monkeypatch.setattr(StaticFields, "at", static_read)
     dark = coarse()
     dark["rain"][0, :4, :3] = np.nan  # the first window's core
