@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ import torch
 import xarray as xr
 
 from finescale.data import coarsen, files
-from finescale.data.units import UnitsWarning, convert_units
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.grids.factor import Factor
@@ -98,42 +96,6 @@ def test_which_variable(rain, tmp_path):
         files.select(ds, "rian")
     with pytest.raises(InputError, match=r"no variable with a y and an x dimension; it has series \(time\)"):
         files.select(ds[["series"]])
-
-
-@pytest.mark.parametrize(
-    ("value", "has", "to", "expected"),
-    [
-        (1.0, "mm/h", "mm h-1", 1.0),
-        (1.0, "mm hr-1", "mm/h", 1.0),
-        (1 / 3600, "kg m-2 s-1", "mm h-1", 1.0),
-        (1 / 3600, "kg m**-2 s**-1", "mm h-1", 1.0),
-        (1 / 3600, "kg/m2/s", "mm/hr", 1.0),
-        (1e-3 / 3600, "m s-1", "mm h-1", 1.0),
-        (24.0, "mm/day", "mm h-1", 1.0),
-        (24.0, "mm d-1", "mm h-1", 1.0),
-        (1 / 3600, "mm s-1", "mm h-1", 1.0),
-        (300.0, "K", "degC", 26.85),
-        (26.85, "degree_Celsius", "K", 300.0),
-        (3.0, "furlong", "furlong", 3.0),
-    ],
-)
-def test_units(value, has, to, expected):
-    da = xr.DataArray(np.full((2, 2), value), dims=("y", "x"), attrs={"units": has, "long_name": "x"})
-    out = convert_units(da, to)
-    np.testing.assert_allclose(out.values, expected, rtol=1e-12)
-    assert out.attrs == {"units": to, "long_name": "x"}
-    np.testing.assert_allclose(convert_units(out, has).values, value, rtol=1e-9)
-
-
-def test_units_refused_or_missing():
-    da = xr.DataArray(np.ones((2, 2)), dims=("y", "x"), name="t", attrs={"units": "K"})
-    with pytest.raises(InputError, match="variable t is in 'K', which cannot be converted to 'mm h-1'"):
-        convert_units(da, "mm h-1")
-    with pytest.warns(UnitsWarning, match="has no units"):
-        assert convert_units(da.drop_attrs(), "K").attrs["units"] == "K"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert convert_units(da, None) is da
 
 
 @pytest.mark.parametrize("lazy", [False, True])
