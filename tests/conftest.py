@@ -1,21 +1,27 @@
 """What all tests share: one thread a process, fixed seeds whatever the order, few hypothesis examples, small models.
 
-pytest-randomly shuffles the tests and prints the seed of the order (``--randomly-seed=N`` repeats it,
+pytest-randomly shuffles the tests; the seed of the order is printed at the end (``--randomly-seed=N`` repeats it,
 ``-p no:randomly`` keeps the order of the files). The data stay the same in every order: each test, and each fixture of
 a wider scope, starts from the random state below.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before torch starts its thread pool: two test processes share two cores. More threads if the caller asks for them.
+# Before thread pools start: two test processes share two cores. More threads if the caller asks for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Before eccodes, which tests and xarray's plugins import: the other way round the process crashes at exit, as
+# finescale.data.files says.
+if importlib.util.find_spec("pyproj"):
+    importlib.import_module("pyproj")
 
 import numpy as np
 import pandas as pd
@@ -28,6 +34,9 @@ from finescale.config.build import build_model
 from finescale.data.files import write
 from finescale.data.synthetic import gaussian_field
 from finescale.downscaler import Downscaler
+
+# As many as asked for, also where there are fewer cores: sums then go in the order of that many parts.
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))
 
 settings.register_profile(
     "finescale", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -45,6 +54,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """The order is random, the data are not."""
     if config.pluginmanager.hasplugin("randomly"):
         config.option.randomly_reset_seed = False
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how to repeat the order, also after ``-q``."""
+    if config.pluginmanager.hasplugin("randomly"):
+        terminalreporter.write_line(f"in the order of --randomly-seed={config.option.randomly_seed}")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -68,7 +68,9 @@ def test_info(fine, capfd):
         assert words in out
 
 
-def test_grib_under_any_name_and_a_clean_exit(tmp_path):
+@pytest.fixture
+def forecast(tmp_path):
+    """A GRIB file of 2 members and 3 hours under a name that says NetCDF."""
     codes = pytest.importorskip("eccodes")
     pytest.importorskip("cfgrib")
     keys = {
@@ -77,7 +79,8 @@ def test_grib_under_any_name_and_a_clean_exit(tmp_path):
         "iDirectionIncrementInDegrees": 1, "jDirectionIncrementInDegrees": 1, "dataDate": 20200101, "dataTime": 0,
         "productDefinitionTemplateNumber": 1,
     }  # fmt: skip
-    with (tmp_path / "forecast.nc").open("wb") as file:
+    path = tmp_path / "forecast.nc"
+    with path.open("wb") as file:
         for member in range(2):
             for step in (1, 2, 3):
                 message = codes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
@@ -86,12 +89,25 @@ def test_grib_under_any_name_and_a_clean_exit(tmp_path):
                 codes.codes_set(message, "shortName", "2t")
                 codes.codes_set_values(message, np.arange(48.0) + 100 * member + step)
                 codes.codes_write(message, file)
-    words = ["coarsen", tmp_path / "forecast.nc", "-o", tmp_path / "o.nc", "--factor", "3x2"]
+    return path
+
+
+def test_grib_under_any_name_and_a_clean_exit(forecast, tmp_path):
+    words = ["coarsen", forecast, "-o", tmp_path / "o.nc", "--factor", "3x2"]
     done = subprocess.run([sys.executable, "-m", "finescale", *map(str, words)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     t2m = open_store(tmp_path / "o.nc")["t2m"]
     assert t2m.dims == ("realization", "valid_time", "latitude", "longitude") and t2m.shape == (2, 1, 3, 4)
     assert str(t2m.valid_time.values[0])[:16] == "2020-01-01T02:00" and t2m.latitude[0] > t2m.latitude[-1]
+
+
+def test_grib_and_coastlines_in_one_process_exit_cleanly(forecast, tmp_path):
+    """eccodes and cartopy's pyproj each bring a PROJ; read in this order they used to free the same objects at exit."""
+    pytest.importorskip("cartopy")
+    write(open_store(forecast)[["t2m"]].isel(number=0, drop=True), tmp_path / "truth.nc")
+    words = ["verify", forecast, tmp_path / "truth.nc", "-o", tmp_path / "report", "--baselines", "none"]
+    done = subprocess.run([sys.executable, "-m", "finescale", *map(str, words)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_info_of_a_model(tmp_path, capfd):
