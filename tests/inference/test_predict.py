@@ -13,7 +13,6 @@ import xarray as xr
 from torch.nn.functional import avg_pool2d
 
 from finescale.data import store
-from finescale.data.atomic import partial_path
 from finescale.data.files import open_store, write
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
@@ -168,7 +167,7 @@ def test_units_there_and_back():
 def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     settings = dict(members=5, seed=1, progress=False)
     downscale(Fake(), coarse(), tmp_path / "whole.zarr", **settings)
-    model, out = Fake(), tmp_path / "o.zarr"
+    model, out, partial = Fake(), tmp_path / "o.zarr", tmp_path / ".o.partial.zarr"
     write_region = store.ZarrStore.write
 
     def stop_at_7(self, task, *rest):
@@ -180,8 +179,8 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         downscale(model, coarse(), out, **settings)
     monkeypatch.undo()
-    assert not out.exists() and partial_path(out).is_dir()
-    with (partial_path(out) / store.JOURNAL).open("a") as journal:
+    assert not out.exists() and partial.is_dir()
+    with (partial / store.JOURNAL).open("a") as journal:
         journal.write("[7, 0.0, 3")  # a line that the interruption cut short
     with pytest.raises(InputError, match="give --resume to continue it or --overwrite"):
         downscale(model, coarse(), out, **settings)
@@ -195,7 +194,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     downscale(whole, coarse(), tmp_path / "again.zarr", **settings)
     # Task 8 was computed while 7 was written.
     assert first == 9 and model.calls == whole.calls - 7
-    assert not partial_path(out).exists() and not (out / store.JOURNAL).exists()
+    assert not partial.exists() and not (out / store.JOURNAL).exists()
     a, b = read(tmp_path / "whole.zarr"), read(out)
     np.testing.assert_array_equal(a["rain"].values, b["rain"].values)
     assert a.attrs["finescale_conservation_residual"] == b.attrs["finescale_conservation_residual"]
