@@ -41,7 +41,7 @@ def test_a_configuration_may_start_from_a_preset() -> None:
     [
         ({"latent": {"kind": "wavelet", "lvels": 2}}, r"latent\.lvels.*did you mean 'levels'"),
         ({"latent": {"kind": "wavelet", "levels": 4}}, r"latent\.levels is 4.*1, 2 or 3"),
-        ({"latent": {"kind": "wavelet", "frames": 0}}, r"latent\.frames is 0.*greater than 0"),
+        ({"latent": {"kind": "wavelet", "frames": 0}}, r"latent\.frames is 0.*greater than or equal to 1"),
         ({"latent": "wavlet"}, "did you mean 'wavelet'"),
         ({"latnet": "pixel"}, "did you mean 'latent'"),
         ({"constraint": "multiplicitive"}, "did you mean 'multiplicative'"),

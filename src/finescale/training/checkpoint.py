@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
-from finescale.data.atomic import atomic
+from finescale.data.atomic import atomic, explained
 from finescale.errors import InputError
 
 NAME = "checkpoint.safetensors"
+KEPT = "; the last checkpoint is kept: mend that, and the same command goes on from there"
+"""What to do after a write of a training failed."""
 
 
 def save_checkpoint(
@@ -25,14 +27,18 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     progress: dict[str, Any],
 ) -> None:
-    """Write model, moving average, best weights, optimizer and ``progress`` (plain numbers and strings)."""
+    """Write model, moving average, best weights, optimizer and ``progress`` (plain numbers and strings).
+
+    Raises:
+        InputError: if the disk is full or the folder may not be written; the checkpoint before is kept.
+    """
     tensors: dict[str, Tensor] = {}
     for group, module in (("model", model), ("average", average), ("best", best)):
         tensors |= {f"{group}.{name}": value for name, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     contents = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    with atomic(folder / NAME) as temporary:
+    with explained(folder / NAME, KEPT), atomic(folder / NAME) as temporary:
         temporary.write_bytes(serialized(contents, {"progress": json.dumps(progress)}))
 
 
@@ -48,7 +54,7 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
         with safe_open(folder / NAME, "pt") as file:
             progress: dict[str, Any] = json.loads((file.metadata() or {})["progress"])
             return progress
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except Exception as error:
         raise InputError(
             f"{folder / NAME} is damaged; delete it or pass --overwrite to train from the start"
         ) from error

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from finescale.data.atomic import explained
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Interrupted
 from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
-from finescale.training.checkpoint import load_checkpoint, save_checkpoint
+from finescale.training.checkpoint import KEPT, load_checkpoint, save_checkpoint
 from finescale.training.sections import Training
 from finescale.training.signals import deferred
 from finescale.training.stages import Stage
@@ -146,6 +147,8 @@ class Loop:
                     saved = training.now()
                 if asked.signal is not None:
                     raise Interrupted(asked.signal, f"step {at.step} of training {stage.name} is saved", again=True)
+            # Whole stages are kept too, so that a failure to write the model costs no training.
+            save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
             self._check(bar, at, held, average, best)
         self.part.load_state_dict(best.part.state_dict())
 
@@ -197,7 +200,7 @@ class Loop:
         left = "" if self.seconds is None else f", {max(0.0, self.seconds - at.elapsed):.0f} s left"
         bar.set_postfix_str(f"loss {at.loss:.4f}, validation {valid:.4f}{left}")
         row = {"stage": self.stage.name, "step": at.step, "loss": at.loss, "valid": valid}
-        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+        with explained(self.folder / LOG, KEPT), (self.folder / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(row | {"seconds": round(at.elapsed, 2)}) + "\n")
         return valid
 
