@@ -28,10 +28,10 @@ lint: $(STAMP)
 	@echo "--- import-linter"
 	@$(BIN)/lint-imports
 
-# Two processes of one thread each: faster on two cores than threads that compete.
+# Two processes of one thread each: faster on two cores than threads that compete. In random order, whose seed is printed.
 test: lint
 	@echo "--- pytest"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n 2
 
 demo: $(STAMP)
 	@$(BIN)/finescale demo -o demo-output
