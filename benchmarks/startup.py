@@ -4,8 +4,8 @@
 
 Fresh processes, in turn, round by round, after a round that does not count; medians are given. Measured are
 
-    start       of the interpreter alone, of `import finescale`, `finescale --help`, `--version` and `info` of a small
-                file, and of the packages that the first three leave alone (xarray, torch)
+    start       of the interpreter alone, of `import finescale`, of `finescale --help`, `--version` and `info` of a
+                small file, and of the packages that the first ones leave alone (xarray, torch)
     memory      page faults while 20 arrays of 64 MB are made and freed, one after the other, with and without
                 `finescale.cli.allocator.keep_memory`
 

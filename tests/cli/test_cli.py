@@ -8,14 +8,13 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from tests.data.test_files import rain
 
-from finescale.cli.commands import commands, runner
+from finescale.cli import commands, runner
 from finescale.data.files import open_store, write
 
 
 @pytest.fixture
-def fine(tmp_path):
+def fine(rain, tmp_path):
     write(rain(), tmp_path / "fine.nc")
     return tmp_path / "fine.nc"
 
@@ -69,7 +68,9 @@ def test_info(fine, capfd):
         assert words in out
 
 
-def test_grib_under_any_name_and_a_clean_exit(tmp_path):
+@pytest.fixture
+def forecast(tmp_path):
+    """A GRIB file of 2 members and 3 hours under a name that says NetCDF."""
     codes = pytest.importorskip("eccodes")
     pytest.importorskip("cfgrib")
     keys = {
@@ -78,7 +79,8 @@ def test_grib_under_any_name_and_a_clean_exit(tmp_path):
         "iDirectionIncrementInDegrees": 1, "jDirectionIncrementInDegrees": 1, "dataDate": 20200101, "dataTime": 0,
         "productDefinitionTemplateNumber": 1,
     }  # fmt: skip
-    with (tmp_path / "forecast.nc").open("wb") as file:
+    path = tmp_path / "forecast.nc"
+    with path.open("wb") as file:
         for member in range(2):
             for step in (1, 2, 3):
                 message = codes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
@@ -87,12 +89,25 @@ def test_grib_under_any_name_and_a_clean_exit(tmp_path):
                 codes.codes_set(message, "shortName", "2t")
                 codes.codes_set_values(message, np.arange(48.0) + 100 * member + step)
                 codes.codes_write(message, file)
-    words = ["coarsen", tmp_path / "forecast.nc", "-o", tmp_path / "o.nc", "--factor", "3x2"]
+    return path
+
+
+def test_grib_under_any_name_and_a_clean_exit(forecast, tmp_path):
+    words = ["coarsen", forecast, "-o", tmp_path / "o.nc", "--factor", "3x2"]
     done = subprocess.run([sys.executable, "-m", "finescale", *map(str, words)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     t2m = open_store(tmp_path / "o.nc")["t2m"]
     assert t2m.dims == ("realization", "valid_time", "latitude", "longitude") and t2m.shape == (2, 1, 3, 4)
     assert str(t2m.valid_time.values[0])[:16] == "2020-01-01T02:00" and t2m.latitude[0] > t2m.latitude[-1]
+
+
+def test_grib_and_coastlines_in_one_process_exit_cleanly(forecast, tmp_path):
+    """eccodes and cartopy's pyproj each bring a PROJ; read in this order they used to free the same objects at exit."""
+    pytest.importorskip("cartopy")
+    write(open_store(forecast)[["t2m"]].isel(number=0, drop=True), tmp_path / "truth.nc")
+    words = ["verify", forecast, tmp_path / "truth.nc", "-o", tmp_path / "report", "--baselines", "none"]
+    done = subprocess.run([sys.executable, "-m", "finescale", *map(str, words)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_info_of_a_model(tmp_path, capfd):
@@ -114,9 +129,8 @@ def test_info_of_a_model(tmp_path, capfd):
         assert code == 2 and len(err) == 1
 
 
-def bad_inputs(tmp_path):
+def bad_inputs(ds, tmp_path):
     """(words of the command line, what the line on stderr says) for every mendable fault of a file."""
-    ds = rain()
     fine, out = tmp_path / "fine.nc", tmp_path / "out.nc"
     write(ds, fine)
     (tmp_path / "text.nc").write_text("no NetCDF")
@@ -164,8 +178,8 @@ def bad_inputs(tmp_path):
     ]
 
 
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capfd):
-    cases = bad_inputs(tmp_path)
+def test_bad_input_is_one_line_and_exit_code_2(rain, tmp_path, capfd):
+    cases = bad_inputs(rain(), tmp_path)
     before = sorted(p.name for p in tmp_path.iterdir())
     for words, said in cases:
         code, out, err = run(capfd, *words)
@@ -196,13 +210,13 @@ def test_a_fault_of_our_own_is_1_and_an_interruption_130(fine, tmp_path, capfd, 
         return fail
 
     words = ("coarsen", fine, "-o", tmp_path / "o.nc", "--factor", "1x4")
-    monkeypatch.setattr("finescale.data.coarsen.coarsen", raising(ZeroDivisionError("a\nb")))
+    monkeypatch.setattr("finescale.verbs.coarsen", raising(ZeroDivisionError("a\nb")))
     assert run(capfd, *words) == (
         1,
         "",
         ["finescale: fault of finescale's own: ZeroDivisionError: a b; --debug shows where"],
     )
-    monkeypatch.setattr("finescale.data.coarsen.coarsen", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("finescale.verbs.coarsen", raising(KeyboardInterrupt()))
     code, _, err = run(capfd, *words)
     assert code == 130 and len(err) == 1 and not (tmp_path / "o.nc").exists()
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from finescale import plots
-from finescale.plots import Frame, diagnostics, maps
+from finescale.plots import Region, diagnostics, maps
 
-FRAME = Frame((0.0, 120.0, 0.0, 80.0), "x (km)", "y (km)")
+REGION = Region((0.0, 120.0, 0.0, 80.0), "x (km)", "y (km)")
 
 
 def fields() -> dict[str, np.ndarray]:
@@ -31,7 +31,7 @@ def images(figure: object) -> list:  # type: ignore[type-arg]
 @pytest.mark.parametrize("rain", [True, False])
 @pytest.mark.parametrize("columns", [2, 3])
 def test_overview_shares_one_scale(rain: bool, columns: int) -> None:
-    figure = maps.overview(fields(), FRAME, units="mm/h", rain=rain, columns=columns, label="rain")
+    figure = maps.overview(fields(), REGION, units="mm/h", rain=rain, columns=columns, label="rain")
     shown = images(figure)
     assert len(shown) == 6
     assert len({(im.norm.vmin, im.norm.vmax, im.cmap.name) for im in shown}) == 1
@@ -43,7 +43,7 @@ def test_overview_shares_one_scale(rain: bool, columns: int) -> None:
 def test_rain_is_white_where_dry_and_grey_where_missing() -> None:
     values = np.array([[0.0, 0.05, 1.0, np.nan]])
     cmap, norm = maps.scale([values], rain=True)
-    image = images(maps.overview({"a": values}, FRAME, rain=True))[0]
+    image = images(maps.overview({"a": values}, REGION, rain=True))[0]
     colours = cmap(norm(image.get_array()))[0]
     np.testing.assert_allclose(colours[:2, :3], 1.0)
     assert colours[2, :3].max() < 1.0
@@ -52,20 +52,20 @@ def test_rain_is_white_where_dry_and_grey_where_missing() -> None:
 
 def test_a_spread_may_have_its_own_scale() -> None:
     given = {"Truth": 280 + fields()["Member 1"], "Spread": fields()["Spread"]}
-    first, second = images(maps.overview(given, FRAME, units="K", apart=("Spread",)))
+    first, second = images(maps.overview(given, REGION, units="K", apart=("Spread",)))
     assert first.norm.vmin > 200 > second.norm.vmax
 
 
 @pytest.mark.parametrize("values", [np.zeros((4, 6)), np.full((4, 6), np.nan), np.full((4, 6), 3.0)])
 @pytest.mark.parametrize("rain", [True, False])
 def test_dry_missing_and_constant_fields_can_be_drawn(values: np.ndarray, rain: bool) -> None:
-    assert maps.png(maps.overview({"a": values}, FRAME, rain=rain)).startswith(b"\x89PNG")
+    assert maps.png(maps.overview({"a": values}, REGION, rain=rain)).startswith(b"\x89PNG")
 
 
 def test_pictures_above_the_limit_have_one_byte_a_dot() -> None:
     """…of the same size; below it they are as matplotlib draws them."""
     big = {title: np.random.default_rng(1).gamma(0.3, 4.0, (300, 450)) for title in fields()}
-    figure = maps.overview(big, FRAME, units="mm/h", rain=True)
+    figure = maps.overview(big, REGION, units="mm/h", rain=True)
     maps.png(figure)  # arranges the figure, which then stays as it is
     size = len(maps.png(figure, limit=10**9))
     full, small = (Image.open(io.BytesIO(maps.png(figure, limit))) for limit in (size, size - 1))
@@ -89,10 +89,10 @@ def test_no_pyplot_is_loaded_by_the_figures() -> None:
         import matplotlib.pyplot as plt
 
         before = plt.get_fignums()
-        maps.overview(fields(), FRAME)
+        maps.overview(fields(), REGION)
         assert plt.get_fignums() == before
     else:
-        maps.overview(fields(), FRAME)
+        maps.overview(fields(), REGION)
         assert "matplotlib.pyplot" not in sys.modules
 
 

@@ -21,11 +21,11 @@ from PIL import Image
 from finescale.data.regrid import overlap, regrid
 from finescale.errors import InputError
 from finescale.grids.grid import Grid
-from finescale.plots import Frame, canvas, coast, colours, diagnostics, probability
+from finescale.plots import Region, canvas, coast, colours, diagnostics, probability
 from finescale.scores.cells import cell_sums
-from finescale.scores.spread_error import spread_formula, spread_terms
+from finescale.scores.spread_error import spread_error_formula, spread_error_terms
+from finescale.scores.table import scores
 from finescale.verify import Settings, Sums, compare, intervals, score, verify
-from finescale.verify.entries import BEST, ENTRIES, FIRST, GROUPS
 from finescale.verify.scorecard import short
 
 TIMES = 12
@@ -81,7 +81,7 @@ def test_page_stands_alone_and_escapes_what_files_say(report: Path) -> None:
     alts = re.findall(r'<img [^>]*alt="([^"]*)"', bare)
     assert len(alts) == bare.count("<img") >= 15 and all(alts)
     assert "url(" not in bare and "@import" not in bare
-    ids = {e.name for e in ENTRIES if f"<dt>{e.name}</dt>" in bare}
+    ids = {e.title for e in scores().values() if f"<dt>{e.title}</dt>" in bare}
     assert {"CRPS", "Spread–skill", "Coverage", "Border ratio"} - ids == {"Border ratio"}
     assert "conservation residual of 2.5e-07; before the constraint it was 7.5e-01" in bare
 
@@ -135,12 +135,6 @@ def test_marks_say_which_system_is_surely_worse(report: Path) -> None:
     assert stored["systems"]["climatology"]["log_spectral_distance"] < 1e-6 and not spectral["cells"][3]["best"]
 
 
-def test_every_score_of_the_table_has_one_group() -> None:
-    grouped = [key for keys in GROUPS.values() for key in keys]
-    assert sorted(grouped) == sorted(e.key for e in ENTRIES)
-    assert set(FIRST) <= {e.key for e in ENTRIES if e.table} and set(BEST) | {"coverage"} == set(grouped)
-
-
 def test_overwriting_removes_figures_of_before_and_nothing_else(tmp_path: Path) -> None:
     ensemble, truth = fields(members=1)
     for name, da in (("ensemble", ensemble), ("truth", truth)):
@@ -162,13 +156,13 @@ def test_spread_against_error_by_hand() -> None:
     # Members ±1 about 0 and ±4 about 0: s² = 2 and 32, in bins [2, 4) and [32, 64); errors 1 and 2; weights 3 and 1.
     x = np.array([[[[1.0, 4.0]]], [[[-1.0, -4.0]]]])
     y, w = np.array([[[1.0, -2.0]]]), np.array([[3.0, 1.0]])
-    found = spread_formula(cell_sums(spread_terms, x, y, w), 2)
+    found = spread_error_formula(cell_sums(spread_error_terms, x, y, w), 2)
     kept = np.flatnonzero(found["bin_weight"] > 0)
     assert np.diff(kept).tolist() == [4]
     np.testing.assert_allclose(found["spread_by_bin"][kept], np.sqrt(1.5 * np.array([2.0, 32.0])))
     np.testing.assert_allclose(found["error_by_bin"][kept], [1.0, 2.0])
     np.testing.assert_allclose(found["bin_weight"][kept], [0.75, 0.25])
-    dry = spread_formula(cell_sums(spread_terms, np.zeros((2, 1, 1, 2)), y), 2)
+    dry = spread_error_formula(cell_sums(spread_error_terms, np.zeros((2, 1, 1, 2)), y), 2)
     assert dry["bin_weight"][0] == 1.0 and dry["spread_by_bin"][0] == 0.0
 
 
@@ -206,7 +200,7 @@ def test_coastlines_come_from_files_at_hand_only(tmp_path: Path, monkeypatch: py
         np.testing.assert_array_equal(coast.lines((356.0, 359.0, 49.0, 53.0))[0][:, 0], [355.0, 365.0])
         from finescale.plots import maps
 
-        figure = maps.overview({"a": np.ones((4, 4))}, Frame((-2.0, 2.0, 49.0, 53.0), geographic=True))
+        figure = maps.overview({"a": np.ones((4, 4))}, Region((-2.0, 2.0, 49.0, 53.0), geographic=True))
         assert len(figure.axes[0].collections) == 1 and figure.axes[0].get_xlim() == (-2.0, 2.0)
     finally:
         coast.coastlines.cache_clear()
@@ -279,4 +273,4 @@ def test_comparison_needs_the_same_times() -> None:
     for one, times in zip(sums, (6, 7), strict=True):
         one.add(np.ones((2, times, 4, 4)), np.ones((times, 4, 4)))
     with pytest.raises(InputError, match="6 and 7"):
-        compare(*sums, BEST)
+        compare(*sums)

@@ -1,12 +1,13 @@
 """Files in and out: NetCDF, Zarr, GRIB and GeoTIFF as labelled fields; NetCDF and Zarr written whole or not at all.
 
 The format is told by a file's first bytes, not by its name, and xarray is given the reader's class: to guess a reader,
-or to find it by name, it imports every one that is installed, some of which crash together at exit.
+or to find it by name, it imports every one that is installed, in an order that crashes at exit (`_bind_proj`).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -190,12 +191,24 @@ def _open(path: Path, chunks: Any) -> xr.Dataset:
         return xr.open_dataset(path, engine=xr.backends.NetCDF4BackendEntrypoint, chunks=chunks)
     if start.startswith(b"GRIB"):
         _require("cfgrib", "GRIB", "grib")
+        _bind_proj()
         from cfgrib.xarray_plugin import CfGribBackend
 
         return xr.open_dataset(path, engine=CfGribBackend, chunks=chunks, backend_kwargs={"indexpath": ""})
     if start.startswith(_TIFF):
         return _open_tiff(path, chunks)
     raise InputError(f"{path} is not a NetCDF, Zarr, GRIB or GeoTIFF file")
+
+
+def _bind_proj() -> None:
+    """Load pyproj, where it is installed, before eccodes; GeoTIFF and coastlines may need it later in the process.
+
+    eccodes puts its libraries, a PROJ among them, into the global scope (RTLD_GLOBAL, by findlibs). A pyproj loaded
+    after it takes its symbols from that PROJ in place of its own, another version: projections fail, and objects that
+    both define are destroyed twice at exit, "double free or corruption". One loaded before is bound (RTLD_NOW).
+    """
+    if "gribapi" not in sys.modules and importlib.util.find_spec("pyproj"):
+        importlib.import_module("pyproj")
 
 
 def _open_tiff(path: Path, chunks: Any) -> xr.Dataset:

@@ -2,12 +2,12 @@
 
 from finescale.plots.animation import animate, animate_ensemble
 from finescale.plots.diagnostics import by_time, fss, pit_histogram, quantiles, rank_histogram, spectra
-from finescale.plots.maps import Frame, overview, single
+from finescale.plots.maps import Region, overview, single
 from finescale.plots.modes import coefficient_std, energy, modes
 from finescale.plots.probability import coverage, reliability, roc, spread_error
 
 __all__ = [
-    "Frame",
+    "Region",
     "animate",
     "animate_ensemble",
     "by_time",

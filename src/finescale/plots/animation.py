@@ -21,7 +21,7 @@ from finescale.data.units import convert_units, is_rate
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.plots import maps
-from finescale.plots.frame import frame_of, tame
+from finescale.plots.region import region_of, tame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def animate(
     *,
     rain: bool = False,
     norm: Any = None,
-    frame: maps.Frame | None = None,
+    region: maps.Region | None = None,
     units: str = "",
     title: str = "",
     labels: Sequence[str] = (),
@@ -55,7 +55,7 @@ def animate(
         path: the file, ending in .gif.
         rain: logarithmic colours from 0.1, white below.
         norm: a matplotlib norm, instead of the one that suits all panels together.
-        frame: the area; by default cells of the finest panel.
+        region: the area; by default cells of the finest panel.
         units: of the values, for the colour bar.
         title: above the maps.
         labels: of the T frames, such as their times; shown after the title.
@@ -74,7 +74,7 @@ def animate(
     if not 0 < fps <= 50:
         raise InputError(f"an animation has more than 0 and at most 50 frames a second, not {fps:g}")
     height, width = max((f.shape[1:] for f in fields.values()), key=lambda shape: shape[0] * shape[1])
-    area = frame or maps.Frame((0.0, float(width), 0.0, float(height)))
+    area = region or maps.Region((0.0, float(width), 0.0, float(height)))
     figure, show = _figure(fields, area, rain=rain, norm=norm, units=units)
     count, size, wanted = max(len(f) for f in fields.values()), 0, float(DPI[0])
     heads = ["  ".join(part for part in (title, label) if part) for label in (labels or [""] * count)]
@@ -111,7 +111,7 @@ def animate_ensemble(
         coarse: (time, y, x), t of them with T = ft · t.
         path: the file, ending in .gif.
         members: which of the ensemble to show.
-        options: of `animate`; ``rain``, ``frame``, ``units`` and ``labels`` come from the data by default.
+        options: of `animate`; ``rain``, ``region``, ``units`` and ``labels`` come from the data by default.
 
     Raises:
         InputError: for fields that do not fit together, a member that is not there, or a file that stays too large.
@@ -138,7 +138,7 @@ def animate_ensemble(
     labels = [] if time is None else [str(value).replace("T", " ")[:16] for value in time.values]
     given: dict[str, Any] = {
         "rain": rain,
-        "frame": frame_of(fine)[0],
+        "region": region_of(fine)[0],
         "units": "mm/h" if rain else units,
         "labels": labels,
     }
@@ -166,7 +166,7 @@ def _checked(panels: Mapping[str, ArrayLike], labels: Sequence[str]) -> Panels:
     return fields
 
 
-def _figure(fields: Panels, frame: maps.Frame, *, rain: bool, norm: Any, units: str) -> tuple[Figure, Any]:
+def _figure(fields: Panels, region: maps.Region, *, rain: bool, norm: Any, units: str) -> tuple[Figure, Any]:
     """The figure of the first frames, and show(t, head) -> picture (height, width, 3)."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -177,12 +177,12 @@ def _figure(fields: Panels, frame: maps.Frame, *, rain: bool, norm: Any, units: 
     count = max(len(f) for f in fields.values())
     with mpl.rc_context(maps.STYLE):
         side = 2.5
-        figure = Figure(figsize=(side * len(fields) + 0.3, side * frame.shape + 1.35), layout="compressed")
+        figure = Figure(figsize=(side * len(fields) + 0.3, side * region.shape + 1.35), layout="compressed")
         canvas = FigureCanvasAgg(figure)
         row = list(figure.subplots(1, len(fields), squeeze=False)[0])
         for ax, (title, values) in zip(row, fields.items(), strict=True):
-            maps.field(ax, values[0], frame, cmap=cmap, norm=norm, title=tame(title))
-            ax.set(xlabel=frame.xlabel, ylabel=frame.ylabel if ax is row[0] else "")
+            maps.field(ax, values[0], region, cmap=cmap, norm=norm, title=tame(title))
+            ax.set(xlabel=region.xlabel, ylabel=region.ylabel if ax is row[0] else "")
             ax.tick_params(labelleft=ax is row[0])
         bar = figure.colorbar(
             mpl.cm.ScalarMappable(norm, cmap), ax=row, location="bottom", aspect=60, shrink=0.6, pad=0.03,
@@ -219,11 +219,11 @@ def _gif(pictures: list[NDArray[np.uint8]], fps: float) -> bytes:
     packed = np.stack(pictures).astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
     codes, place, counts = np.unique(packed, return_inverse=True, return_counts=True)
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.int64)
-    palette = _palette(colours, counts)
-    nearest = ((colours[:, None] - palette) ** 2).sum(axis=-1).argmin(axis=1).astype(np.uint8)
+    chosen = palette(colours, counts)
+    nearest = ((colours[:, None] - chosen) ** 2).sum(axis=-1).argmin(axis=1).astype(np.uint8)
     frames = [Image.fromarray(picture) for picture in nearest[place.reshape(packed.shape)]]
     for one in frames:
-        one.putpalette(palette.astype(np.uint8).tobytes())
+        one.putpalette(chosen.astype(np.uint8).tobytes())
     buffer = io.BytesIO()
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, optimize=False
@@ -231,8 +231,8 @@ def _gif(pictures: list[NDArray[np.uint8]], fps: float) -> bytes:
     return buffer.getvalue()
 
 
-def _palette(colours: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most 256 of the colours (K, 3).
+def palette(colours: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most 256 of the colours (K, 3), 0 to 255 each of red, green and blue, that ``counts`` (K,) dots have.
 
     First the most frequent one of each occupied cell of an 8 × 8 × 8 colour cube, as the rarest colours of a map are
     its extremes, which must not be lost; then the most frequent of the rest.

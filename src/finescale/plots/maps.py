@@ -40,13 +40,13 @@ STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where maps lie: ``extent`` (left, right, bottom, top), labels, height of a unit of y over a unit of x.
+class Region:
+    """Where maps lie: ``edges`` (left, right, bottom, top), labels, height of a unit of y over a unit of x.
 
-    ``geographic`` frames are in degrees, and get coastlines where there are any (`finescale.plots.coast`).
+    ``geographic`` ones are in degrees, and get coastlines where there are any (`finescale.plots.coast`).
     """
 
-    extent: tuple[float, float, float, float]
+    edges: tuple[float, float, float, float]
     xlabel: str = "x (cells)"
     ylabel: str = "y (cells)"
     aspect: float = 1.0
@@ -55,7 +55,7 @@ class Frame:
     @property
     def shape(self) -> float:
         """Height over width as drawn."""
-        left, right, bottom, top = self.extent
+        left, right, bottom, top = self.edges
         return abs((top - bottom) * self.aspect / (right - left))
 
 
@@ -87,17 +87,17 @@ def error_scale(values: ArrayLike) -> tuple[Any, Any]:
     return diverging().with_extremes(bad=MISSING), colors.Normalize(-(most or 1.0), most or 1.0)
 
 
-def field(ax: Axes, values: ArrayLike, frame: Frame, *, cmap: Any, norm: Any, title: str = "") -> Axes:
-    """Draw one field (H, W), row 0 at ``frame.extent``'s bottom, on ``ax``."""
+def field(ax: Axes, values: ArrayLike, region: Region, *, cmap: Any, norm: Any, title: str = "") -> Axes:
+    """Draw one field (H, W), row 0 at ``region.edges``'s bottom, on ``ax``."""
     shown: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
     if norm.vmin > 0 and hasattr(cmap, "name") and cmap.name == "rain":
         # A logarithm has no place for 0: dry cells go just under the scale, where the map is white.
         shown = np.where(np.isnan(shown), np.nan, np.maximum(shown, norm.vmin * 0.5))
     ax.imshow(
-        shown, origin="lower", extent=frame.extent, aspect=frame.aspect, cmap=cmap, norm=norm, interpolation="nearest"
+        shown, origin="lower", extent=region.edges, aspect=region.aspect, cmap=cmap, norm=norm, interpolation="nearest"
     )
-    if frame.geographic:
-        _coast(ax, frame)
+    if region.geographic:
+        _coast(ax, region)
     ax.set_title(title)
     ax.locator_params(nbins=4)
     ax.tick_params(length=2.5)
@@ -108,7 +108,7 @@ def field(ax: Axes, values: ArrayLike, frame: Frame, *, cmap: Any, norm: Any, ti
 
 def overview(
     fields: Mapping[str, ArrayLike],
-    frame: Frame,
+    region: Region,
     *,
     units: str = "",
     rain: bool = False,
@@ -121,7 +121,7 @@ def overview(
 
     Args:
         fields: title -> values (H, W), of any resolution, on the same area.
-        frame: that area.
+        region: where they lie.
         units: of the values.
         rain: logarithmic colours, white below 0.1.
         columns: maps in a row.
@@ -140,14 +140,14 @@ def overview(
     with mpl.rc_context(STYLE):
         # A margin of half an inch a row holds titles and tick labels.
         figure = Figure(
-            figsize=(width, min(rows * (2.7 * frame.shape + 0.55) + 0.9, 16.0)), dpi=110, layout="compressed"
+            figsize=(width, min(rows * (2.7 * region.shape + 0.55) + 0.9, 16.0)), dpi=110, layout="compressed"
         )
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         axes = list(grid.ravel())
         for ax, (title, values) in zip(axes, fields.items(), strict=False):
             own = error_scale(values) if title in errors else scale([values], rain=rain)
             lone = title in (*apart, *errors)
-            field(ax, values, frame, cmap=own[0] if lone else cmap, norm=own[1] if lone else norm, title=title)
+            field(ax, values, region, cmap=own[0] if lone else cmap, norm=own[1] if lone else norm, title=title)
             if lone:
                 # Inside the map's own box, so that all maps of a row stay equally large.
                 inset = ax.inset_axes((1.02, 0.0, 0.035, 1.0))
@@ -159,7 +159,7 @@ def overview(
             ax.set_visible(False)
         for i, ax in enumerate(axes[: len(fields)]):
             lowest = i + columns >= len(fields)
-            ax.set(xlabel=frame.xlabel if lowest else "", ylabel=frame.ylabel if i % columns == 0 else "")
+            ax.set(xlabel=region.xlabel if lowest else "", ylabel=region.ylabel if i % columns == 0 else "")
             ax.tick_params(labelbottom=lowest)
         bar = figure.colorbar(
             mpl.cm.ScalarMappable(norm, cmap), ax=axes, location="bottom", aspect=45, shrink=0.75, pad=0.03,
@@ -175,7 +175,7 @@ def overview(
 
 
 def single(
-    values: ArrayLike, frame: Frame, *, label: str = "", units: str = "", title: str = "", ax: Axes | None = None
+    values: ArrayLike, region: Region, *, label: str = "", units: str = "", title: str = "", ax: Axes | None = None
 ) -> Axes:
     """One field (H, W), such as a map of residuals, on a linear scale from its least to its largest value."""
     import matplotlib as mpl
@@ -188,10 +188,10 @@ def single(
     norm = Normalize(low, high if high > low else low + 1.0)
     with mpl.rc_context(STYLE):
         if ax is None:
-            ax = Figure(figsize=(4.8, min(3.3 * frame.shape + 0.7, 8.0)), dpi=110, layout="compressed").subplots()
+            ax = Figure(figsize=(4.8, min(3.3 * region.shape + 0.7, 8.0)), dpi=110, layout="compressed").subplots()
         cmap = mpl.colormaps["viridis"].resampled(LEVELS).with_extremes(bad=MISSING)
-        field(ax, shown, frame, cmap=cmap, norm=norm, title=title)
-        ax.set(xlabel=frame.xlabel, ylabel=frame.ylabel)
+        field(ax, shown, region, cmap=cmap, norm=norm, title=title)
+        ax.set(xlabel=region.xlabel, ylabel=region.ylabel)
         ticks = mpl.ticker.ScalarFormatter()
         ticks.set_powerlimits((-3, 4))
         bar = ax.figure.colorbar(mpl.cm.ScalarMappable(norm, cmap), ax=ax, shrink=0.9, pad=0.02, format=ticks)
@@ -240,12 +240,12 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
     return small.getvalue()
 
 
-def _coast(ax: Axes, frame: Frame) -> None:
+def _coast(ax: Axes, region: Region) -> None:
     from finescale.plots import coast
 
-    lines = coast.lines(frame.extent)
+    lines = coast.lines(region.edges)
     if lines:
         from matplotlib.collections import LineCollection
 
         ax.add_collection(LineCollection(lines, colors="#30363d", linewidths=0.6), autolim=False)
-        ax.set(xlim=frame.extent[:2], ylim=frame.extent[2:])
+        ax.set(xlim=region.edges[:2], ylim=region.edges[2:])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finescale.plots.canvas import COLOURS, drawing, legend
-from finescale.plots.maps import STYLE, Frame, error_scale, field, scale
+from finescale.plots.maps import STYLE, Region, error_scale, field, scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def modes(
 
     shown = np.asarray(basis, dtype=np.float64)[:first, 0, frame]
     rows, (height, width) = -(-len(shown) // columns), shown.shape[1:]
-    place = Frame((0.0, float(width), 0.0, float(height)))
+    place = Region((0.0, float(width), 0.0, float(height)))
     with mpl.rc_context(STYLE):
         figure = Figure(
             figsize=(1.5 * columns, rows * (1.35 * min(place.shape, 3) + 0.3)), dpi=110, layout="compressed"
@@ -74,7 +74,7 @@ def energy(energies: ArrayLike, kept: int | None = None, ax: Axes | None = None)
 def coefficient_std(
     coefficients: ArrayLike,
     mode: int | None = None,
-    frame: Frame | None = None,
+    region: Region | None = None,
     *,
     units: str = "standard deviations",
     ax: Axes | None = None,
@@ -85,7 +85,7 @@ def coefficient_std(
         coefficients: (M, K, H', W') of M ≥ 2 latents; NaN where unknown.
         mode: number of one mode, from 0; None for all, √ Σ_k variance_k, which is √ Σ of the variance over a patch's
             cells where the coefficients are not whitened.
-        frame: where the map lies; None for numbers of patches.
+        region: where the map lies; None for numbers of patches.
         units: of the coefficients; those of a whitened latent are in standard deviations.
         ax: where to draw; by default on a figure of its own.
     """
@@ -95,11 +95,11 @@ def coefficient_std(
     variance = values.var(axis=0, ddof=1)
     std = np.sqrt(variance.sum(0) if mode is None else variance[mode])
     height, width = std.shape
-    frame = frame or Frame((0.0, float(width), 0.0, float(height)), "x (patches)", "y (patches)")
+    region = region or Region((0.0, float(width), 0.0, float(height)), "x (patches)", "y (patches)")
     with drawing(ax) as ax:
         cmap, norm = scale([std], rain=False)
-        field(ax, std, frame, cmap=cmap, norm=norm, title="all modes" if mode is None else f"mode {mode + 1}")
+        field(ax, std, region, cmap=cmap, norm=norm, title="all modes" if mode is None else f"mode {mode + 1}")
         ax.grid(False)
-        ax.set(xlabel=frame.xlabel, ylabel=frame.ylabel)
+        ax.set(xlabel=region.xlabel, ylabel=region.ylabel)
         ax.figure.colorbar(ax.images[0], ax=ax, label=f"std of coefficients ({units})", shrink=0.85)
     return ax

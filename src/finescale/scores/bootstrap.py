@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finescale.errors import InputError
+from finescale.scores import table
 from finescale.scores.cells import Array
 from finescale.scores.sums import Sums
 
@@ -85,7 +86,7 @@ def intervals(
 def compare(
     ours: Sums,
     theirs: Sums,
-    best: Mapping[str, str | float],
+    best: Mapping[str, str | float] | None = None,
     block: int | None = None,
     n: int = 1000,
     seed: int = 0,
@@ -97,6 +98,7 @@ def compare(
         ours: the first system.
         theirs: the other.
         best: score -> "low", "high", a number, or "truth" (the score ``<name>_truth`` beside it); others are left out.
+            By default what the table of scores says.
         block: times in a block.
         n: draws.
         seed: of the draws.
@@ -112,7 +114,7 @@ def compare(
     counts = draws(ours.times, block, n, seed)
     pairs = [(s.apply(s.totals), replicates(s, counts)) for s in (ours, theirs)]
     found: dict[str, Comparison] = {}
-    for name, target in best.items():
+    for name, target in (table.best() if best is None else best).items():
         if not all(name in drawn for _, drawn in pairs):
             continue
         (a, a_drawn), (b, b_drawn) = ([loss(part, name, target) for part in pair] for pair in pairs)

@@ -1,9 +1,9 @@
-"""One time of an ensemble and the truth, as fields (`Frame`) and as blocks of cells (`Cells`).
+"""One time of an ensemble and the truth, as fields (`Frame`) and as chunks of cells (`Cells`).
 
 Missing cells (NaN or infinite in the truth or any member) hold 0 and have weight 0, so that no score needs to look for
 them. Single precision stays single, which halves the memory to be moved; weights, and so all sums, are double.
 
-Statistics of cells add over blocks of cells as they add over times. A block fits into a core's cache, and what several
+Statistics of cells add over chunks of cells as they add over times. A chunk fits into a core's cache, and what several
 statistics need is made once: the members in order, events, random numbers for ties.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,14 +22,14 @@ from finescale.scores.settings import Settings
 
 Array = NDArray[Any]
 
-BLOCK = 1 << 16
-"""Cells in a block: 16 members of it in single precision are 4 MB."""
+CHUNK = 1 << 16
+"""Cells in a chunk: 16 members of it in single precision are 4 MB."""
 Made = TypeVar("Made")
 
 
 @dataclass(eq=False)
 class Cells:
-    """Members x (M, N), truth y (N,), weights w (N,) and uniform random numbers u (N,) of a block of cells."""
+    """Members x (M, N), truth y (N,), weights w (N,) and uniform random numbers u (N,) of a chunk of cells."""
 
     x: Array
     y: Array
@@ -100,13 +100,13 @@ class Frame:
         if np.array_equal(made.setdefault("weights", self.w), self.w):
             self.made = made
 
-    def blocks(self) -> Iterator[Cells]:
-        """All cells, block by block."""
+    def chunks(self) -> Iterator[Cells]:
+        """All cells, chunk by chunk."""
         x, y, w = self.x.reshape(len(self.x), -1), self.y.ravel(), self.w.ravel()
         # Drawing for every cell, tied or not, keeps the numbers a function of time and place alone.
         generator = np.random.default_rng(list(self.key))
-        for start in range(0, y.size, BLOCK):
-            cut = slice(start, start + BLOCK)
+        for start in range(0, y.size, CHUNK):
+            cut = slice(start, start + CHUNK)
             yield Cells(x[:, cut], y[cut], w[cut], generator.random(y[cut].size))
 
     @cached_property
@@ -118,6 +118,13 @@ class Frame:
     def mean(self) -> Array:
         """Ensemble mean (H, W)."""
         return self.x.mean(axis=0)
+
+
+class Step(NamedTuple):
+    """A frame and the one that it follows; None where it follows no other."""
+
+    old: Frame | None
+    new: Frame
 
 
 def joint(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> tuple[Array, Array, Array]:
@@ -154,9 +161,9 @@ def cell_sums(
     weights: ArrayLike | None = None,
     settings: Settings | None = None,
 ) -> Array:
-    """A statistic of cells, added over blocks and times of members (M, T, H, W) and truth (T, H, W)."""
+    """A statistic of cells, added over chunks and times of members (M, T, H, W) and truth (T, H, W)."""
     settings = settings or Settings()
-    parts = (terms(cells, settings) for one in frames(members, truth, weights, settings.seed) for cells in one.blocks())
+    parts = (terms(cells, settings) for one in frames(members, truth, weights, settings.seed) for cells in one.chunks())
     return np.sum(list(parts), axis=0)
 
 

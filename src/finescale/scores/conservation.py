@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from finescale.grids.blocks import block_means
 from finescale.grids.factor import Factor, check_divisible
-
-Array = NDArray[Any]
+from finescale.scores.cells import Array
+from finescale.scores.record import FIELD, Score
 
 
 @dataclass
@@ -70,3 +69,16 @@ def conservation_residual(
     residuals = Residuals()
     residuals.add(members, coarse, factor, area)
     return residuals.value()
+
+
+SCORES = (
+    Score(
+        "conservation_residual",
+        "Conservation",
+        "low",
+        "Conservation",
+        "max |block mean − coarse value| / max |coarse value|: 0 when the coarse totals are kept.",
+        rounding=1e-6,
+    ),
+    Score("residual_by_interval", units=FIELD, dims=("interval",)),
+)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finescale.scores.cells import Array, Cells, cell_sums, dot, ratio, sort_members
+from finescale.scores.record import FIELD, Score, Statistic
 from finescale.scores.settings import Settings
 
 
@@ -70,3 +71,41 @@ def threshold_weighted_crps(
     """Threshold-weighted fair CRPS (K,), in units of the field."""
     settings = Settings(tuple(thresholds))
     return crps_formula(cell_sums(weighted_crps_terms, members, truth, weights, settings))
+
+
+CRPS = Statistic(
+    "crps",
+    crps_terms,
+    lambda terms, members, settings: {"crps": crps_formula(terms)},
+    (
+        Score(
+            "crps",
+            "CRPS",
+            "low",
+            "Cell by cell",
+            "Fair continuous ranked probability score: distance of the whole ensemble from the truth, mean |member − "
+            "truth| less half the mean distance between members, unbiased in the number of members; for one member "
+            "the absolute error.",
+            units=FIELD,
+            by_time=True,
+        ),
+    ),
+)
+THRESHOLD_WEIGHTED = Statistic(
+    "weighted_crps",
+    weighted_crps_terms,
+    lambda terms, members, settings: {"threshold_weighted_crps": crps_formula(terms)},
+    (
+        Score(
+            "threshold_weighted_crps",
+            "CRPS above",
+            "low",
+            "Cell by cell",
+            "Fair CRPS of max(value, threshold): only what lies above the threshold counts.",
+            units=FIELD,
+            dims=("threshold",),
+            relation="",
+        ),
+    ),
+    wanted=lambda settings: bool(settings.thresholds),
+)

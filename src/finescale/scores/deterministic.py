@@ -5,10 +5,6 @@ With ⟨·⟩ the mean over cells weighted by w (cell area, zero where a cell is
     MAE            ⟨|x̄ − y|⟩                 RMSE  √⟨(x̄ − y)²⟩               bias  ⟨x̄ − y⟩
     correlation    Pearson's, of x̄ and y over all cells and times
     spread–skill   √((M+1)/M) · √⟨s²⟩ / RMSE,  s² the unbiased ensemble variance (Fortin et al. 2014); 1 is right
-
-Here and in the files beside it each score comes as a *statistic* that adds over cells or times and chunks (functions
-ending in ``_terms``) and a *formula* on summed statistics, which takes any number of leading axes (bootstrap draws);
-the function named after the score does both for members (M, T, H, W), truth (T, H, W) and weights broadcastable to it.
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finescale.scores.cells import Array, Cells, cell_sums, dot, ratio
+from finescale.scores.record import FIELD, Score, Statistic
 from finescale.scores.settings import Settings
 
 
@@ -47,3 +44,54 @@ def mean_errors(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None 
     """mae, rmse, bias, correlation of the ensemble mean, and spread_skill."""
     found = mean_formula(cell_sums(mean_terms, members, truth, weights), len(np.asarray(members)))
     return {name: float(value) for name, value in found.items()}
+
+
+MEAN = Statistic(
+    "mean",
+    mean_terms,
+    lambda terms, members, settings: mean_formula(terms, members),
+    (
+        Score(
+            "mae",
+            "MAE of the mean",
+            "low",
+            "Cell by cell",
+            "Mean absolute error of the ensemble mean.",
+            units=FIELD,
+        ),
+        Score(
+            "rmse",
+            "RMSE of the mean",
+            "low",
+            "Cell by cell",
+            "Root mean square error of the ensemble mean.",
+            units=FIELD,
+        ),
+        Score(
+            "bias",
+            "Bias",
+            0.0,
+            "Cell by cell",
+            "Mean of ensemble mean less truth.",
+            units=FIELD,
+            style="signed",
+            rounding=1e-6,
+        ),
+        Score(
+            "correlation",
+            "Correlation",
+            "high",
+            "Cell by cell",
+            "Pearson's, of ensemble mean and truth over all cells and times.",
+        ),
+        Score(
+            "spread_skill",
+            "Spread–skill",
+            1.0,
+            "Spread and calibration",
+            "√((M+1)/M) × mean ensemble standard deviation / RMSE of the mean. Above 1 the ensemble is too wide, below "
+            "1 too sure of itself.",
+            several=True,
+        ),
+    ),
+)

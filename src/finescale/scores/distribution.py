@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finescale.scores.cells import Array, Cells, Frame, cell_sums, dot, field_sums, ratio
+from finescale.scores.record import FIELD, Score, Statistic
 from finescale.scores.settings import WET, Settings
 
 LEVELS = (*np.arange(1, 20) / 20, 0.975, 0.99, 0.995, 0.999, 0.9995, 0.9999)
@@ -103,3 +104,74 @@ def wet_fraction(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None
     """Fraction of the area with at least 0.1 mm/h: (members, truth)."""
     ours, true = wet_formula(cell_sums(wet_terms, members, truth, weights)).values()
     return float(ours), float(true)
+
+
+VALUES = Statistic(
+    "values",
+    value_terms,
+    lambda terms, members, settings: value_formula(terms),
+    (
+        Score("quantiles", units=FIELD, dims=("quantile_level",), truth=True),
+        *(Score(key, units=FIELD, truth=True) for key in PERCENTILES),
+        Score(
+            "p99_bias",
+            "99th percentile",
+            0.0,
+            "Distribution",
+            "As for the 99.9th percentile.",
+            style="percent",
+        ),
+        Score(
+            "p999_bias",
+            "99.9th percentile",
+            0.0,
+            "Distribution",
+            "Relative error of the 99.9th percentile of all members' cells: are extremes strong enough?",
+            style="percent",
+        ),
+        Score(
+            "p9999_bias",
+            "99.99th percentile",
+            0.0,
+            "Distribution",
+            "As for the 99.9th percentile.",
+            style="percent",
+        ),
+    ),
+    over="frame",
+    series=False,  # a histogram of each time would be too large
+)
+LARGEST = Statistic(
+    "largest",
+    largest_terms,
+    lambda terms, members, settings: largest_formula(terms),
+    (
+        Score(
+            "maximum",
+            "Maximum",
+            "truth",
+            "Distribution",
+            "Largest value of a member, averaged; best is the truth's.",
+            units=FIELD,
+        ),
+    ),
+    over="frame",
+    series=False,
+    merge=np.maximum,
+)
+WET_FRACTION = Statistic(
+    "wet",
+    wet_terms,
+    lambda terms, members, settings: wet_formula(terms),
+    (
+        Score(
+            "wet_fraction",
+            "Wet fraction",
+            "truth",
+            "Distribution",
+            "Share of the area with at least 0.1 mm/h; best is that of the truth.",
+            style="thousandths",
+        ),
+    ),
+    wanted=lambda settings: settings.rain,
+)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finescale.scores.cells import Array, Cells, cell_sums, count, mean_of, ratio
+from finescale.scores.record import Score, Statistic
 from finescale.scores.settings import THRESHOLDS, Settings
 
 
@@ -86,7 +87,7 @@ def probability_formula(terms: Array) -> dict[str, Array]:
     p = np.arange(members + 1) / members
     whole = weight.sum(axis=-1)
     brier = ratio((weight * p**2 + (1 - 2 * p) * seen).sum(axis=-1), whole)
-    spread = ratio((weight * p * (1 - p)).sum(axis=-1), whole)
+    within = ratio((weight * p * (1 - p)).sum(axis=-1), whole)
     rates = []
     for part in (seen, weight - seen):
         falling = np.cumsum(part[..., ::-1], axis=-1)
@@ -95,7 +96,7 @@ def probability_formula(terms: Array) -> dict[str, Array]:
     hit, alarm = rates
     return {
         "brier": brier,
-        "brier_fair": brier - spread / (members - 1) if members > 1 else np.full_like(brier, np.nan),
+        "brier_fair": brier - within / (members - 1) if members > 1 else np.full_like(brier, np.nan),
         "reliability_observed": ratio(seen, weight),
         "reliability_weight": ratio(weight, whole[..., None]),
         "roc_hit_rate": hit,
@@ -109,3 +110,75 @@ def probability_scores(
 ) -> dict[str, Array]:
     """All of `probability_formula` for arrays at hand."""
     return probability_formula(cell_sums(probability_terms, members, truth, weights, Settings(tuple(thresholds))))
+
+
+EVENTS = Statistic(
+    "events",
+    event_terms,
+    lambda terms, members, settings: event_formula(terms),
+    (
+        Score(
+            "csi",
+            "CSI",
+            "high",
+            "Events",
+            "Critical success index: hits / (hits + misses + false alarms) of cells at or above the threshold; each "
+            "member, then averaged.",
+            dims=("threshold",),
+        ),
+        Score(
+            "pod",
+            "POD",
+            "high",
+            "Events",
+            "Probability of detection: hits / (hits + misses); each member, then averaged.",
+            dims=("threshold",),
+        ),
+        Score(
+            "far",
+            "FAR",
+            "low",
+            "Events",
+            "False alarm ratio: false alarms / (hits + false alarms); each member, then averaged.",
+            dims=("threshold",),
+        ),
+    ),
+)
+PROBABILITY = Statistic(
+    "probability",
+    probability_terms,
+    lambda terms, members, settings: probability_formula(terms),
+    (
+        Score(
+            "brier",
+            "Brier score",
+            "low",
+            "Events",
+            "Mean square error of the share of members at or above the threshold as a probability.",
+            dims=("threshold",),
+            table=False,
+        ),
+        Score(
+            "brier_fair",
+            "Fair Brier score",
+            "low",
+            "Events",
+            "Brier score less what the number of members adds to it.",
+            dims=("threshold",),
+            several=True,
+        ),
+        Score("reliability_observed", dims=("threshold", "count")),
+        Score("reliability_weight", dims=("threshold", "count")),
+        Score("roc_hit_rate", dims=("threshold", "point")),
+        Score("roc_false_alarm_rate", dims=("threshold", "point")),
+        Score(
+            "roc_area",
+            "ROC area",
+            "high",
+            "Events",
+            "Area below hit rate against false alarm rate: 1 if events are told apart from non-events, ½ by chance.",
+            dims=("threshold",),
+        ),
+    ),
+    wanted=lambda settings: bool(settings.thresholds),
+)

@@ -16,7 +16,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finescale.scores.cells import BLOCK, Array, Frame, dot, field_sums, mean_of, ratio
+from finescale.scores.cells import CHUNK, Array, Frame, dot, field_sums, mean_of, ratio
+from finescale.scores.record import Score, Statistic
 from finescale.scores.settings import SCALES, THRESHOLDS, Settings
 
 EXACT = 1 << 24
@@ -80,7 +81,7 @@ def _products(x: Array, seen: Array, inside: Array | None, scale: int) -> tuple[
     total = np.zeros(2)
     height = x.shape[0] - scale
     # Some rows at a time, which stay in the cache.
-    step = max(1, BLOCK // x.shape[1])
+    step = max(1, CHUNK // x.shape[1])
     for top in range(0, height, step):
         rows = slice(top, min(top + step, height) + scale)
         p_x = _windows(x[rows], scale).astype(seen.dtype)
@@ -115,3 +116,22 @@ def _windows(counts: Array, scale: int) -> Array:
     """Counts in every window of ``scale`` x ``scale`` cells inside the field."""
     rows = counts[scale:] - counts[:-scale]
     return rows[:, scale:] - rows[:, :-scale]
+
+
+FSS = Statistic(
+    "fss",
+    fss_terms,
+    lambda terms, members, settings: {"fss": fss_formula(terms)},
+    (
+        Score(
+            "fss",
+            "FSS",
+            "high",
+            "Fields",
+            "Fractions skill score: agreement of the fraction of cells at or above the threshold in square windows that"
+            " lie inside the field; each member, then averaged.",
+            dims=("threshold", "scale"),
+        ),
+    ),
+    over="frame",
+)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from finescale.scores.cells import Array, Frame, field_sums, log_rain, ratio
+from finescale.scores.record import Score, Statistic
 from finescale.scores.settings import Settings
 
 LOG_RANGE = 3.0
@@ -63,3 +64,30 @@ def image_scores(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None
     """psnr in dB and ssim of the ensemble mean's log-rain."""
     found = image_formula(field_sums(image_terms, members, truth, weights))
     return {name: float(value) for name, value in found.items()}
+
+
+IMAGE = Statistic(
+    "image",
+    image_terms,
+    lambda terms, members, settings: image_formula(terms),
+    (
+        Score(
+            "psnr",
+            "PSNR (dB)",
+            "high",
+            "Fields",
+            "Peak signal-to-noise ratio of the ensemble mean in log-rain, log10(1 + R/0.1), with a range of 3.",
+            units="dB",
+            style="tenths",
+        ),
+        Score(
+            "ssim",
+            "SSIM",
+            "high",
+            "Fields",
+            "Structural similarity of the ensemble mean in log-rain, Gaussian windows of 1.5 cells.",
+        ),
+    ),
+    over="frame",
+    wanted=lambda settings: settings.rain,
+)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finescale.scores.cells import BLOCK, Array, Frame, dot, field_sums, ratio
+from finescale.scores.cells import CHUNK, Array, Frame, dot, field_sums, ratio
+from finescale.scores.record import FIELD, Score, Statistic
 from finescale.scores.settings import Settings
 
 PIECE = 512
@@ -27,7 +28,7 @@ def energy_terms(frame: Frame, settings: Settings) -> Array:
     if total == 0:
         return np.zeros(2)
     gram = np.zeros((count, count))
-    for cells in frame.blocks():
+    for cells in frame.chunks():
         d = (cells.x - cells.y) * np.sqrt(cells.w / total)
         whole = d.shape[1] // PIECE * PIECE
         pieces = d[:, :whole].reshape(count, -1, PIECE).swapaxes(0, 1)
@@ -51,7 +52,7 @@ def variogram_terms(frame: Frame, settings: Settings) -> Array:
     """Σw(v_y − mean v_x)² and Σw (L, 2) over pairs at each lag, v = |difference|^½."""
     sums = np.zeros((len(LAGS), 2))
     height, width = frame.y.shape
-    step = max(1, BLOCK // width)  # some rows at a time, which stay in the cache
+    step = max(1, CHUNK // width)  # some rows at a time, which stay in the cache
     for k, (down, right) in enumerate(LAGS):
         if down >= height or right >= width:
             continue
@@ -87,3 +88,40 @@ def variogram_formula(terms: Array) -> Array:
 def variogram_score(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Variogram score of order ½ on `LAGS`, in units of the field."""
     return float(variogram_formula(field_sums(variogram_terms, members, truth, weights)))
+
+
+ENERGY = Statistic(
+    "energy",
+    energy_terms,
+    lambda terms, members, settings: {"energy_score": energy_formula(terms)},
+    (
+        Score(
+            "energy_score",
+            "Energy score",
+            "low",
+            "Fields",
+            "The CRPS of whole fields: distances between fields are root mean squares over cells; mean over times.",
+            units=FIELD,
+            several=True,
+        ),
+    ),
+    over="frame",
+)
+VARIOGRAM = Statistic(
+    "variogram",
+    variogram_terms,
+    lambda terms, members, settings: {"variogram_score": variogram_formula(terms)},
+    (
+        Score(
+            "variogram_score",
+            "Variogram score",
+            "low",
+            "Fields",
+            "Mean square error of the ensemble mean of √|difference| between cells 1, 3 and 9 apart, along both axes: "
+            "do cells vary together as in the truth?",
+            units=FIELD,
+        ),
+    ),
+    over="frame",
+    wanted=lambda settings: settings.full,
+)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finescale.scores.cells import Array, Cells, cell_sums, count, dot, ratio
+from finescale.scores.record import Score, Statistic
 from finescale.scores.settings import Settings
 
 PIT_BINS = 20
@@ -74,9 +75,10 @@ def coverage_terms(cells: Cells, settings: Settings) -> Array:
     return np.array([*inside, cells.w.sum()])
 
 
-def coverage_formula(terms: Array) -> Array:
-    """Coverage (…, L) of the intervals of `LEVELS`."""
-    return ratio(terms[..., :-1], terms[..., -1:])
+def coverage_formula(terms: Array, members: int) -> dict[str, Array]:
+    """coverage and coverage_expected (…, L) of the intervals of `LEVELS` from summed `coverage_terms`."""
+    found = ratio(terms[..., :-1], terms[..., -1:])
+    return {"coverage": found, "coverage_expected": np.broadcast_to(coverage_expected(members), found.shape)}
 
 
 def coverage_expected(members: int) -> Array:
@@ -86,7 +88,8 @@ def coverage_expected(members: int) -> Array:
 
 def coverage(members: ArrayLike, truth: ArrayLike, weights: ArrayLike | None = None) -> Array:
     """Coverage (L,) for arrays at hand."""
-    return coverage_formula(cell_sums(coverage_terms, members, truth, weights))
+    sums = cell_sums(coverage_terms, members, truth, weights)
+    return coverage_formula(sums, len(np.asarray(members)))["coverage"]
 
 
 def _quantile(ordered: Array, p: float) -> Array:
@@ -96,3 +99,51 @@ def _quantile(ordered: Array, p: float) -> Array:
     low = min(int(place), max(size - 2, 0))
     part = ordered.dtype.type(place - low)
     return ordered[low] * (1 - part) + ordered[min(low + 1, size - 1)] * part
+
+
+RANK = Statistic(
+    "rank",
+    rank_terms,
+    lambda terms, members, settings: rank_formula(terms),
+    (
+        Score("rank_histogram", dims=("rank",), several=True, alone=True),
+        Score(
+            "rank_departure",
+            "Rank departure",
+            "low",
+            "Spread and calibration",
+            "Σ |f − 1/(M+1)| over the rank histogram: 0 when the truth is equally likely to fall between any two "
+            "members. Ties, and all values below the dry threshold, are ranked at random.",
+            several=True,
+            alone=True,
+        ),
+        Score("pit_histogram", dims=("pit_bin",), several=True),
+        Score(
+            "mace",
+            "Calibration error",
+            "low",
+            "Spread and calibration",
+            "Mean absolute difference between the levels 5, 10 … 95 % and how often the truth's PIT lies below them.",
+            several=True,
+        ),
+    ),
+    several=True,
+)
+COVERAGE = Statistic(
+    "coverage",
+    coverage_terms,
+    lambda terms, members, settings: coverage_formula(terms, members),
+    (
+        Score(
+            "coverage",
+            "Coverage",
+            "expected",
+            "Spread and calibration",
+            "Share of cells in the members' central 50, 70, 90 and 95 % intervals; best is coverage_expected, which is "
+            "less than the level where there are few members.",
+            dims=("coverage_level",),
+            several=True,
+        ),
+    ),
+    several=True,
+)

@@ -21,9 +21,10 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from finescale.scores.cells import Array, Frame, field_sums, ratio
+from finescale.scores.record import Score, Statistic
 from finescale.scores.settings import WET, Settings
 
-NAMES = ("sal_structure", "sal_amplitude", "sal_location", "sal_structure_error", "sal_amplitude_error")
+KEYS = ("sal_structure", "sal_amplitude", "sal_location", "sal_structure_error", "sal_amplitude_error")
 
 
 class Shape(NamedTuple):
@@ -53,8 +54,8 @@ def sal_terms(frame: Frame, settings: Settings) -> Array:
 
 
 def sal_formula(terms: Array) -> dict[str, Array]:
-    """`NAMES` from summed `sal_terms`; NaN where there never was an object."""
-    return {name: ratio(terms[..., k], terms[..., 5]) for k, name in enumerate(NAMES)}
+    """`KEYS` from summed `sal_terms`; NaN where there never was an object."""
+    return {name: ratio(terms[..., k], terms[..., 5]) for k, name in enumerate(KEYS)}
 
 
 def sal(
@@ -92,3 +93,38 @@ def describe(rain: Array, w: Array, cell: tuple[float, float]) -> Shape | None:
     # The mean weight makes V a number of cells, whatever the unit of area; it cancels in S.
     volume = np.dot(total, total / most[1:]) / total.sum()
     return Shape(float(whole / w.sum()), float(volume), centre, float(scatter))
+
+
+SAL = Statistic(
+    "sal",
+    sal_terms,
+    lambda terms, members, settings: sal_formula(terms),
+    (
+        Score("sal_structure"),
+        Score("sal_amplitude"),
+        Score(
+            "sal_structure_error",
+            "SAL structure",
+            "low",
+            "Fields",
+            "Mean |S|: are rain objects as large and as peaked as in the truth (sal_structure above 0: too large or "
+            "flat)?",
+        ),
+        Score(
+            "sal_amplitude_error",
+            "SAL amplitude",
+            "low",
+            "Fields",
+            "Mean |A|, the relative error of the domain's mean rain.",
+        ),
+        Score(
+            "sal_location",
+            "SAL location",
+            "low",
+            "Fields",
+            "L: displacement of the centre of rain, and of the objects about it, over the domain's diagonal.",
+        ),
+    ),
+    over="frame",
+    wanted=lambda settings: settings.full and settings.rain,
+)

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 from finescale.scores.cells import Array, Frame, field_sums, log_rain, ratio
+from finescale.scores.record import Score, Statistic
 from finescale.scores.settings import Settings
 
 
@@ -147,3 +148,40 @@ def _rings(height: int, width: int, dy: float, dx: float) -> tuple[Array, NDArra
     wavenumbers: Array = bin_width * np.arange(1.0, np.floor(nyquist / bin_width + 1e-9) + 1)
     count = np.bincount(ring.ravel(), weights=np.broadcast_to(copies, ring.shape).ravel())
     return wavenumbers, ring.ravel(), copies, count
+
+
+SPECTRUM = Statistic(
+    "spectrum",
+    spectrum_terms,
+    lambda terms, members, settings: spectrum_formula(terms),
+    (
+        Score("spectrum", dims=("wavenumber",), truth=True),
+        Score(
+            "log_spectral_distance",
+            "Spectral distance",
+            "low",
+            "Fields",
+            "Root mean square difference of log10 power between the members' and the truth's radial spectra, in dex: is"
+            " there the right amount of detail at each scale?",
+        ),
+    ),
+    over="frame",
+)
+LOG_SPECTRUM = Statistic(
+    "log_spectrum",
+    lambda frame, settings: spectrum_terms(frame, settings, rain=True),
+    lambda terms, members, settings: {
+        "log_spectral_distance_log_rain": spectrum_formula(terms)["log_spectral_distance"]
+    },
+    (
+        Score(
+            "log_spectral_distance_log_rain",
+            "Spectral distance, log-rain",
+            "low",
+            "Fields",
+            "The same of log10(1 + R/0.1), in which weak rain counts too.",
+        ),
+    ),
+    over="frame",
+    wanted=lambda settings: settings.rain,
+)

@@ -1,7 +1,7 @@
 """Scores of whole data sets, added up over times.
 
-Every score is a formula on sums over cells and times (`finescale.scores.table`), so a series scored in parts gives
-the scores of the whole: `Sums` holds the sums, `Sums.add` takes the next times, `Sums.scores` applies the formulas.
+A series scored in parts gives the scores of the whole: `Sums` holds the sums of what `finescale.scores.table` lists,
+`Sums.add` takes the next times, `Sums.scores` applies the formulas.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from finescale.errors import InputError
-from finescale.scores import distribution, ranks, temporal
-from finescale.scores.cells import Array, Frame, joint
+from finescale.scores import table
+from finescale.scores.cells import Array, Frame, Step, joint
 from finescale.scores.conservation import Residuals
+from finescale.scores.record import Statistic
 from finescale.scores.settings import Settings
-from finescale.scores.table import STATISTICS, Statistic
 
 
 @dataclass
@@ -78,57 +78,44 @@ class Sums:
 
     def _steps(
         self, members: Array, truth: Array, follows: Array, made: Sequence[dict[Any, Any]] | None
-    ) -> Iterator[tuple[Frame, Frame | None]]:
-        """Each frame with the one it follows, or None."""
+    ) -> Iterator[Step]:
         for t in range(truth.shape[0]):
             frame = Frame(*joint(members[:, t], truth[t], self.settings.area), (self.settings.seed, self.times))
             if made is not None:
                 frame.share(made[t])
-            yield frame, self.previous if follows[t] else None
+            yield Step(self.previous if follows[t] else None, frame)
             self.previous, self.times = frame, self.times + 1
 
-    def _terms(self, step: tuple[Frame, Frame | None]) -> tuple[dict[str, Array], int]:
-        frame, old = step
+    def _terms(self, step: Step) -> tuple[dict[str, Array], int]:
         parts: dict[str, Array] = {}
         wanted = self.statistics()
-        of_cells = [one for one in wanted if one.cells]
-        for cells in frame.blocks():
+        of_cells = [one for one in wanted if one.over == "cells"]
+        for cells in step.new.chunks():
             for one in of_cells:
                 value = one.terms(cells, self.settings)
-                parts[one.name] = parts[one.name] + value if one.name in parts else value
-        parts |= {one.name: one.terms(frame, self.settings) for one in wanted if not one.cells}
-        factor = self.settings.factor
-        crosses = factor is not None and frame.key[1] % factor.time == 0
-        # A time that follows no other has zeros: its place in the series is kept.
-        zeros = np.zeros((2, len(frame.x) + 1, 7))
-        parts["pairs"] = zeros if old is None else temporal.step_terms(old, frame, crosses)
-        return parts, int(np.count_nonzero(frame.w))
+                parts[one.name] = one.merge(parts[one.name], value) if one.name in parts else value
+        for one in wanted:
+            if one.over != "cells":
+                parts[one.name] = one.terms(step if one.over == "step" else step.new, self.settings)
+        return parts, int(np.count_nonzero(step.new.w))
 
     def _merge(self, parts: Mapping[str, Array]) -> None:
-        kept = {one.name: one for one in STATISTICS}
-        for name, value in parts.items():
-            one = kept.get(name)
-            if name not in self.totals:
-                self.totals[name] = value
-            elif one is not None and one.largest:
-                self.totals[name] = np.maximum(self.totals[name], value)
-            else:
-                self.totals[name] = self.totals[name] + value
-            if one is None or (one.by_time and not one.largest):
+        for one in self.statistics():
+            name, value = one.name, parts[one.name]
+            self.totals[name] = one.merge(self.totals[name], value) if name in self.totals else value
+            if one.series:
                 self.series.setdefault(name, []).append(value)
 
     def statistics(self) -> list[Statistic]:
         """The statistics that this system has."""
-        return [s for s in STATISTICS if s.wanted(self.settings) and (self.members > 1 or not s.several)]
+        return [one for one in table.STATISTICS if one.wanted(self.settings) and (self.members > 1 or not one.several)]
 
     def apply(self, totals: Mapping[str, Array]) -> dict[str, Array]:
         """All scores that summed terms give; leading axes (bootstrap draws) are kept."""
         found: dict[str, Array] = {}
         for one in self.statistics():
             if one.name in totals:
-                found |= one.formula(totals[one.name], self.members)
-        if self.totals["pairs"][..., 0].any():
-            found |= temporal.step_formula(totals["pairs"], self.settings.factor)
+                found |= one.formula(totals[one.name], self.members, self.settings)
         return found
 
     def scores(self) -> dict[str, Any]:
@@ -140,20 +127,16 @@ class Sums:
         """
         if self.cells == 0:
             raise InputError("there is nothing to score: no cell is valid in both the ensemble and the truth")
-        by_time = np.asarray(self.series["crps"])
         result: dict[str, Any] = {name: np.asarray(v).tolist() for name, v in self.apply(self.totals).items()}
-        result["crps_by_time"] = next(s for s in STATISTICS if s.name == "crps").formula(by_time, 1)["crps"].tolist()
-        if self.members == 1:
-            result |= {"rank_histogram": [], "rank_departure": float("nan")}
+        for one in table.STATISTICS:
+            for score in one.scores:
+                if score.by_time and one.name in self.series:
+                    found = one.formula(np.asarray(self.series[one.name]), self.members, self.settings)
+                    result[f"{score.key}_by_time"] = found[score.key].tolist()
+                if score.alone and one.several and self.members == 1:
+                    result[score.key] = [] if score.dims else float("nan")
         if self.residuals.cells is not None:
             result["conservation_residual"] = self.residuals.value()
             result["residual_by_interval"] = list(self.residuals.intervals)
-        return result | {
-            "thresholds": list(self.settings.thresholds),
-            "scales": list(self.settings.scales),
-            "coverage_levels": list(ranks.LEVELS),
-            "quantile_levels": [float(q) for q in distribution.LEVELS],
-            "members": self.members,
-            "times": self.times,
-            "cells": self.cells,
-        }
+        result |= {f"{name}s": values for name, values in table.axes(self.settings).items()}
+        return result | {"members": self.members, "times": self.times, "cells": self.cells}

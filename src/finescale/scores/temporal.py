@@ -21,7 +21,9 @@ from numpy.typing import ArrayLike
 
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
-from finescale.scores.cells import BLOCK, Array, Frame, dot, mean_of, ratio
+from finescale.scores.cells import CHUNK, Array, Step, dot, mean_of, ratio
+from finescale.scores.record import Score, Statistic
+from finescale.scores.settings import Settings
 
 EQUAL = 1e-12
 """Variance over mean square below which a field counts as constant: what is left is rounding."""
@@ -34,8 +36,8 @@ def pair_terms(a: Array, b: Array, w: Array) -> Array:
     for place in np.ndindex(a.shape[:-2]):
         whole = [f[place].ravel() for f in (a, b, weights)]
         total = np.zeros(7)
-        for start in range(0, whole[0].size, BLOCK):  # a block at a time, which stays in the cache
-            u, v, k = (f[start : start + BLOCK] for f in whole)
+        for start in range(0, whole[0].size, CHUNK):  # a chunk at a time, which stays in the cache
+            u, v, k = (f[start : start + CHUNK] for f in whole)
             ku, kv = k * u, k * v
             total += k.sum(), ku.sum(), kv.sum(), dot(ku, u), dot(kv, v), dot(ku, v), dot(k, np.abs(v - u))
         out[place] = total
@@ -59,15 +61,27 @@ def border_formula(across: Array, inside: Array) -> Array:
     return np.where((calm == 0) & (jump > 0), np.inf, ratio(jump, calm))
 
 
-def step_terms(old: Frame, new: Frame, crosses: bool) -> Array:
-    """`pair_terms` (2, M + 1, 7) of a step in time, of the members and the truth; [1] if it crosses a border."""
+def step_terms(step: Step, settings: Settings) -> Array:
+    """`pair_terms` (2, M + 1, 7) of a step in time, of the members and the truth; [1] if it crosses a border.
+
+    A time that follows no other has zeros: its place in the series is kept.
+    """
+    old, new = step
+    if old is None:
+        return np.zeros((2, len(new.x) + 1, 7))
     both = np.where(old.w > 0, new.w, 0.0)
     terms = np.concatenate([pair_terms(old.x, new.x, both), pair_terms(old.y, new.y, both)[None]])
+    crosses = settings.factor is not None and new.key[1] % settings.factor.time == 0
     return np.stack([np.zeros_like(terms), terms] if crosses else [terms, np.zeros_like(terms)])
 
 
 def step_formula(terms: Array, factor: Factor | None) -> dict[str, Array]:
-    """autocorrelation and, where time is refined, border_ratio, each with the truth's, from summed `step_terms`."""
+    """autocorrelation and, where time is refined, border_ratio, each with the truth's, from summed `step_terms`.
+
+    Nothing where no time follows another.
+    """
+    if not terms[..., 0].any():
+        return {}
     inside, across = np.moveaxis(terms, -3, 0)
     found = {"autocorrelation": correlation_formula(inside + across)}
     if factor is not None and factor.time > 1:
@@ -132,3 +146,29 @@ def _pairs(x: Array, lag: int, weights: ArrayLike | None) -> Array:
     count = max(x.shape[-3] - lag, 0)
     w: Array = np.where(valid[..., :count, :, :] & valid[..., lag : lag + count, :, :], area, 0.0)
     return pair_terms(filled[..., :count, :, :], filled[..., lag : lag + count, :, :], w)
+
+
+STEPS = Statistic(
+    "steps",
+    step_terms,
+    lambda terms, members, settings: step_formula(terms, settings.factor),
+    (
+        Score(
+            "autocorrelation",
+            "Autocorrelation in time",
+            "truth",
+            "Time",
+            "Correlation of each member with itself one frame later, over all cells and frames; best is that of the "
+            "truth. Lower: the members flicker; higher: they are too steady.",
+        ),
+        Score(
+            "border_ratio",
+            "Border ratio",
+            "truth",
+            "Time",
+            "Mean absolute change between two frames across the border of coarse frames, over that inside a coarse "
+            "frame; best is that of the truth. Higher: coarse frames are refined apart from each other, and jump.",
+        ),
+    ),
+    over="step",
+)

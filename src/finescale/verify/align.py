@@ -22,13 +22,13 @@ from finescale.grids import coordinates
 from finescale.grids.blocks import block_means
 from finescale.grids.factor import Factor, check_divisible
 from finescale.grids.grid import Grid
+from finescale.scores.cells import Array
 
-Array = NDArray[np.float64]
 Field = xr.Dataset | xr.DataArray
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class Aligned:
     """Aligned data.
 
     Attributes:
@@ -84,7 +84,7 @@ def align(
     factor: Factor | str | None = None,
     variable: str | None = None,
     regrid: bool = False,
-) -> Case:
+) -> Aligned:
     """Bring all fields to the ensemble's cells and to the times it shares with the truth; rain rates to mm/h.
 
     With ``regrid`` a truth or other ensemble on other cells is brought to the ensemble's by area-weighted means.
@@ -118,12 +118,12 @@ def align(
             "No coarse field was given and the ensemble's file names no factor: there are no baselines and no "
             "conservation residual."
         )
-        return Case(systems, reference, None, None, notes)
+        return Aligned(systems, reference, None, None, notes)
     factor = Factor.parse(factor)
     check_divisible((reference.shape[0], reference.shape[1], reference.shape[2]), factor)
     if low is None:
         notes.append(f"No coarse field was given: the truth's block means by the factor {factor} stand in for it.")
-    return Case(systems, reference, low, factor, notes)
+    return Aligned(systems, reference, low, factor, notes)
 
 
 def on_cells(da: xr.DataArray, like: xr.DataArray, what: str) -> xr.DataArray:

@@ -23,16 +23,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 from scipy import ndimage
 
 from finescale.errors import InputError
 from finescale.errors import nearest as nearest_name
 from finescale.grids.blocks import replicate
 from finescale.grids.factor import Factor
+from finescale.scores.cells import Array
 from finescale.verify.rainfarm import coarse_frames, mask_missing, rainfarm
-
-Array = NDArray[np.float64]
 
 
 def nearest(coarse: ArrayLike, factor: Factor) -> Array:

@@ -10,41 +10,11 @@ import xarray as xr
 
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
-from finescale.scores import bootstrap
+from finescale.scores import bootstrap, table
 from finescale.scores.settings import Settings
 from finescale.scores.sums import Sums
-from finescale.verify.align import Case, align
+from finescale.verify.align import Aligned, align
 from finescale.verify.evaluate import evaluate, settings_for, wavenumbers
-
-_PROBABILITY = ("threshold", "count")
-DIMENSIONS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("csi", "pod", "far", "threshold_weighted_crps", "brier", "brier_fair", "roc_area"), ("threshold",)
-    ),
-    **dict.fromkeys(("reliability_observed", "reliability_weight"), _PROBABILITY),
-    **dict.fromkeys(("roc_hit_rate", "roc_false_alarm_rate"), ("threshold", "point")),
-    **dict.fromkeys(("quantiles", "quantiles_truth"), ("quantile_level",)),
-    **dict.fromkeys(("spectrum", "spectrum_truth"), ("wavenumber",)),
-    **dict.fromkeys(("coverage", "coverage_expected"), ("coverage_level",)),
-    **dict.fromkeys(("spread_by_bin", "error_by_bin", "bin_weight"), ("spread_bin",)),
-    "fss": ("threshold", "scale"),
-    "rank_histogram": ("rank",),
-    "pit_histogram": ("pit_bin",),
-    "crps_by_time": ("time",),
-    "residual_by_interval": ("interval",),
-}
-"""Score -> its dimensions beside ``system``; none where it is a number. ``count``, ``point`` and ``rank`` differ in
-length between ensembles of different sizes and are padded with NaN."""
-
-IN_FIELD_UNITS = frozenset(
-    (
-        *("crps", "crps_by_time", "threshold_weighted_crps", "mae", "rmse", "bias", "energy_score", "variogram_score"),
-        *("spread_by_bin", "error_by_bin"),
-        *("quantiles", "p99", "p999", "p9999", "maximum", "residual_by_interval"),
-        *("quantiles_truth", "p99_truth", "p999_truth", "p9999_truth", "maximum_truth"),
-    )
-)
-NOT_SCORES = ("thresholds", "scales", "coverage_levels", "quantile_levels", "times", "cells")
 
 
 def score(
@@ -74,53 +44,53 @@ def score(
 
     Returns:
         One variable a score (units in its attributes) along ``system``: "ensemble", those of ``against``, the
-        baselines. Scores by threshold, scale, wavenumber and so on have that dimension too (`DIMENSIONS`). From five
+        baselines. Scores by threshold, scale, wavenumber and so on have that dimension too
+        (`finescale.scores.record.Score.dims`). From five
         times on, ``<score>_interval`` has the 95 % interval of each score that is a number, along ``bound``.
         ``residual_map``, where there is a coarse field: largest |block mean − coarse value| by coarse cell.
 
     Raises:
         InputError: if grids or times do not match, nothing is valid, or a baseline lacks what it needs.
     """
-    case = align(ensemble, truth, coarse, against=against, factor=factor)
-    settings = settings_for(case, thresholds, seed)
-    if set(baselines) - {"climatology"} and case.factor is None:
+    aligned = align(ensemble, truth, coarse, against=against, factor=factor)
+    settings = settings_for(aligned, thresholds, seed)
+    if set(baselines) - {"climatology"} and aligned.factor is None:
         raise InputError("baselines need the coarse field, or the factor: give coarse or factor")
-    return to_dataset(evaluate(case, settings, baselines), case, settings, block)
+    return to_dataset(evaluate(aligned, settings, baselines), aligned, settings, block)
 
 
-def to_dataset(sums: Mapping[str, Sums], case: Case, settings: Settings, block: int | None = None) -> xr.Dataset:
-    """Scores of all systems of a case along ``system``."""
+def to_dataset(sums: Mapping[str, Sums], aligned: Aligned, settings: Settings, block: int | None = None) -> xr.Dataset:
+    """Scores of all systems along ``system``."""
     results = {name: one.scores() for name, one in sums.items()}
-    units = str(case.truth.attrs.get("units", "1"))
-    names = dict.fromkeys(k for r in results.values() for k in r if k not in NOT_SCORES)
+    units = str(aligned.truth.attrs.get("units", "1"))
+    records, axes = table.scores(), table.axes(settings)
     data: dict[str, Any] = {}
-    for name in names:
-        dims = DIMENSIONS.get(name, ())
+    for name in dict.fromkeys(k for r in results.values() for k in r if k in records):
+        dims = records[name].dims
         rows = [np.asarray(r.get(name, np.full((0,) * len(dims), np.nan)), dtype=np.float64) for r in results.values()]
-        unit = {"psnr": "dB"}.get(name, units if name in IN_FIELD_UNITS else "1")
-        if name == "fss":
-            rows = [row.reshape(len(settings.thresholds), len(settings.scales)) for row in rows]
-        data[name] = (("system", *dims), _stack(rows, len(dims)), {"units": unit})
+        if set(dims) <= axes.keys():  # lists without a threshold have lost their other dimensions
+            rows = [
+                row.reshape([len(axes[d]) for d in dims]) if name in r else row
+                for row, r in zip(rows, results.values(), strict=True)
+            ]
+        data[name] = (("system", *dims), _stack(rows, len(dims)), {"units": records[name].units_in(units)})
+    data["members"] = ("system", [float(r["members"]) for r in results.values()], {"units": "1"})
     ranges = [bootstrap.intervals(one, block, seed=settings.seed) for one in sums.values()]
-    for name in dict.fromkeys(k for r in ranges for k in r if k in data and k not in DIMENSIONS):
+    for name in dict.fromkeys(k for r in ranges for k in r if k in data and not records[k].dims):
         edges = [np.stack(r[name]) if name in r else np.full(2, np.nan) for r in ranges]
         data[f"{name}_interval"] = (("system", "bound"), np.stack(edges), data[name][2])
     if all(one.residuals.cells is not None for one in sums.values()):
         maps = np.stack([np.asarray(one.residuals.cells) for one in sums.values()])
         data["residual_map"] = (("system", "coarse_y", "coarse_x"), maps, {"units": units})
-    first = results["ensemble"]
     coords: dict[str, Any] = {
         "system": list(results),
-        "threshold": list(settings.thresholds),
-        "scale": list(settings.scales),
-        "coverage_level": first["coverage_levels"],
-        "quantile_level": first["quantile_levels"],
-        "wavenumber": wavenumbers(case.truth.shape, settings.cell),
+        **axes,
+        "wavenumber": wavenumbers(aligned.truth.shape, settings.cell),
         "bound": ["low", "high"],
     }
-    if case.time in case.truth.coords:
-        coords["time"] = case.truth[case.time].values
-    return xr.Dataset(data, coords, {"cells": first["cells"], "notes": "; ".join(case.notes)})
+    if aligned.time in aligned.truth.coords:
+        coords["time"] = aligned.truth[aligned.time].values
+    return xr.Dataset(data, coords, {"cells": results["ensemble"]["cells"], "notes": "; ".join(aligned.notes)})
 
 
 def _stack(rows: list[np.ndarray[Any, Any]], ndim: int) -> np.ndarray[Any, Any]:

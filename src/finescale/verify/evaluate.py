@@ -1,4 +1,4 @@
-"""Arrays, or aligned files in parts, to scores: `score_arrays` for arrays, `evaluate` for a `Case`."""
+"""Arrays, or aligned files in parts, to scores: `score_arrays` for arrays, `evaluate` for `Aligned` data."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from finescale.data.units import is_rain
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
 from finescale.grids.grid import cell_bands, cell_size
-from finescale.scores import settings
 from finescale.scores.cells import Array
-from finescale.scores.settings import Settings
+from finescale.scores.settings import SCALES, THRESHOLDS, Settings
 from finescale.scores.spectra import ring_wavenumbers
 from finescale.scores.sums import Sums
-from finescale.verify.align import Case
+from finescale.verify.align import Aligned
 from finescale.verify.baselines import INTERPOLATIONS, baseline, climatology
 
-CHUNK_BYTES = 256 * 2**20
+PART_BYTES = 256 * 2**20
 """Most memory that one system's times may take, in single precision, while they are read."""
 MEMBERS = 8
 """Most members of a random baseline: fair scores do not depend on their number, and more take long."""
@@ -34,12 +33,12 @@ def score_arrays(
     coarse: ArrayLike | None = None,
     factor: Factor | None = None,
     area: ArrayLike | None = None,
-    thresholds: Sequence[float] = settings.THRESHOLDS,
+    thresholds: Sequence[float] = THRESHOLDS,
     dry: float | None = 0.05,
     seed: int = 0,
     *,
     cell: tuple[float, float] = (1.0, 1.0),
-    scales: Sequence[int] = settings.SCALES,
+    scales: Sequence[int] = SCALES,
     sequence: int | None = None,
     full: bool = False,
 ) -> dict[str, Any]:
@@ -85,82 +84,80 @@ def wavenumbers(shape: Sequence[int], cell: tuple[float, float]) -> list[float]:
     return ring_wavenumbers(tuple(shape), cell).tolist()
 
 
-def settings_for(case: Case, thresholds: Sequence[float] | None = None, seed: int = 0) -> Settings:
-    """Settings that suit a case: rain or not, cell areas and sizes."""
-    rain = is_rain(case.truth) or is_rain(case.systems["ensemble"])
-    chosen = tuple(thresholds) if thresholds is not None else (settings.THRESHOLDS if rain else ())
-    grid, dry = case.grid, 0.05 if rain else None
-    return Settings(
-        chosen, settings.SCALES, dry, seed, grid.cell_area, cell_size(grid), case.factor, bands=cell_bands(grid)
-    )
+def settings_for(aligned: Aligned, thresholds: Sequence[float] | None = None, seed: int = 0) -> Settings:
+    """Settings that suit the data: rain or not, cell areas and sizes."""
+    rain = is_rain(aligned.truth) or is_rain(aligned.systems["ensemble"])
+    chosen = tuple(thresholds) if thresholds is not None else (THRESHOLDS if rain else ())
+    grid, dry = aligned.grid, 0.05 if rain else None
+    return Settings(chosen, SCALES, dry, seed, grid.cell_area, cell_size(grid), aligned.factor, bands=cell_bands(grid))
 
 
 def evaluate(
-    case: Case,
+    aligned: Aligned,
     settings: Settings,
     baselines: Sequence[str] = (),
     progress: Callable[[float], None] | None = None,
     workers: int | None = None,
 ) -> dict[str, Sums]:
-    """Add up all systems of a case, a few times at once: the ensemble, other ensembles, then baselines.
+    """Add up all systems, a few times at once: the ensemble, other ensembles, then baselines.
 
     Args:
-        case: aligned data.
+        aligned: aligned data.
         settings: what to score.
-        baselines: names of baselines; all but climatology need the case's factor, and the block means of the truth
+        baselines: names of baselines; all but climatology need the factor, and the block means of the truth
             stand in for a missing coarse field.
         progress: called with the share done.
         workers: threads, each with a time of its own; by default as many as there are cores, up to 4.
     """
-    names = (*case.systems, *baselines)
+    names = (*aligned.systems, *baselines)
     sums = {name: Sums(settings) for name in names}
-    count, step = case.truth.sizes[case.time], case.factor.time if case.factor else 1
+    count, step = aligned.truth.sizes[aligned.time], aligned.factor.time if aligned.factor else 1
     threads = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
-    largest = max(da[:, :1].size * 4 for da in case.systems.values())
+    largest = max(da[:, :1].size * 4 for da in aligned.systems.values())
     # Whole coarse intervals; a number of times that keeps all threads busy where memory allows.
-    part = max(step, CHUNK_BYTES // largest // step * step)
+    part = max(step, PART_BYTES // largest // step * step)
     part = part // np.lcm(step, threads) * np.lcm(step, threads) or part
-    follows = case.follows
-    if case.truth.size * 4 <= CHUNK_BYTES:
-        case.truth.load()  # once, instead of once for each member of climatology
+    follows = aligned.follows
+    if aligned.truth.size * 4 <= PART_BYTES:
+        aligned.truth.load()  # once, instead of once for each member of climatology
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, count, part):
             cut = slice(start, min(start + part, count))
-            truth = case.truth[cut].values
-            coarse = case.coarse_values(cut)
+            truth = aligned.truth[cut].values
+            coarse = aligned.coarse_values(cut)
             made: list[dict[Any, Any]] = [{} for _ in truth]
             for k, name in enumerate(names):
-                if name in case.systems:
-                    members = case.systems[name][:, cut].values
+                if name in aligned.systems:
+                    members = aligned.systems[name][:, cut].values
                 else:
-                    members = refine(case, name, cut, settings.seed, pool)
+                    members = refine(aligned, name, cut, settings.seed, pool)
                 sums[name].add(members, truth, coarse, follows[cut], pool if threads > 1 else None, made)
                 if progress is not None:
                     progress((start + (cut.stop - start) * (k + 1) / len(names)) / count)
     return sums
 
 
-def refine(case: Case, name: str, cut: slice, seed: int = 0, pool: ThreadPoolExecutor | None = None) -> Array:
+def refine(aligned: Aligned, name: str, cut: slice, seed: int = 0, pool: ThreadPoolExecutor | None = None) -> Array:
     """A baseline's members (M, T, H, W) for the fine times ``cut`` (whole coarse intervals).
 
     In single precision where ensemble and truth are, which halves the work. Random baselines have as many members as
     the ensemble, but at most `MEMBERS`, and that many where it has one.
     """
-    ensemble, ft = next(iter(case.systems.values())), case.factor.time if case.factor else 1
+    ensemble, ft = next(iter(aligned.systems.values())), aligned.factor.time if aligned.factor else 1
     members = min(ensemble.shape[0], MEMBERS) if ensemble.shape[0] > 1 else MEMBERS
-    dtype = np.float32 if ensemble.dtype == case.truth.dtype == np.float32 else np.float64
+    dtype = np.float32 if ensemble.dtype == aligned.truth.dtype == np.float32 else np.float64
     if name == "climatology":
-        count = case.truth.shape[0]
-        return climatology(lambda at: case.truth[at].values, count, cut, members, seed=seed, step=ft).astype(
+        count = aligned.truth.shape[0]
+        return climatology(lambda at: aligned.truth[at].values, count, cut, members, seed=seed, step=ft).astype(
             dtype, copy=False
         )
-    if case.factor is None:
+    if aligned.factor is None:
         raise InputError("baselines need the coarse field, or the factor: give --coarse")
     # Interpolation in time sees one interval more on both sides, the neighbours of the part.
     more = ft if ft > 1 and name in INTERPOLATIONS else 0
-    low, high = max(cut.start - more, 0), min(cut.stop + more, case.truth.sizes[case.time])
-    coarse = case.coarse_values(slice(low, high))
+    low, high = max(cut.start - more, 0), min(cut.stop + more, aligned.truth.sizes[aligned.time])
+    coarse = aligned.coarse_values(slice(low, high))
     assert coarse is not None
-    random: dict[str, Any] = {"members": members, "seed": seed, "first": low // ft, "area": case.grid.cell_area}
-    fine = baseline(name, coarse, case.factor, **random, dtype=dtype, pool=pool)
+    random: dict[str, Any] = {"members": members, "seed": seed, "first": low // ft, "area": aligned.grid.cell_area}
+    fine = baseline(name, coarse, aligned.factor, **random, dtype=dtype, pool=pool)
     return fine[:, cut.start - low : cut.stop - low]

@@ -16,7 +16,7 @@ from finescale.verify.scorecard import title
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from finescale.verify.align import Case
+    from finescale.verify.align import Aligned
 
 NAMES = (
     *("maps", "animation", "conservation", "spectra", "quantiles", "ranks", "pit", "spread_error", "coverage"),
@@ -47,13 +47,13 @@ class Picture:
     narrow: bytes = field(default=b"", repr=False)
 
 
-def curves(case: Case, settings: Settings, results: Results) -> Iterator[Picture]:
+def curves(aligned: Aligned, settings: Settings, results: Results) -> Iterator[Picture]:
     """All figures of curves and histograms that the scores allow."""
     for name, section, ax, alt, caption in chain(
-        _detail(case, settings, results),
-        _members(case, results),
-        _events(case, settings, results),
-        _time(case, results),
+        _detail(aligned, settings, results),
+        _members(aligned, results),
+        _events(aligned, settings, results),
+        _time(aligned, results),
     ):
         yield Picture(name, section, files(ax), alt, caption)
 
@@ -66,11 +66,11 @@ def files(ax: Axes) -> dict[str, bytes]:
     return {"png": maps.png(figure), "svg": maps.svg(figure)}
 
 
-def lengths(case: Case, settings: Settings) -> tuple[str, float, float]:
+def lengths(aligned: Aligned, settings: Settings) -> tuple[str, float, float]:
     """Unit of length of the figures, how many of them a unit of `Settings.cell` is, and the width of a cell in them."""
-    from finescale.plots.frame import frame_of
+    from finescale.plots.region import region_of
 
-    _, unit = frame_of(case.truth)
+    _, unit = region_of(aligned.truth)
     share = 1e-3 if unit == "km" else 1.0
     return unit, share, float(np.sqrt(np.prod(settings.cell))) * share
 
@@ -108,13 +108,13 @@ def _several(results: Results, key: str, *at: int) -> dict[str, Any]:
 Drawn = tuple[str, str, "Axes", str, str]
 
 
-def _detail(case: Case, settings: Settings, results: Results) -> Iterator[Drawn]:
+def _detail(aligned: Aligned, settings: Settings, results: Results) -> Iterator[Drawn]:
     from finescale.plots import diagnostics
-    from finescale.plots.frame import tame
+    from finescale.plots.region import tame
 
-    units = tame(str(case.truth.attrs.get("units", "")))
-    unit, share, _ = lengths(case, settings)
-    k = np.asarray(wavenumbers(case.truth.shape, settings.cell)) / share
+    units = tame(str(aligned.truth.attrs.get("units", "")))
+    unit, share, _ = lengths(aligned, settings)
+    k = np.asarray(wavenumbers(aligned.truth.shape, settings.cell)) / share
     names = ", ".join(title(name) for name in results)
     if k.size > 1:
         # Power is per area of wavenumbers: with lengths in km it is smaller by the square of 1000 m.
@@ -139,14 +139,14 @@ def _detail(case: Case, settings: Settings, results: Results) -> Iterator[Drawn]
     )
 
 
-def _members(case: Case, results: Results) -> Iterator[Drawn]:
+def _members(aligned: Aligned, results: Results) -> Iterator[Drawn]:
     from finescale.plots import diagnostics, probability
-    from finescale.plots.frame import tame
+    from finescale.plots.region import tame
 
     ours = results["ensemble"]
     if ours["members"] == 1:
         return
-    units = tame(str(case.truth.attrs.get("units", "")))
+    units = tame(str(aligned.truth.attrs.get("units", "")))
     yield (
         "ranks",
         "probability",
@@ -182,11 +182,11 @@ def _members(case: Case, results: Results) -> Iterator[Drawn]:
     )
 
 
-def _events(case: Case, settings: Settings, results: Results) -> Iterator[Drawn]:
+def _events(aligned: Aligned, settings: Settings, results: Results) -> Iterator[Drawn]:
     from finescale.plots import diagnostics, probability
 
-    units = str(case.truth.attrs.get("units", ""))
-    length, _, cell = lengths(case, settings)
+    units = str(aligned.truth.attrs.get("units", ""))
+    length, _, cell = lengths(aligned, settings)
     several = results["ensemble"]["members"] > 1
     for n, k in enumerate(chosen_thresholds(settings, results)):
         event, end = f"≥ {settings.thresholds[k]:g} {units}".rstrip(), "_high" if n else ""
@@ -219,14 +219,14 @@ def _events(case: Case, settings: Settings, results: Results) -> Iterator[Drawn]
         )
 
 
-def _time(case: Case, results: Results) -> Iterator[Drawn]:
+def _time(aligned: Aligned, results: Results) -> Iterator[Drawn]:
     from finescale.plots import diagnostics
-    from finescale.plots.frame import tame
+    from finescale.plots.region import tame
 
     if results["ensemble"]["times"] < 2:
         return
-    times = case.truth[case.time].values if case.time in case.truth.coords else None
-    units = tame(str(case.truth.attrs.get("units", "")))
+    times = aligned.truth[aligned.time].values if aligned.time in aligned.truth.coords else None
+    units = tame(str(aligned.truth.attrs.get("units", "")))
     yield (
         "crps_by_time",
         "time",

@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from finescale.errors import InputError
+from finescale.scores.cells import Array
 from finescale.scores.settings import Settings
 from finescale.scores.sums import Sums
-from finescale.verify.align import Case
+from finescale.verify.align import Aligned
 from finescale.verify.evaluate import refine
 from finescale.verify.figures import Picture, files
 from finescale.verify.scorecard import title
-
-Array = NDArray[Any]
 
 MOST_FRAMES = 24
 MOST_CELLS = 400
@@ -29,25 +27,25 @@ MAP_CELLS = 450
 GIF_BYTES = 1_900_000
 
 
-def pictures(case: Case, settings: Settings, sums: Mapping[str, Sums], used: Sequence[str]) -> Iterator[Picture]:
+def pictures(aligned: Aligned, settings: Settings, sums: Mapping[str, Sums], used: Sequence[str]) -> Iterator[Picture]:
     """Maps, animation where there is more than one time, conservation map where there is a coarse field."""
-    yield overview(case, settings, used)
-    if case.truth.shape[0] > 1:
-        yield from animation(case, settings)
+    yield overview(aligned, settings, used)
+    if aligned.truth.shape[0] > 1:
+        yield from animation(aligned, settings)
     cells = sums["ensemble"].residuals.cells
     if cells is not None:
-        yield conservation(case, cells, sums["ensemble"].residuals.value())
+        yield conservation(aligned, cells, sums["ensemble"].residuals.value())
 
 
-def overview(case: Case, settings: Settings, used: Sequence[str]) -> Picture:
+def overview(aligned: Aligned, settings: Settings, used: Sequence[str]) -> Picture:
     """Coarse input, ensemble mean, truth, members, spread, error and a baseline at one time."""
     from finescale.plots import maps
-    from finescale.plots.frame import frame_of, tame
+    from finescale.plots.region import region_of, tame
 
-    fields, when = map_fields(case, settings, used)
-    units, rain = str(case.truth.attrs.get("units", "")), settings.rain
-    frame, _ = frame_of(case.truth)
-    what = str(case.truth.attrs.get("long_name") or case.truth.name or "")
+    fields, when = map_fields(aligned, settings, used)
+    units, rain = str(aligned.truth.attrs.get("units", "")), settings.rain
+    region, _ = region_of(aligned.truth)
+    what = str(aligned.truth.attrs.get("long_name") or aligned.truth.name or "")
     options: dict[str, Any] = {
         "units": tame(units),
         "rain": rain,
@@ -57,7 +55,7 @@ def overview(case: Case, settings: Settings, used: Sequence[str]) -> Picture:
     options["apart"] = () if rain else ("Spread",)
     # Two columns for phones, with one member less, so that the error's colour bar stands at the right edge.
     few = {name: f for name, f in fields.items() if name != "Member 3"}
-    wide, narrow = maps.overview(fields, frame, columns=3, **options), maps.overview(few, frame, columns=2, **options)
+    wide, narrow = maps.overview(fields, region, columns=3, **options), maps.overview(few, region, columns=2, **options)
     caption = f"{when}. All maps share one colour scale" + (
         ", but for the error" if rain else ", but for spread and error"
     )
@@ -70,14 +68,14 @@ def overview(case: Case, settings: Settings, used: Sequence[str]) -> Picture:
     return Picture("maps", "maps", made, alt, caption, maps.png(narrow))
 
 
-def conservation(case: Case, cells: Array, residual: float) -> Picture:
+def conservation(aligned: Aligned, cells: Array, residual: float) -> Picture:
     """Largest |block mean − coarse value| of each coarse cell."""
     from finescale.plots import maps
-    from finescale.plots.frame import frame_of, tame
+    from finescale.plots.region import region_of, tame
 
-    frame, _ = frame_of(case.truth)
-    units = tame(str(case.truth.attrs.get("units", "")))
-    ax = maps.single(_upright(case, cells), frame, label="largest |block mean − coarse value|", units=units)
+    region, _ = region_of(aligned.truth)
+    units = tame(str(aligned.truth.attrs.get("units", "")))
+    ax = maps.single(_upright(aligned, cells), region, label="largest |block mean − coarse value|", units=units)
     caption = (
         f"Conservation: largest |block mean − coarse value| of the ensemble in each coarse cell, over members and "
         f"times; at most {residual:.1e} of the largest coarse value."
@@ -85,34 +83,34 @@ def conservation(case: Case, cells: Array, residual: float) -> Picture:
     return Picture("conservation", "time", files(ax), "Map of the conservation residual by coarse cell.", caption)
 
 
-def animation(case: Case, settings: Settings) -> list[Picture]:
+def animation(aligned: Aligned, settings: Settings) -> list[Picture]:
     """Coarse input, two members and the truth over time, as a GIF; none where it cannot be made small enough."""
     from finescale.plots.animation import animate
-    from finescale.plots.frame import frame_of
+    from finescale.plots.region import region_of
 
-    step = case.factor.time if case.factor else 1
-    count = case.truth.shape[0]
+    step = aligned.factor.time if aligned.factor else 1
+    count = aligned.truth.shape[0]
     length = min(count // step * step, max(MOST_FRAMES // step, 1) * step)
-    start = min(max(_moment(case, settings) - length // 2, 0) // step * step, count - length)
+    start = min(max(_moment(aligned, settings) - length // 2, 0) // step * step, count - length)
     cut = slice(start, start + length)
-    thin = tuple(slice(None, None, max(n // MOST_CELLS, 1)) for n in case.truth.shape[1:])
-    members = case.systems["ensemble"]
+    thin = tuple(slice(None, None, max(n // MOST_CELLS, 1)) for n in aligned.truth.shape[1:])
+    members = aligned.systems["ensemble"]
     panels: dict[str, Array] = {}
-    coarse = case.coarse_values(cut)
+    coarse = aligned.coarse_values(cut)
     if coarse is not None:
-        panels["Coarse input"] = _upright(case, coarse)
+        panels["Coarse input"] = _upright(aligned, coarse)
     names = ["Member 1", "Member 2"] if len(members) > 1 else ["Prediction"]
-    panels |= {name: _upright(case, members[m, cut, *thin].values) for m, name in enumerate(names)}
-    panels["Truth"] = _upright(case, case.truth[cut, *thin].values)
-    labels = [moment(case, t) for t in range(start, start + length)]
+    panels |= {name: _upright(aligned, members[m, cut, *thin].values) for m, name in enumerate(names)}
+    panels["Truth"] = _upright(aligned, aligned.truth[cut, *thin].values)
+    labels = [moment(aligned, t) for t in range(start, start + length)]
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = animate(
-                panels, Path(folder) / "animation.gif", rain=settings.rain, frame=frame_of(case.truth)[0],
-                units=str(case.truth.attrs.get("units", "")), labels=labels, fps=4, limit=GIF_BYTES,
+                panels, Path(folder) / "animation.gif", rain=settings.rain, region=region_of(aligned.truth)[0],
+                units=str(aligned.truth.attrs.get("units", "")), labels=labels, fps=4, limit=GIF_BYTES,
             )  # fmt: skip
         except InputError:
-            case.notes.append("There is no animation: it would be too large.")
+            aligned.notes.append("There is no animation: it would be too large.")
             return []
         data = path.read_bytes()
     part = f"{length} of {count} times" if length < count else f"{count} times"
@@ -121,14 +119,14 @@ def animation(case: Case, settings: Settings) -> list[Picture]:
     return [Picture("animation", "animation", {"gif": data}, alt, caption)]
 
 
-def map_fields(case: Case, settings: Settings, used: Sequence[str]) -> tuple[dict[str, Array], str]:
+def map_fields(aligned: Aligned, settings: Settings, used: Sequence[str]) -> tuple[dict[str, Array], str]:
     """Title -> field (rows from south to north) at one time: the wettest, or the middle one of other fields."""
-    step, at = case.factor.time if case.factor else 1, _moment(case, settings)
-    truth, members = case.truth[at].values, case.systems["ensemble"][:, at].values
+    step, at = aligned.factor.time if aligned.factor else 1, _moment(aligned, settings)
+    truth, members = aligned.truth[at].values, aligned.systems["ensemble"][:, at].values
     fields: dict[str, Array] = {}
     start = at // step * step
     around = slice(start, start + step)
-    coarse = case.coarse_values(around)
+    coarse = aligned.coarse_values(around)
     if coarse is not None:
         fields["Coarse input"] = coarse[0]
     if len(members) > 1:
@@ -143,32 +141,32 @@ def map_fields(case: Case, settings: Settings, used: Sequence[str]) -> tuple[dic
     other = next((name for name in ("rainfarm", "bicubic", "bilinear", "nearest") if name in used), None)
     if other is not None:
         shown = title(other) + (", one member" if other == "rainfarm" else "")
-        fields[shown] = refine(case, other, around, settings.seed)[0, at - start]
+        fields[shown] = refine(aligned, other, around, settings.seed)[0, at - start]
     fields["Error of the mean" if len(members) > 1 else "Error"] = mean - truth
     # Coarse fields are small; of fine ones the map has fewer dots than they may have cells.
     thin = tuple(slice(None, None, max(n // MAP_CELLS, 1)) for n in truth.shape)
     drawn = {shown: f[thin] if f.shape == truth.shape else f for shown, f in fields.items()}
-    return {shown: _upright(case, f) for shown, f in drawn.items()}, moment(case, at)
+    return {shown: _upright(aligned, f) for shown, f in drawn.items()}, moment(aligned, at)
 
 
-def moment(case: Case, at: int) -> str:
+def moment(aligned: Aligned, at: int) -> str:
     """Time ``at`` in words."""
-    time = case.truth.coords.get(case.time)
+    time = aligned.truth.coords.get(aligned.time)
     if time is None:
-        return f"time {at + 1} of {case.truth.shape[0]}"
+        return f"time {at + 1} of {aligned.truth.shape[0]}"
     return str(time.values[at]).replace("T", " ")[:16]
 
 
-def _moment(case: Case, settings: Settings) -> int:
+def _moment(aligned: Aligned, settings: Settings) -> int:
     """The wettest time, or the middle one of fields other than rain."""
     if not settings.rain:
-        return int(case.truth.shape[0] // 2)
-    means = np.asarray(case.truth.mean(case.truth.dims[1:], skipna=True).values, dtype=np.float64)
+        return int(aligned.truth.shape[0] // 2)
+    means = np.asarray(aligned.truth.mean(aligned.truth.dims[1:], skipna=True).values, dtype=np.float64)
     return int(np.nanargmax(means)) if np.isfinite(means).any() else 0
 
 
-def _upright(case: Case, values: Array | xr.DataArray) -> Array:
+def _upright(aligned: Aligned, values: Array | xr.DataArray) -> Array:
     """Fields (…, y, x) with y upwards and x to the right."""
-    grid = case.grid
+    grid = aligned.grid
     flip_y, flip_x = grid.y[1] < grid.y[0], grid.x[1] < grid.x[0]
     return np.asarray(values)[..., :: -1 if flip_y else 1, :: -1 if flip_x else 1]

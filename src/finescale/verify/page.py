@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from finescale.verify.entries import ENTRIES, GROUPS
+from finescale.scores.record import GROUPS
+from finescale.scores.table import scores
 from finescale.verify.figures import Picture
 from finescale.verify.scorecard import short, table, title
 
@@ -27,15 +28,14 @@ def render(summary: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     sections: dict[str, list[dict[str, Any]]] = {}
     for picture in pictures:
         sections.setdefault(picture.section, []).append(_shown(picture))
-    keys = [key for group in GROUPS.values() for key in group if key in summary["definitions"]]
-    by_key = {e.key: e for e in ENTRIES}
+    defined = [score for key, score in scores().items() if key in summary["definitions"]]
     return template.render(
         s=summary,
         sections=sections,
         rows=short(summary),
         groups=table(summary),
         titles=[title(name) for name in summary["systems"]],
-        entries=[by_key[key] for key in keys],
+        scores=[score for group in GROUPS for score in defined if score.group == group],
         constraint={title(name): pair for name, pair in summary.get("constraint", {}).items()},
     )
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -25,8 +24,7 @@ from scipy import fft
 from finescale.errors import InputError
 from finescale.grids.blocks import block_means, replicate
 from finescale.grids.factor import Factor
-
-Array = NDArray[Any]
+from finescale.scores.cells import Array
 
 TYPICAL_SLOPE = 2.0
 """α of a frame without structure, or with too few waves for a line."""

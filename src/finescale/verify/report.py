@@ -15,7 +15,7 @@ from finescale.data.atomic import atomic, explained
 from finescale.errors import InputError
 from finescale.scores.settings import Settings
 from finescale.verify import figures, figures_maps
-from finescale.verify.align import Case, align
+from finescale.verify.align import Aligned, align
 from finescale.verify.baselines import NAMES
 from finescale.verify.evaluate import evaluate, refine, settings_for
 from finescale.verify.page import render
@@ -73,10 +73,10 @@ def verify(
     """
     folder = _folder(Path(out_dir), overwrite)
     paths = {"ensemble": ensemble_path, "truth": truth_path} | ({} if coarse is None else {"coarse": coarse})
-    case, stated = _opened(paths, against or {}, variable, regrid)
-    _check(case, baselines, block)
-    settings = settings_for(case, thresholds, seed)
-    summary, pictures = _results(case, settings, baselines, block, progress or (lambda share: None))
+    aligned, stated = _opened(paths, against or {}, variable, regrid)
+    _check(aligned, baselines, block)
+    settings = settings_for(aligned, thresholds, seed)
+    summary, pictures = _results(aligned, settings, baselines, block, progress or (lambda share: None))
     summary |= {"files": {name: Path(path).name for name, path in paths.items()}, "constraint": stated}
     _publish(folder, _files(summary, pictures))
     return summary
@@ -84,44 +84,45 @@ def verify(
 
 def _opened(
     paths: Mapping[str, str | Path], against: Mapping[str, str | Path], variable: str | None, regrid: bool
-) -> tuple[Case, dict[str, dict[str, float]]]:
+) -> tuple[Aligned, dict[str, dict[str, float]]]:
     """The files aligned, and the conservation residuals that they state."""
     others = {name: files.open_store(path) for name, path in against.items()}
     given = {name: files.open_store(path) for name, path in paths.items()}
     fields = given["ensemble"], given["truth"], given.get("coarse")
     stated = {name: _told(ds.attrs) for name, ds in {"ensemble": given["ensemble"], **others}.items()}
-    case = align(*fields, against=others, variable=variable, regrid=regrid)
-    return case, {name: told for name, told in stated.items() if told}
+    aligned = align(*fields, against=others, variable=variable, regrid=regrid)
+    return aligned, {name: told for name, told in stated.items() if told}
 
 
-def _check(case: Case, baselines: Sequence[str] | None, block: int | None) -> None:
+def _check(aligned: Aligned, baselines: Sequence[str] | None, block: int | None) -> None:
     for name in baselines or ():
         if name not in NAMES:
             raise InputError(f"there is no baseline {name!r}; allowed: {', '.join(NAMES)}")
-    times = case.truth.shape[0]
+    times = aligned.truth.shape[0]
     if block is not None and not 1 <= block <= times:
         raise InputError(f"a bootstrap block has {block} times, but must have 1 to {times}: change --block")
 
 
 def _results(
-    case: Case,
+    aligned: Aligned,
     settings: Settings,
     baselines: Sequence[str] | None,
     block: int | None,
     progress: Callable[[float], None],
 ) -> tuple[dict[str, Any], list[figures.Picture]]:
     """What scores.json holds but the files, and the figures; ``progress`` counts both."""
-    used = _usable(case, settings, baselines)
+    used = _usable(aligned, settings, baselines)
     # Scores take as long as there are values; figures about as long as `FIGURE_VALUES` do.
-    values = case.truth.size * (sum(len(da) for da in case.systems.values()) + 4 * len(used))
+    values = aligned.truth.size * (sum(len(da) for da in aligned.systems.values()) + 4 * len(used))
     share = values / (values + FIGURE_VALUES)
-    sums = evaluate(case, settings, used, lambda done: progress(share * done))
+    sums = evaluate(aligned, settings, used, lambda done: progress(share * done))
     results = {name: one.scores() for name, one in sums.items()}
     pictures: list[figures.Picture] = []
-    for picture in chain(figures_maps.pictures(case, settings, sums, used), figures.curves(case, settings, results)):
+    drawn = figures_maps.pictures(aligned, settings, sums, used), figures.curves(aligned, settings, results)
+    for picture in chain(*drawn):
         pictures.append(picture)
         progress(share + (1 - share) * min(len(pictures) / len(figures.NAMES), 0.99))
-    summary = summarise(case, settings, results, uncertainty(sums, block, settings.seed))
+    summary = summarise(aligned, settings, results, uncertainty(sums, block, settings.seed))
     progress(1.0)
     return summary, pictures
 
@@ -147,23 +148,23 @@ def names_of(paths: Sequence[Path]) -> dict[str, Path]:
     return taken
 
 
-def _usable(case: Case, settings: Settings, baselines: Sequence[str] | None) -> list[str]:
-    """The baselines that this case can have; why others cannot goes to the notes."""
+def _usable(aligned: Aligned, settings: Settings, baselines: Sequence[str] | None) -> list[str]:
+    """The baselines that these data can have; why others cannot goes to the notes."""
     used = []
     for name in dict.fromkeys(DEFAULT if baselines is None else baselines):
         if name == "climatology":
-            intervals = case.truth.shape[0] // (case.factor.time if case.factor else 1)
+            intervals = aligned.truth.shape[0] // (aligned.factor.time if aligned.factor else 1)
             if baselines is None and intervals < CLIMATE:
                 continue
             try:
-                refine(case, name, slice(0, case.factor.time if case.factor else 1))
+                refine(aligned, name, slice(0, aligned.factor.time if aligned.factor else 1))
             except InputError as error:
-                case.notes.append(f"Climatology is left out: {error}.")
+                aligned.notes.append(f"Climatology is left out: {error}.")
                 continue
-        elif case.factor is None:
+        elif aligned.factor is None:
             continue
         if name == "rainfarm" and not settings.rain:
-            case.notes.append("RainFARM is left out: it is for rain.")
+            aligned.notes.append("RainFARM is left out: it is for rain.")
             continue
         used.append(name)
     return used

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from finescale.scores.bootstrap import block_length, paired_bootstrap
-from finescale.verify.dataset import DIMENSIONS
-from finescale.verify.entries import ENTRIES, FIRST, GROUPS, Entry
+from finescale.scores.record import FIELD, GROUPS, Score
+from finescale.scores.table import scores
 
 _NAMES = {
     "ensemble": "Ensemble",
@@ -19,7 +19,11 @@ _NAMES = {
     "climatology": "Climatology",
 }
 
-
+FIRST = (
+    *("crps", "rmse", "energy_score", "spread_skill", "mace"),
+    *("fss", "log_spectral_distance", "p999_bias", "conservation_residual"),
+)
+"""Scores of the short table on top of the report."""
 SHORTEST = (
     *("crps", "spread_skill", "fss", "log_spectral_distance"),
     *("p999_bias", "wet_fraction", "conservation_residual"),
@@ -66,9 +70,9 @@ def rival(results: Mapping[str, Mapping[str, Any]]) -> str | None:
 def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The full table: groups {name, rows}, rows as in `short`."""
     found = []
-    for name, keys in GROUPS.items():
-        entries = [e for key in keys for e in ENTRIES if e.key == key and e.table]
-        rows = [row for entry in entries for path in _paths(entry, summary) for row in _row(entry, path, summary)]
+    for name in GROUPS:
+        listed = [score for score in scores().values() if score.group == name and score.table]
+        rows = [row for score in listed for path in _paths(score, summary) for row in _row(score, path, summary)]
         if rows:
             found.append({"name": name, "rows": rows})
     return found
@@ -82,11 +86,10 @@ def short(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _rows(summary: Mapping[str, Any], keys: Sequence[str]) -> list[dict[str, Any]]:
     """One row a score; of those by threshold the middle one."""
     rows = []
-    for key in keys:
-        entry = next(e for e in ENTRIES if e.key == key)
-        paths = _paths(entry, summary)
+    for score in map(scores().__getitem__, keys):
+        paths = _paths(score, summary)
         for path in paths[(len(paths) - 1) // 2 :][:1]:
-            rows += _row(entry, path, summary)
+            rows += _row(score, path, summary)
     return rows
 
 
@@ -103,19 +106,20 @@ def text(summary: Mapping[str, Any], keys: Sequence[str] = SHORTEST) -> str:
     return "\n".join(lines)
 
 
-def _paths(entry: Entry, summary: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    """Where the rows of a score are in its lists: (), or (threshold,), (threshold, scale), (level,)."""
-    first = DIMENSIONS.get(entry.key, ("",))[0]
-    if first == "coverage_level":
-        return [(k,) for k in range(len(summary["coverage_levels"]))]
-    if first != "threshold":
+def _paths(score: Score, summary: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Where the rows of a score are in its lists: (), (threshold,), (threshold, scale) or (level,); none of curves."""
+    if not score.dims:
         return [()]
+    if score.dims[0] == "coverage_level":
+        return [(k,) for k in range(len(summary["coverage_levels"]))]
+    if score.dims[0] != "threshold":  # a curve
+        return []
     # One window width in the table, about a coarse cell; the others are in scores.json.
-    end = (min(2, len(summary["fss_scales_cells"]) - 1),) if entry.key == "fss" else ()
+    end = (min(2, len(summary["fss_scales_cells"]) - 1),) if "scale" in score.dims else ()
     return [(k, *end) for k in range(len(summary["thresholds"]))]
 
 
-def _row(entry: Entry, path: tuple[int, ...], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _row(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row, or none where no system has the score.
 
     A cell has ``text``, ``best`` (of several), ``range`` (the ensemble's interval) and ``mark``: "better" or "worse"
@@ -123,45 +127,44 @@ def _row(entry: Entry, path: tuple[int, ...], summary: Mapping[str, Any]) -> lis
     right in texture and distribution by construction, so it is never marked as the best.
     """
     systems = summary["systems"]
-    values = [_at(r.get(entry.key), path) for r in systems.values()]
+    values = [_at(r.get(score.key), path) for r in systems.values()]
     if not any(_known(v) for v in values):
         return []
-    targets = [_target(entry, path, r, systems["ensemble"]) for r in systems.values()]
+    targets = [_target(score, path, r, systems["ensemble"]) for r in systems.values()]
     lost = [
         _loss(v, t) if _known(v) and _known(t) and name != "climatology" else math.inf
         for name, v, t in zip(systems, values, targets, strict=True)
     ]
     cells = []
-    for name, value, best in zip(systems, values, _best(lost, entry.key), strict=True):
-        edges = [_at(edge, path) for edge in summary["intervals"].get(name, {}).get(entry.key, ())]
+    for name, value, best in zip(systems, values, _best(lost, score), strict=True):
+        edges = [_at(edge, path) for edge in summary["intervals"].get(name, {}).get(score.key, ())]
         shown = name == "ensemble" and len(edges) == 2 and all(_known(e) for e in edges)
-        ends = [_number(e, entry.key) for e in edges] if shown else []
-        compared = summary["comparisons"].get(name, {}).get(entry.key, {})
+        ends = [_number(e, score) for e in edges] if shown else []
+        compared = summary["comparisons"].get(name, {}).get(score.key, {})
         apart = _at(compared.get("difference"), path)
-        sure = bool(_at(compared.get("significant"), path)) and _known(value) and abs(apart) > _slack(entry.key, 0.0)
+        sure = bool(_at(compared.get("significant"), path)) and _known(value) and abs(apart) > _slack(score, 0.0)
         mark = ("worse" if apart < 0 else "better") if sure else ""
-        cells.append({"text": _number(value, entry.key), "best": best, "range": " … ".join(ends), "mark": mark})
+        cells.append({"text": _number(value, score), "best": best, "range": " … ".join(ends), "mark": mark})
     target = targets[0]
-    row = {"name": _label(entry, path, summary), "hint": _hint(target), "main": entry.key == "crps"}
+    row = {"name": _label(score, path, summary), "hint": _hint(target), "main": score.key == "crps"}
     arrow = {"low": "↓", "high": "↑"}.get(str(target), "")
-    return [row | {"arrow": arrow, "unit": summary["units"] if entry.in_units else "", "cells": cells}]
+    return [row | {"arrow": arrow, "unit": summary["units"] if score.units == FIELD else "", "cells": cells}]
 
 
-def _label(entry: Entry, path: tuple[int, ...], summary: Mapping[str, Any]) -> str:
+def _label(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> str:
     if not path:
-        return entry.name
-    if entry.key == "coverage":
-        return f"{entry.name} of {100 * summary['coverage_levels'][path[0]]:g} %"
+        return score.title
+    if score.dims[0] == "coverage_level":
+        return f"{score.title} of {100 * summary['coverage_levels'][path[0]]:g} %"
     end = f", {summary['fss_scales_cells'][path[1]]} cells" if len(path) > 1 else ""
-    above = "" if entry.key == "threshold_weighted_crps" else "≥ "
-    return f"{entry.name} {above}{summary['thresholds'][path[0]]:g} {summary['units']}".rstrip() + end
+    return f"{score.title} {score.relation}{summary['thresholds'][path[0]]:g} {summary['units']}".rstrip() + end
 
 
-def _target(entry: Entry, path: tuple[int, ...], own: Mapping[str, Any], ensemble: Mapping[str, Any]) -> Any:
+def _target(score: Score, path: tuple[int, ...], own: Mapping[str, Any], ensemble: Mapping[str, Any]) -> Any:
     """ "low", "high", or the best value: the truth's, or what an ensemble of that size can have."""
-    if entry.best == "truth":
-        return ensemble.get(f"{entry.key}_truth")
-    return _at(own.get(f"{entry.key}_expected"), path) if entry.best == "expected" else entry.best
+    if score.best == "truth":
+        return ensemble.get(f"{score.key}_truth")
+    return _at(own.get(f"{score.key}_expected"), path) if score.best == "expected" else score.best
 
 
 def _at(value: Any, path: tuple[int, ...]) -> Any:
@@ -178,16 +181,16 @@ def _loss(value: float, best: Any) -> float:
     return value if best == "low" else -value if best == "high" else abs(value - float(best))
 
 
-def _best(losses: list[float], key: str) -> list[bool]:
+def _best(losses: list[float], score: Score) -> list[bool]:
     """Which systems are best; those equal to three digits, or conserving to single precision, share the place."""
     least = min(losses)
-    slack = _slack(key, least)
+    slack = _slack(score, least)
     return [len(losses) > 1 and math.isfinite(v) and v <= least + slack for v in losses]
 
 
-def _slack(key: str, least: float) -> float:
+def _slack(score: Score, least: float) -> float:
     """Differences up to this are rounding."""
-    return 1e-6 if key in ("conservation_residual", "bias") else 5e-4 * abs(least) + 1e-12
+    return score.rounding or 5e-4 * abs(least) + 1e-12
 
 
 def _hint(best: Any) -> str:
@@ -195,19 +198,19 @@ def _hint(best: Any) -> str:
     return words.get(best, f"best is {best:.3g}" if isinstance(best, float) and math.isfinite(best) else "")
 
 
-def _number(value: float | None, key: str) -> str:
+def _number(value: float | None, score: Score) -> str:
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞"
     value = 0.0 if abs(value) < 1e-12 else value  # rounding
-    if key in ("p99_bias", "p999_bias", "p9999_bias"):
+    if score.style == "percent":
         text = f"{round(100 * value):+d} %" if abs(value) >= 0.005 else "0 %"
-    elif key == "wet_fraction":
+    elif score.style == "thousandths":
         text = f"{value:.3f}"
-    elif key == "psnr":
+    elif score.style == "tenths":
         text = f"{value:.1f}"
-    elif key == "bias":
+    elif score.style == "signed":
         text = "0.000" if abs(value) < 1e-6 else f"{value:+.3f}" if abs(value) >= 1e-3 else f"{value:+.0e}"
     elif value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e4):
         text = f"{value:.1e}"

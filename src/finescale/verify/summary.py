@@ -12,73 +12,81 @@ from typing import Any
 import numpy as np
 
 from finescale.scores.bootstrap import LEAST_TIMES, block_length, compare, intervals
+from finescale.scores.record import Score
 from finescale.scores.settings import Settings
 from finescale.scores.sums import Sums
-from finescale.verify.align import Case
-from finescale.verify.dataset import DIMENSIONS, NOT_SCORES
-from finescale.verify.entries import BEST, ENTRIES, Entry
+from finescale.scores.table import axes, best, scores
+from finescale.verify.align import Aligned
 from finescale.verify.evaluate import wavenumbers
 from finescale.verify.scorecard import confidence, title, verdict
 
 DRAWS, LEVEL = 1000, 0.95
-PROBABILISTIC = (
-    *("spread_skill", "rank_departure", "rank_histogram", "energy_score"),
-    *("pit_histogram", "mace", "coverage", "coverage_expected", "brier_fair"),
-    *("spread_by_bin", "error_by_bin", "bin_weight"),
-)
-"""Scores that one member cannot have."""
 _ALONE = [
     "The ensemble has one member: spread–skill, rank and PIT histograms, coverage, fair Brier score and energy score "
     "are left out, and its CRPS is the absolute error."
 ]
 _PARTS = ("difference", "low", "high", "significant")
+_LEADING = (
+    *("crps", "mae", "rmse", "bias", "energy_score", "spread_skill", "rank_departure", "csi", "fss", "psnr", "ssim"),
+    *("p999_bias", "wet_fraction", "log_spectral_distance", "log_spectral_distance_log_rain"),
+    *("autocorrelation", "border_ratio", "conservation_residual", "correlation", "threshold_weighted_crps"),
+)
+"""Scores that definitions and comparisons of scores.json list before the others."""
+_COLUMNS = "system score units threshold scale_cells coverage_level value low high significant"
 _AXES = {"threshold": "thresholds", "scale": "fss_scales_cells", "coverage_level": "coverage_levels"}
 
 
 def summarise(
-    case: Case, settings: Settings, results: Mapping[str, Mapping[str, Any]], sure: Mapping[str, Any]
+    aligned: Aligned, settings: Settings, results: Mapping[str, Mapping[str, Any]], sure: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Everything of scores.json but the file names; ``sure`` comes from `uncertainty`."""
-    units = str(case.truth.attrs.get("units", ""))
+    units = str(aligned.truth.attrs.get("units", ""))
     ours = results["ensemble"]
     alone = ours["members"] == 1
-    out = list(PROBABILISTIC) if alone else []
-    notes = list(case.notes)
+    several = [key for key, score in scores().items() if score.several]
+    out = several if alone else []
+    notes = list(aligned.notes)
     notes += _ALONE if alone else _fewer(results)
     systems: dict[str, Any] = {}
     for name, one in results.items():
-        without = (*NOT_SCORES[:4], *(PROBABILISTIC if alone or one["members"] == 1 else ()))
+        without = {f"{axis}s" for axis in axes(settings)}
+        without |= set(several if alone or one["members"] == 1 else ())
         systems[name] = {key: value for key, value in one.items() if key not in without}
     block = sure["bootstrap"].get("block")
     return {
         "finescale": _version(),
         "verdict": verdict(results, units),
         "confidence": confidence(results, units, block),
-        "variable": str(case.systems["ensemble"].name or case.truth.name or "field"),
+        "variable": str(aligned.systems["ensemble"].name or aligned.truth.name or "field"),
         "units": units,
         "members": ours["members"],
         "times": ours["times"],
-        "grid": [int(n) for n in case.truth.shape[1:]],
+        "grid": [int(n) for n in aligned.truth.shape[1:]],
         "cells": ours["cells"],
-        "factor": None if case.factor is None else str(case.factor),
+        "factor": None if aligned.factor is None else str(aligned.factor),
         "seed": settings.seed,
         "dry_threshold": settings.dry,
         "thresholds": list(settings.thresholds),
         "fss_scales_cells": list(settings.scales),
         "coverage_levels": ours["coverage_levels"],
         "quantile_levels": ours["quantile_levels"],
-        "wavenumber": wavenumbers(case.truth.shape, settings.cell),
+        "wavenumber": wavenumbers(aligned.truth.shape, settings.cell),
         "systems": systems,
         **sure,
         "left_out": out,
         "notes": notes,
-        "definitions": {e.key: _definition(e, units) for e in ENTRIES if e.key in ours and e.key not in out},
+        "definitions": {key: _definition(s, units) for key, s in _listed().items() if key in ours and key not in out},
     }
 
 
-def _definition(entry: Entry, units: str) -> dict[str, Any]:
-    own = units if entry.in_units else "dB" if entry.key == "psnr" else "1"
-    return {"name": entry.name, "best": entry.best, "units": own, "meaning": entry.meaning}
+def _listed() -> dict[str, Score]:
+    """Scores with a title."""
+    known = {key: score for key, score in scores().items() if score.title}
+    return {key: known[key] for key in (*_LEADING, *known)}
+
+
+def _definition(score: Score, units: str) -> dict[str, Any]:
+    return {"name": score.title, "best": score.best, "units": score.units_in(units), "meaning": score.meaning}
 
 
 def _fewer(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -110,15 +118,16 @@ def uncertainty(sums: Mapping[str, Sums], block: int | None = None, seed: int = 
     ensemble = sums["ensemble"]
     if ensemble.times < LEAST_TIMES:
         return {"bootstrap": {}, "intervals": {}, "comparisons": {}}
-    keys = {entry.key for entry in ENTRIES}
+    listed, targets = _listed(), best()
+    targets = {key: targets[key] for key in listed if key in targets}
     ranges: dict[str, Any] = {}
     for name, one in sums.items():
         found = intervals(one, block, DRAWS, seed, LEVEL)
-        ranges[name] = {key: [edge.tolist() for edge in found[key]] for key in found if key in keys}
+        ranges[name] = {key: [edge.tolist() for edge in found[key]] for key in found if key in listed}
     compared = {}
     for name, one in sums.items():
         if name != "ensemble":
-            pairs = compare(ensemble, one, BEST, block, DRAWS, seed, LEVEL)
+            pairs = compare(ensemble, one, targets, block, DRAWS, seed, LEVEL)
             compared[name] = {
                 key: {part: np.asarray(getattr(c, part)).tolist() for part in _PARTS} for key, c in pairs.items()
             }
@@ -134,24 +143,12 @@ def as_csv(summary: Mapping[str, Any]) -> str:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        (
-            "system",
-            "score",
-            "units",
-            "threshold",
-            "scale_cells",
-            "coverage_level",
-            "value",
-            "low",
-            "high",
-            "significant",
-        )
-    )
-    for name, scores in summary["systems"].items():
-        for key, value in scores.items():
-            dims = DIMENSIONS.get(key, ())
-            if not set(dims) <= _AXES.keys() or key in ("members", "scales"):
+    writer.writerow(_COLUMNS.split())
+    records = scores()
+    for name, found in summary["systems"].items():
+        for key, value in found.items():
+            dims = records[key].dims if key in records else ()
+            if not set(dims) <= _AXES.keys() or key == "members":
                 continue
             edges = summary["intervals"].get(name, {}).get(key, (None, None))
             sure = summary["comparisons"].get(name, {}).get(key, {}).get("significant")

@@ -7,11 +7,11 @@ import math
 import xarray as xr
 
 from finescale.grids import coordinates
-from finescale.plots.maps import Frame
+from finescale.plots.maps import Region
 
 
-def frame_of(da: xr.DataArray) -> tuple[Frame, str]:
-    """The frame of maps of ``da`` (…, y, x), y upwards, and the unit of length of its spectra.
+def region_of(da: xr.DataArray) -> tuple[Region, str]:
+    """The region of maps of ``da`` (…, y, x), y upwards, and the unit of length of its spectra.
 
     Degrees of longitude are drawn narrower by cos φ; metres become kilometres.
     """
@@ -20,13 +20,13 @@ def frame_of(da: xr.DataArray) -> tuple[Frame, str]:
     bottom, top = sorted((float(grid.y[0]), float(grid.y[-1])))
     if grid.geographic:
         aspect = 1.0 / max(math.cos(math.radians((bottom + top) / 2)), 0.05)
-        return Frame((left, right, bottom, top), "longitude (°)", "latitude (°)", aspect, True), "km"
+        return Region((left, right, bottom, top), "longitude (°)", "latitude (°)", aspect, True), "km"
     x = da.dims[-1]
     unit = str(da[x].attrs.get("units", "")) if x in da.coords else "cells"
     if unit in ("m", "metre", "meter", "metres", "meters"):
-        return Frame((left / 1e3, right / 1e3, bottom / 1e3, top / 1e3), "x (km)", "y (km)"), "km"
+        return Region((left / 1e3, right / 1e3, bottom / 1e3, top / 1e3), "x (km)", "y (km)"), "km"
     unit = tame(unit) or "units of x"
-    return Frame((left, right, bottom, top), f"x ({unit})", f"y ({unit})"), unit
+    return Region((left, right, bottom, top), f"x ({unit})", f"y ({unit})"), unit
 
 
 def tame(text: str) -> str:
