@@ -1,4 +1,4 @@
-"""What all tests share: one thread a process, fixed seeds whatever the order, and few hypothesis examples.
+"""What all tests share: one thread a process, fixed seeds whatever the order, few hypothesis examples, small models.
 
 pytest-randomly shuffles the tests; the seed of the order is printed at the end (``--randomly-seed=N`` repeats it,
 ``-p no:randomly`` keeps the order of the files). The data stay the same in every order: each test, and each fixture of
@@ -10,6 +10,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 # Before thread pools start: two test processes share two cores. More threads if the caller asks for them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,9 +24,16 @@ if importlib.util.find_spec("pyproj"):
     importlib.import_module("pyproj")
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from hypothesis import HealthCheck, settings
+
+from finescale.config.build import build_model
+from finescale.data.files import write
+from finescale.data.synthetic import gaussian_field
+from finescale.downscaler import Downscaler
 
 # As many as asked for, also where there are fewer cores: sums then go in the order of that many parts.
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"].split(",")[0]))
@@ -81,3 +91,96 @@ def native(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+# --- models
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, Any]:
+    """The configuration of a model that is trained and sampled in a second."""
+    return {
+        "factor": "1x4",
+        "variable": {"name": "rain", "units": "mm h-1"},
+        "transform": [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"],
+        "mean": {
+            "kind": "network",
+            "fold": 2,
+            "backbone": {"kind": "unet", "width": 8, "multipliers": [1, 1], "blocks": 1},
+        },
+        "latent": {"kind": "wavelet", "levels": 1},
+        "denoiser": {"backbone": {"kind": "unet", "width": 8, "multipliers": [1, 1], "blocks": 1}},
+        "process": {"schedule": {"kind": "edm", "sigma_max": 10}, "sampler": "heun", "steps": 3},
+        "constraint": "multiplicative",
+        "precision": "float32",
+    }
+
+
+@pytest.fixture(scope="session")
+def head(tiny: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a variance head as small."""
+    return {"loss": "nll", "backbone": tiny["denoiser"]["backbone"]}
+
+
+@pytest.fixture(scope="session")
+def built(tiny: dict[str, Any]) -> Callable[..., Downscaler]:
+    """``built(**changes)``: an untrained tiny model in which every weight does something."""
+
+    def build(**changes: object) -> Downscaler:
+        torch.manual_seed(0)
+        model = build_model(tiny | changes).eval()
+        for parameter in model.parameters():
+            if parameter.abs().max() == 0:
+                torch.nn.init.normal_(parameter, std=0.1)
+        return model
+
+    return build
+
+
+# --- data
+
+
+@pytest.fixture(scope="session")
+def rain() -> Callable[..., xr.Dataset]:
+    """``rain(t, h, w, seed)``: a dataset of rain every five minutes, with coordinates, attributes and gaps."""
+
+    def made(t: int = 4, h: int = 12, w: int = 20, seed: int = 0) -> xr.Dataset:
+        values = np.random.default_rng(seed).gamma(0.3, 2, (t, h, w)).astype(np.float32)
+        values[0, :3, :5] = np.nan
+        values[1, 7, 7] = np.nan
+        return xr.Dataset(
+            {"rain": (("time", "lat", "lon"), values, {"units": "mm h-1", "cell_methods": "time: point"})},
+            coords={
+                "time": ("time", pd.date_range("2020-01-01", periods=t, freq="5min"), {"standard_name": "time"}),
+                "lat": ("lat", 40 + 0.1 * np.arange(h), {"units": "degrees_north", "standard_name": "latitude"}),
+                "lon": ("lon", 5 + 0.1 * np.arange(w), {"units": "degrees_east", "standard_name": "longitude"}),
+            },
+            attrs={"title": "test rain"},
+        )
+
+    return made
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A file to train on: smooth positive amounts, latitude falling as in many files."""
+    values = np.exp(gaussian_field((4, 48, 64), seed=3, outer_km=12.0)).astype(np.float32)
+    coords = {
+        "time": np.datetime64("2020-06-01", "ns") + np.arange(4) * np.timedelta64(1, "h"),
+        "lat": ("lat", 60 - np.arange(48) * 0.01, {"units": "degrees_north"}),
+        "lon": ("lon", np.arange(64) * 0.01, {"units": "degrees_east"}),
+    }
+    da = xr.DataArray(values, dims=("time", "lat", "lon"), coords=coords, name="rain", attrs={"units": "mm h-1"})
+    write(da.to_dataset(), tmp_path / "rain.nc")
+    return tmp_path / "rain.nc"
+
+
+@pytest.fixture(scope="session")
+def config(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """``config(data, **train)``: a tiny model's configuration with the file it is trained on and a budget."""
+
+    def made(data: Path, **train: Any) -> dict[str, Any]:
+        budget = {"steps": 8, "batch": 4, "mean_share": 0.5, "warmup": 2} | train
+        return tiny | {"data": {"path": str(data), "variable": "rain", "crop": 16}, "train": budget}
+
+    return made

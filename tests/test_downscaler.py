@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
-from torch import nn
 
-from finescale.config.build import build_model
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.model.batch import Inputs, Members
 from finescale.operators.coarsen import Coarsen
-from tests.config.test_build import TINY
-
-
-def built(**changes: object) -> Downscaler:
-    """An untrained model in which every weight does something."""
-    torch.manual_seed(0)
-    model = build_model(TINY | changes).eval()
-    for parameter in model.parameters():
-        if parameter.abs().max() == 0:
-            nn.init.normal_(parameter, std=0.1)
-    return model
-
 
 COARSE = torch.rand(2, 1, 1, 9, 14, generator=torch.Generator().manual_seed(1)) * 4
 
@@ -36,7 +23,7 @@ COARSE = torch.rand(2, 1, 1, 9, 14, generator=torch.Generator().manual_seed(1)) 
     "latent", ["pixel", {"kind": "wavelet", "levels": 1}, {"kind": "wavelet", "levels": 2, "family": "db2"}]
 )
 @pytest.mark.parametrize("constraint", ["multiplicative", "additive"])
-def test_conservation_at_any_size(latent: object, constraint: str) -> None:
+def test_conservation_at_any_size(built: Callable[..., Downscaler], latent: object, constraint: str) -> None:
     """9 × 14 coarse cells are no multiple of any stride."""
     model = built(latent=latent, constraint=constraint)
     area = torch.rand(36, 56) + 0.5
@@ -49,7 +36,7 @@ def test_conservation_at_any_size(latent: object, constraint: str) -> None:
         assert violation <= 1e-6 * max(wanted.max(), x[item].abs().max())
 
 
-def test_same_seed_same_bits_whatever_the_batch_or_the_number_of_members() -> None:
+def test_same_seed_same_bits_whatever_the_batch_or_the_number_of_members(built: Callable[..., Downscaler]) -> None:
     """The same bits from the same call; from batches of another size, whose sums go in another order, to rounding."""
     model, coarse = built().double(), COARSE.double()
     members = model.sample(Inputs(coarse), Members(range(5), seed=3)).fields
@@ -68,7 +55,9 @@ def test_same_seed_same_bits_whatever_the_batch_or_the_number_of_members() -> No
 
 
 @pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"], indirect=True)
-def test_same_seed_same_members_in_the_number_type_of_the_processor(native: bool) -> None:
+def test_same_seed_same_members_in_the_number_type_of_the_processor(
+    built: Callable[..., Downscaler], native: bool
+) -> None:
     """Batches of another size differ by rounding alone, against the differences between seeds.
 
     Root mean squares: of some 100 layers and steps, each off by a unit in the last place ε, 10 ε. In float32 ten times
@@ -91,7 +80,7 @@ def test_same_seed_same_members_in_the_number_type_of_the_processor(native: bool
     assert (later - members[1:, 3:]).square().mean().sqrt() < bound * other
 
 
-def test_members_do_not_depend_on_windows_when_the_halo_covers_the_reach() -> None:
+def test_members_do_not_depend_on_windows_when_the_halo_covers_the_reach(built: Callable[..., Downscaler]) -> None:
     """Tiles of the canvas, evaluated at every step with a halo of the network's reach, equal the whole canvas."""
     model = built()
     coarse = torch.rand(1, 1, 1, 40, 52, generator=torch.Generator().manual_seed(2)) * 4
@@ -100,7 +89,7 @@ def test_members_do_not_depend_on_windows_when_the_halo_covers_the_reach() -> No
     torch.testing.assert_close(model.sample(Inputs(coarse), Members(range(2))).fields, whole, rtol=1e-3, atol=1e-4)
 
 
-def test_a_window_elsewhere_gets_the_noise_of_its_place() -> None:
+def test_a_window_elsewhere_gets_the_noise_of_its_place(built: Callable[..., Downscaler]) -> None:
     """Independent windows: far from its border a window has the values of the whole domain."""
     model = built(process={"schedule": {"kind": "edm", "sigma_max": 10}, "sampler": "euler", "steps": 1})
     coarse = torch.rand(1, 1, 1, 64, 64, generator=torch.Generator().manual_seed(2)) * 4
@@ -112,7 +101,9 @@ def test_a_window_elsewhere_gets_the_noise_of_its_place() -> None:
         built(latent={"kind": "wavelet", "levels": 2}).sample(Inputs(coarse, origin=(0, 1, 0)), Members())
 
 
-def test_dry_items_of_a_batch_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_items_of_a_batch_need_no_network(
+    built: Callable[..., Downscaler], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The others are as they are alone, each with its own place and areas."""
     model = built().double()
     coarse = torch.cat([COARSE[:1], torch.zeros(1, 1, 1, 9, 14), COARSE[1:]]).double()
@@ -131,7 +122,7 @@ def test_dry_items_of_a_batch_need_no_network(monkeypatch: pytest.MonkeyPatch) -
         torch.testing.assert_close(x[item], alone[0], rtol=0, atol=close)
 
 
-def test_dry_and_unknown_cells() -> None:
+def test_dry_and_unknown_cells(built: Callable[..., Downscaler]) -> None:
     model = built()
     assert (model.sample(Inputs(torch.zeros(1, 1, 1, 4, 4)), Members(range(2))).fields == 0).all()
     coarse = COARSE.clone()
@@ -141,13 +132,13 @@ def test_dry_and_unknown_cells() -> None:
     assert lost[0, :, 0, 0, 8:12, 12:16].all() and lost.sum() == 2 * 16
 
 
-def test_deterministic_model_without_denoiser() -> None:
+def test_deterministic_model_without_denoiser(built: Callable[..., Downscaler]) -> None:
     model = built(denoiser="none")
     x = model.sample(Inputs(COARSE), Members(range(3))).fields
     assert x.shape[1] == 3 and torch.equal(x[:, 0], x[:, 2])
 
 
-def test_dataset_in_dataset_out() -> None:
+def test_dataset_in_dataset_out(built: Callable[..., Downscaler]) -> None:
     """Descending latitude, attributes, coordinates and bounds; the block means of every member are the input."""
     lat = np.arange(60.0, 57.0, -0.5)
     values = np.random.default_rng(0).gamma(0.5, 2.0, (2, 6, 8)).astype(np.float32)
@@ -174,7 +165,7 @@ def test_dataset_in_dataset_out() -> None:
     np.testing.assert_allclose(means, np.broadcast_to(values, means.shape), rtol=1e-4, atol=1e-6)
 
 
-def test_the_constraint_at_every_step() -> None:
+def test_the_constraint_at_every_step(built: Callable[..., Downscaler]) -> None:
     """Every clean estimate that the sampler sees has the wanted block means, and so has the result."""
     model = built(transform=["standardize"], constraint="additive", precision="float32")
     coarse = torch.rand(2, 1, 1, 4, 6)
@@ -190,7 +181,7 @@ def test_the_constraint_at_every_step() -> None:
     assert model.finish(at_end, Inputs(coarse)).gap == pytest.approx(float(gap.abs().max()))
 
 
-def test_compiled_networks_give_the_same_members() -> None:
+def test_compiled_networks_give_the_same_members(built: Callable[..., Downscaler]) -> None:
     """Whole graphs, without a break; what the compiler makes of them is its own affair."""
     model = built(precision="float32")
     members, names = model.sample(Inputs(COARSE), Members(range(2), seed=3)).fields, list(model.state_dict())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,16 @@ from finescale.cli.commands import main
 from finescale.config.build import build_model, load
 from finescale.data.files import open_store, write
 from finescale.data.synthetic import synthetic_rain
-from tests.config.test_build import TINY
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fine truth, its coarse version and an untrained model."""
     path = tmp_path_factory.mktemp("data")
     write(synthetic_rain((3, 48, 64), seed=5).to_dataset(), path / "fine.nc")
     assert main(["coarsen", str(path / "fine.nc"), "-o", str(path / "coarse.nc"), "--factor", "1x4"]) == 0
     torch.manual_seed(0)
-    build_model(TINY).save(path / "model")
+    build_model(tiny).save(path / "model")
     return path
 
 
@@ -38,8 +38,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-def test_coarsen_fit_downscale_verify(folder: Path, tmp_path: Path) -> None:
-    config = TINY | {
+def test_coarsen_fit_downscale_verify(tiny: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    config = tiny | {
         "data": {"path": str(folder / "fine.nc"), "crop": 16, "min_wet": 0.01},
         "train": {"steps": 6, "batch": 4},
     }

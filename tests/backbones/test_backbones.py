@@ -12,7 +12,7 @@ from torch import nn
 
 from finescale import backbones
 from finescale.backbones import DBPN, EDSR, RDN, SRCNN, DenseSR, DenseUNet, LapSRN, UNet, ViT
-from finescale.backbones.dbpn import Projection
+from finescale.backbones.dbpn import ProjectionUnit
 from finescale.backbones.lapsrn import linear
 from finescale.backbones.layers import TemporalAttention, TemporalConvolution
 from finescale.backbones.scheme import Scheme, Shuffle, ratios, transposed
@@ -227,7 +227,7 @@ def test_parameters_are_those_of_the_published_networks(kind: type[nn.Module]) -
 def test_projections_go_up_and_down_by_any_factor(factor: Factor) -> None:
     stage = (factor.y, factor.x)
     coarse, fine = torch.randn(1, 3, 5, 4), torch.randn(1, 3, 5 * factor.y, 4 * factor.x)
-    up, down = Projection(3, 2, stage, up=True), Projection(3, 2, stage, up=False)
+    up, down = ProjectionUnit(3, 2, stage, up=True), ProjectionUnit(3, 2, stage, up=False)
     assert up(coarse).shape == (1, 2, *fine.shape[-2:])
     assert up.back(up.there(up.mix(coarse))).shape == (1, 2, 5, 4)
     assert down(fine).shape == (1, 2, 5, 4)

@@ -8,14 +8,13 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from tests.data.test_files import rain
 
-from finescale.cli.commands import commands, runner
+from finescale.cli import commands, runner
 from finescale.data.files import open_store, write
 
 
 @pytest.fixture
-def fine(tmp_path):
+def fine(rain, tmp_path):
     write(rain(), tmp_path / "fine.nc")
     return tmp_path / "fine.nc"
 
@@ -130,9 +129,8 @@ def test_info_of_a_model(tmp_path, capfd):
         assert code == 2 and len(err) == 1
 
 
-def bad_inputs(tmp_path):
+def bad_inputs(ds, tmp_path):
     """(words of the command line, what the line on stderr says) for every mendable fault of a file."""
-    ds = rain()
     fine, out = tmp_path / "fine.nc", tmp_path / "out.nc"
     write(ds, fine)
     (tmp_path / "text.nc").write_text("no NetCDF")
@@ -180,8 +178,8 @@ def bad_inputs(tmp_path):
     ]
 
 
-def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capfd):
-    cases = bad_inputs(tmp_path)
+def test_bad_input_is_one_line_and_exit_code_2(rain, tmp_path, capfd):
+    cases = bad_inputs(rain(), tmp_path)
     before = sorted(p.name for p in tmp_path.iterdir())
     for words, said in cases:
         code, out, err = run(capfd, *words)
@@ -212,13 +210,13 @@ def test_a_fault_of_our_own_is_1_and_an_interruption_130(fine, tmp_path, capfd, 
         return fail
 
     words = ("coarsen", fine, "-o", tmp_path / "o.nc", "--factor", "1x4")
-    monkeypatch.setattr("finescale.data.coarsen.coarsen", raising(ZeroDivisionError("a\nb")))
+    monkeypatch.setattr("finescale.verbs.coarsen", raising(ZeroDivisionError("a\nb")))
     assert run(capfd, *words) == (
         1,
         "",
         ["finescale: fault of finescale's own: ZeroDivisionError: a b; --debug shows where"],
     )
-    monkeypatch.setattr("finescale.data.coarsen.coarsen", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("finescale.verbs.coarsen", raising(KeyboardInterrupt()))
     code, _, err = run(capfd, *words)
     assert code == 130 and len(err) == 1 and not (tmp_path / "o.nc").exists()
 

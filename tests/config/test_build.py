@@ -15,22 +15,6 @@ from finescale.errors import InputError
 from finescale.latents import Wavelet
 from finescale.model.batch import Inputs, Members
 
-TINY = {
-    "factor": "1x4",
-    "variable": {"name": "rain", "units": "mm h-1"},
-    "transform": [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"],
-    "mean": {
-        "kind": "network",
-        "fold": 2,
-        "backbone": {"kind": "unet", "width": 8, "multipliers": [1, 1], "blocks": 1},
-    },
-    "latent": {"kind": "wavelet", "levels": 1},
-    "denoiser": {"backbone": {"kind": "unet", "width": 8, "multipliers": [1, 1], "blocks": 1}},
-    "process": {"schedule": {"kind": "edm", "sigma_max": 10}, "sampler": "heun", "steps": 3},
-    "constraint": "multiplicative",
-    "precision": "float32",
-}
-
 
 @pytest.mark.parametrize("native", [False, True], ids=["float32", "bfloat16"], indirect=True)
 @pytest.mark.parametrize("name", presets())
@@ -74,13 +58,13 @@ def test_a_configuration_may_start_from_a_preset() -> None:
         ({"denoiser": {"backbone": {"kind": "unet", "wdth": 3}}}, "did you mean 'width'"),
     ],
 )
-def test_what_is_wrong_is_named(changes: dict[str, Any], message: str) -> None:
+def test_what_is_wrong_is_named(tiny: dict[str, Any], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        build_model(read_config(TINY | changes))
+        build_model(read_config(tiny | changes))
     assert "\n" not in str(caught.value)
 
 
-def test_files_and_overrides_that_are_wrong(tmp_path: Path) -> None:
+def test_files_and_overrides_that_are_wrong(tiny: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'wavelet'"):
         read_config("wavelt")
     (tmp_path / "broken.yaml").write_text("a: [1,")
@@ -90,12 +74,12 @@ def test_files_and_overrides_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no configuration"):
         read_config(tmp_path / "list.yaml")
     with pytest.raises(InputError, match="factor is '1x4', which has no keys"):
-        read_config(TINY, {"factor.time": 3})
+        read_config(tiny, {"factor.time": 3})
 
 
-def test_a_saved_model_gives_the_same_output(tmp_path: Path) -> None:
+def test_a_saved_model_gives_the_same_output(tiny: dict[str, Any], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = build_model(TINY).eval()
+    model = build_model(tiny).eval()
     model.transform.fit([torch.rand(4, 1, 1, 16, 16) * 5])
     model.latent.fit([torch.randn(4, 1, 1, 16, 16)])
     for parameter in model.parameters():
@@ -109,17 +93,17 @@ def test_a_saved_model_gives_the_same_output(tmp_path: Path) -> None:
     )
 
 
-def test_damaged_and_foreign_folders(tmp_path: Path) -> None:
+def test_damaged_and_foreign_folders(tiny: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no config\.yaml"):
         load(tmp_path)
-    model = build_model(TINY)
+    model = build_model(tiny)
     model.save(tmp_path / "model")
     weights = tmp_path / "model" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(InputError, match="truncated"):
         load(tmp_path / "model")
     model.save(tmp_path / "model")
-    (tmp_path / "model" / "config.yaml").write_text(yaml.safe_dump(TINY | {"latent": {"kind": "wavelet", "levels": 2}}))
+    (tmp_path / "model" / "config.yaml").write_text(yaml.safe_dump(tiny | {"latent": {"kind": "wavelet", "levels": 2}}))
     with pytest.raises(InputError, match="not of this model"):
         load(tmp_path / "model")
     (tmp_path / "model" / "config.yaml").write_text("!!python/object/apply:os.system ['true']")

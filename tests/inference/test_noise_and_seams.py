@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from tests.test_downscaler import built
 from torch import Tensor, nn
 
 from finescale.data.synthetic import gaussian_field
@@ -48,7 +49,9 @@ def steps_at_borders(x: NDArray[np.float32], axis: int) -> float:
     ids=["pixel", "haar", "db2"],
 )
 @pytest.mark.parametrize("constraint", ["multiplicative", "none"])
-def test_windows_leave_no_seams(coarse: xr.DataArray, latent: object, edge: int, constraint: str) -> None:
+def test_windows_leave_no_seams(
+    built: Callable[..., Downscaler], coarse: xr.DataArray, latent: object, edge: int, constraint: str
+) -> None:
     """Noise belongs to places and networks are local, so that the model's own halo is enough."""
     model = built(latent=latent, constraint=constraint)
     inner = np.s_[:, edge : 192 - edge, edge : 256 - edge]
@@ -63,7 +66,9 @@ def test_windows_leave_no_seams(coarse: xr.DataArray, latent: object, edge: int,
     assert np.sqrt(np.square(bare - whole).mean()) > 0.05 * spread
 
 
-def test_spread_does_not_depend_on_the_distance_to_a_border(coarse: xr.DataArray) -> None:
+def test_spread_does_not_depend_on_the_distance_to_a_border(
+    built: Callable[..., Downscaler], coarse: xr.DataArray
+) -> None:
     """Finished windows that are averaged would lose variance where they overlap."""
     model = built(latent={"kind": "wavelet", "levels": 1})
     spread = members(model, coarse, WINDOW).std(0)
@@ -88,7 +93,9 @@ class Gaussian(nn.Module):
 
 @pytest.mark.parametrize("sampler", ["heun", "dpm"])
 @pytest.mark.parametrize("latent", ["pixel", {"kind": "wavelet", "levels": 1, "family": "db2"}], ids=["pixel", "db2"])
-def test_a_gaussian_model_keeps_mean_and_variance(latent: object, sampler: str) -> None:
+def test_a_gaussian_model_keeps_mean_and_variance(
+    built: Callable[..., Downscaler], latent: object, sampler: str
+) -> None:
     """x = std (mu + decode(z)) + mean is affine in z, so both are known in every cell of the field."""
     process = {"schedule": {"kind": "edm", "sigma_max": 80}, "sampler": sampler, "steps": 100}
     model = built(transform=["standardize"], mean="interpolation", latent=latent, constraint="none", process=process)

@@ -13,7 +13,7 @@ import xarray as xr
 from torch.nn.functional import avg_pool2d
 
 from finescale.data import store
-from finescale.data.files import open_store, partial_path, write
+from finescale.data.files import open_store, write
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids import coordinates
@@ -167,7 +167,7 @@ def test_units_there_and_back():
 def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     settings = dict(members=5, seed=1, progress=False)
     downscale(Fake(), coarse(), tmp_path / "whole.zarr", **settings)
-    model, out = Fake(), tmp_path / "o.zarr"
+    model, out, partial = Fake(), tmp_path / "o.zarr", tmp_path / ".o.partial.zarr"
     write_region = store.ZarrStore.write
 
     def stop_at_7(self, task, *rest):
@@ -179,8 +179,8 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         downscale(model, coarse(), out, **settings)
     monkeypatch.undo()
-    assert not out.exists() and partial_path(out).is_dir()
-    with (partial_path(out) / store.JOURNAL).open("a") as journal:
+    assert not out.exists() and partial.is_dir()
+    with (partial / store.JOURNAL).open("a") as journal:
         journal.write("[7, 0.0, 3")  # a line that the interruption cut short
     with pytest.raises(InputError, match="give --resume to continue it or --overwrite"):
         downscale(model, coarse(), out, **settings)
@@ -194,7 +194,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     downscale(whole, coarse(), tmp_path / "again.zarr", **settings)
     # Task 8 was computed while 7 was written.
     assert first == 9 and model.calls == whole.calls - 7
-    assert not partial_path(out).exists() and not (out / store.JOURNAL).exists()
+    assert not partial.exists() and not (out / store.JOURNAL).exists()
     a, b = read(tmp_path / "whole.zarr"), read(out)
     np.testing.assert_array_equal(a["rain"].values, b["rain"].values)
     assert a.attrs["finescale_conservation_residual"] == b.attrs["finescale_conservation_residual"]
@@ -212,7 +212,7 @@ def test_files_are_read_and_written_by_one_thread_while_the_model_computes(tmp_p
 
         return call
 
-    monkeypatch.setattr(Tasks, "_read", noted("read", Tasks._read))
+    monkeypatch.setattr(Tasks, "read", noted("read", Tasks.read))
     monkeypatch.setattr(store.ZarrStore, "write", noted("write", store.ZarrStore.write))
     monkeypatch.setattr(Fake, "sample", noted("compute", Fake.sample))
     downscale(Fake(), coarse(), tmp_path / "o.zarr", members=3, progress=False)
@@ -285,7 +285,7 @@ def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
             return super().sample(given, members)
 
     reading, read_at, known = [], [], []
-    read_stack, at = Tasks._read, StaticFields.at
+    read_stack, at = Tasks.read, StaticFields.at
 
     def stack_read(self, stack):
         reading.append(stack)
@@ -299,7 +299,7 @@ def test_static_fields_are_read_with_the_window_alone(tmp_path, monkeypatch):
         read_at.append(bool(reading))
         return at(*args)
 
-    monkeypatch.setattr(Tasks, "_read", stack_read)
+    monkeypatch.setattr(Tasks, "read", stack_read)
     monkeypatch.setattr(StaticFields, "at", static_read)
     dark = coarse()
     dark["rain"][0, :4, :3] = np.nan  # the first window's core

@@ -18,8 +18,8 @@ from finescale.model import losses, sampling
 from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import coarse_frames
 from finescale.operators.coarsen import Coarsen
-from finescale.training import fit
 from finescale.training.crops import Criteria, Crops
+from finescale.training.statistics import whiten
 
 PAIRS = [Factor(t, s) for t, s in product(range(1, 7), range(1, 26))]
 SMALL = {"kind": "unet", "width": 8, "multipliers": [1, 1], "heads": 1}
@@ -101,7 +101,7 @@ def test_what_the_latent_leaves_out_follows_the_factor() -> None:
     patches = Crops([field], model.factors, (1, 32, 32), Criteria(0.0))
     crops = [patches.apart(20, 0, Factor(1, s)) for s in range(2, 9)]
     model.transform.fit([batch.fine for batch in crops])
-    fit._fit_latent(model, crops, None, torch.device("cpu"))
+    whiten(model, crops, None, torch.device("cpu"))
     for space, batch in zip(range(2, 9), crops, strict=True):
         at = model.at(Factor(1, space))
         residual = losses.residual(at, batch)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from finescale.data.coarsen import coarsen
@@ -33,20 +34,20 @@ def pictures(path: Path) -> list[np.ndarray]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list:
     """The figures that `animate` makes."""
     made: list = []
-    original = animation._figure
 
-    def spy(*args: object, **options: object) -> object:
-        made.append(original(*args, **options))  # type: ignore[arg-type]
-        return made[-1]
+    class Noted(Figure):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)  # type: ignore[arg-type]
+            made.append(self)
 
-    monkeypatch.setattr(animation, "_figure", spy)
+    monkeypatch.setattr("matplotlib.figure.Figure", Noted)
     return made
 
 
 def test_frames_titles_and_time(tmp_path: Path, drawn: list) -> None:
     panels = {"Coarse input": rates((2, 3, 4)), "Member 1": rates((6, 12, 16)), "Truth": rates((6, 12, 16), 1)}
     path = animate(panels, tmp_path / "a.gif", rain=True, units="mm/h", title="Rain", labels=list("abcdef"), fps=4)
-    figure = drawn[0][0]
+    figure = drawn[0]
     axes = [ax for ax in figure.axes if ax.images]
     assert [ax.get_title(loc="left") for ax in axes] == list(panels)
     assert len({(ax.images[0].norm.vmin, ax.images[0].norm.vmax, ax.images[0].cmap.name) for ax in axes}) == 1
@@ -93,7 +94,7 @@ def test_the_palette_keeps_a_rare_colour_among_many() -> None:
     blues = greys[100:] + [0, 0, 5]
     yellow = np.array([[253, 231, 36]])
     counts = np.concatenate([np.full(400, 1000), [1]])
-    palette = animation._palette(np.concatenate([greys, blues, yellow]), counts)
+    palette = animation.palette(np.concatenate([greys, blues, yellow]), counts)
     assert palette.shape == (256, 3)
     assert (palette == yellow).all(axis=1).any()
 
@@ -136,7 +137,7 @@ def test_an_ensemble_from_datasets(tmp_path: Path, drawn: list) -> None:
     coarse = coarsen(truth, Factor(3, 4)).isel(y=slice(None, None, -1))  # from north to south
     path = animate_ensemble(ensemble, truth, coarse, tmp_path / "rain.gif", members=(0, 2), title="Rain")
     assert len(pictures(path)) == 6
-    figure = drawn[0][0]
+    figure = drawn[0]
     axes = [ax for ax in figure.axes if ax.images]
     assert [ax.get_title(loc="left") for ax in axes] == ["Coarse input", "Member 1", "Member 3", "Truth"]
     assert axes[0].get_xlabel() == "x (km)" and axes[0].images[0].get_extent() == [0.0, 36.0, 0.0, 24.0]

@@ -106,7 +106,7 @@ class ZarrStore:
             empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
             (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
         self.group = zarr.open_group(str(self.temporary), mode="r+")
-        self.arrays = {name: cast(zarr.Array[Any], self.group[name]) for name in chunks}
+        self.arrays = {name: cast("zarr.Array[Any]", self.group[name]) for name in chunks}
 
     def _read_journal(self, identity: Mapping[str, Any]) -> bool:
         journal = self.temporary / JOURNAL

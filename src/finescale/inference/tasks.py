@@ -172,10 +172,10 @@ class Tasks:
         """
         finished, each = set(done), self._per_window
         todo = [stack for stack in self.stacks if not finished.issuperset(_tasks(stack, each))]
-        ahead = None if files is None or not todo else files.submit(self._read, todo[0])
+        ahead = None if files is None or not todo else files.submit(self.read, todo[0])
         for stack, after in zip_longest(todo, todo[1:]):
-            read = self._read(stack) if ahead is None else ahead.result()
-            ahead = None if files is None or after is None else files.submit(self._read, after)
+            read = self.read(stack) if ahead is None else ahead.result()
+            ahead = None if files is None or after is None else files.submit(self.read, after)
             for part in range(each):
                 tasks = [number * each + part for number in stack]
                 if finished.issuperset(tasks):
@@ -186,8 +186,13 @@ class Tasks:
                     if task not in finished:
                         yield task, *result
 
-    def _read(self, stack: range) -> tuple[list[NDArray[np.float32]], Tensor | None]:
-        """Windows' coarse cells and their static fields; all reading is here, as HDF5 allows one thread alone."""
+    def read(self, stack: range) -> tuple[list[NDArray[np.float32]], Tensor | None]:
+        """What the windows of a stack need from files; all reading is here, as HDF5 allows one thread alone.
+
+        Returns:
+            coarse cells (t, h, w) of each window with its halo, in the input's units; static fields (S, H, W) on the
+            fine cells of them all, None where the model takes none or nothing is known in their cores.
+        """
         windows = [self.windows[number] for number in stack]
         blocks = [np.ascontiguousarray(self.increasing[window.read].values, dtype=np.float32) for window in windows]
         known = any(np.isfinite(block[window.inner]).any() for block, window in zip(blocks, windows, strict=True))

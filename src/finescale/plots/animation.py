@@ -219,11 +219,11 @@ def _gif(pictures: list[NDArray[np.uint8]], fps: float) -> bytes:
     packed = np.stack(pictures).astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
     codes, place, counts = np.unique(packed, return_inverse=True, return_counts=True)
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.int64)
-    palette = _palette(colours, counts)
-    nearest = ((colours[:, None] - palette) ** 2).sum(axis=-1).argmin(axis=1).astype(np.uint8)
+    chosen = palette(colours, counts)
+    nearest = ((colours[:, None] - chosen) ** 2).sum(axis=-1).argmin(axis=1).astype(np.uint8)
     frames = [Image.fromarray(picture) for picture in nearest[place.reshape(packed.shape)]]
     for one in frames:
-        one.putpalette(palette.astype(np.uint8).tobytes())
+        one.putpalette(chosen.astype(np.uint8).tobytes())
     buffer = io.BytesIO()
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, optimize=False
@@ -231,8 +231,8 @@ def _gif(pictures: list[NDArray[np.uint8]], fps: float) -> bytes:
     return buffer.getvalue()
 
 
-def _palette(colours: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most 256 of the colours (K, 3).
+def palette(colours: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most 256 of the colours (K, 3), 0 to 255 each of red, green and blue, that ``counts`` (K,) dots have.
 
     First the most frequent one of each occupied cell of an 8 × 8 × 8 colour cube, as the rarest colours of a map are
     its extremes, which must not be lost; then the most frequent of the rest.

@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from finescale.config import schema
 from finescale.config.build import build_model
@@ -29,11 +28,10 @@ from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor, Factors
-from finescale.model import losses
-from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
 from finescale.model.precision import has_bfloat16
 from finescale.model.sizes import coarse_frames
+from finescale.training import statistics
 from finescale.training.card import card
 from finescale.training.checkpoint import NAME, read_progress
 from finescale.training.crops import Augmentation, Criteria, Crops, region
@@ -118,13 +116,12 @@ def train(
     model.to(fabric.device)
     # Neighbouring frames say little more than one: sequences need fewer crops.
     frames = crops.crop[0]
-    samples = [] if teacher else _samples(crops, max(16, STATISTICS // frames), training.seed)
+    samples = [] if teacher else statistics.sample(crops, max(16, STATISTICS // frames), training.seed)
     if at.stage == STATISTICS_STAGE and samples:
-        model.transform.fit([batch.fine.to(fabric.device) for batch in samples])
-        model.conditions.fit([batch.static.to(fabric.device) for batch in samples if batch.static is not None])
+        statistics.fit_statistics(model, samples, fabric.device)
     # A loss of distillation runs the teacher's sampler: a few crops must do.
     count = STATISTICS // (12 if teacher else 3)
-    seen = _samples(valid, max(4, count // frames), training.seed)
+    seen = statistics.sample(valid, max(4, count // frames), training.seed)
     held = [part for batch in seen for part in batch.split(training.batch)]
     whitened = False
     for stage in stages(model, crops, training, folds, None if teacher is None else teacher.to(fabric.device)):
@@ -133,47 +130,12 @@ def train(
         started = at.stage == stage.name
         if stage.kind in ("denoiser", "joint", "variance"):
             if not started and not whitened:
-                _fit_latent(model, samples, stage.sources[0][1], fabric.device)
+                statistics.whiten(model, samples, stage.sources[0][1], fabric.device)
             whitened = True
         loop = Loop(fabric, model, stage, training, folder, nn.ModuleList(folds))
         loop.run(held, at if started else None)
         at = Progress()
     model.to("cpu").eval()
-
-
-def _samples(crops: Crops, count: int, seed: int) -> list[Batch]:
-    """Crops of the factor, or of many factors."""
-    if crops.factors.single is not None:
-        return [crops.apart(count, seed)]
-    rng = np.random.default_rng([seed, 7])
-    factors = [crops.factors.draw(rng) for _ in range(count)]
-    return [crops.apart(2, seed + n, factor) for n, factor in enumerate(factors)]
-
-
-@torch.no_grad()
-def _fit_latent(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | None, device: torch.device) -> None:
-    """Whiten the latent of residuals, at all factors together and then at each."""
-    residuals = [losses.residual(model, batch.to(device), mean) for batch in crops]
-    known = [_known(batch, like) for batch, like in zip(crops, residuals, strict=True)]
-    model.latent.fit(residuals, known)
-    latents = [model.latent.encode(r) for r in residuals]
-    model.noise.fit(latents)
-    if model.gain is None:
-        return
-    factors = [Factor.between(batch.coarse.shape, batch.fine.shape) for batch in crops]
-    model.gain.fit(factors, torch.stack([z.transpose(0, 1).flatten(1).square().mean(1).sqrt() for z in latents]))
-    if model.rest_gain is not None:
-        rest = [r - model.latent.decode(z) for r, z in zip(residuals, latents, strict=True)]
-        squares = torch.stack([(x.square().mean(1, keepdim=True) * k).sum() for x, k in zip(rest, known, strict=True)])
-        cells = torch.stack([k.sum() for k in known]).clamp_min(1)
-        model.rest_gain.fit(factors, (squares / cells / (squares.sum() / cells.sum())).sqrt()[:, None])
-
-
-def _known(batch: Batch, residual: Tensor) -> Tensor:
-    """1 where the fine field is known, 0 elsewhere and where the residual is padded; (B, 1, T, H, W)."""
-    known, (t, height, width) = torch.zeros_like(residual[:, :1]), batch.fine.shape[-3:]
-    known[..., :t, :height, :width] = batch.fine.isfinite().all(dim=1, keepdim=True).to(known)
-    return known
 
 
 def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, str], list[str]]:

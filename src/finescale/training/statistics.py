@@ -1,0 +1,81 @@
+"""What a model takes from the training data before, and between, its networks: statistics in closed form.
+
+The transform's and the static fields' come first. The latent's are those of the residual, transform(fine) − mean, so
+they wait for the mean:
+
+    latent         z = encode(transform(x) − mu) has unit variance in every channel, over the crops of all factors
+    noise          the persistence of z from frame to frame, where the noise has one
+    gain           the standard deviation of each channel of z as a function of the factor, for models of many factors
+    rest_gain      the same of what the latent leaves out, against its mean over all factors
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from finescale.downscaler import Downscaler
+from finescale.grids.factor import Factor
+from finescale.model import losses
+from finescale.model.batch import Batch
+from finescale.model.mean import MeanModel
+from finescale.training.crops import Crops
+
+
+def sample(crops: Crops, count: int, seed: int) -> list[Batch]:
+    """``count`` crops apart from each other, of the one factor; or two of each of ``count`` factors that are drawn."""
+    if crops.factors.single is not None:
+        return [crops.apart(count, seed)]
+    rng = np.random.default_rng([seed, 7])
+    factors = [crops.factors.draw(rng) for _ in range(count)]
+    return [crops.apart(2, seed + n, factor) for n, factor in enumerate(factors)]
+
+
+def fit_statistics(model: Downscaler, crops: Sequence[Batch], device: torch.device) -> None:
+    """Fit the transform to the fine fields (B, C, T, H, W), in the variable's units, and the conditions to static ones.
+
+    Args:
+        model: fitted in place.
+        crops: batches, each of one factor.
+        device: where the model is.
+    """
+    model.transform.fit([batch.fine.to(device) for batch in crops])
+    model.conditions.fit([batch.static.to(device) for batch in crops if batch.static is not None])
+
+
+@torch.no_grad()
+def whiten(model: Downscaler, crops: Sequence[Batch], mean: MeanModel | None, device: torch.device) -> None:
+    """Fit the latent to residuals (B, C, T, H, W), at all factors together, and its gains at each.
+
+    Cells count where the fine field is known.
+
+    Args:
+        model: fitted in place; its transform is fitted.
+        crops: batches, each of one factor.
+        mean: what residuals are taken from, such as a fold's network; None for the model's own.
+        device: where the model is.
+    """
+    residuals = [losses.residual(model, batch.to(device), mean) for batch in crops]
+    known = [_known(batch, like) for batch, like in zip(crops, residuals, strict=True)]
+    model.latent.fit(residuals, known)
+    latents = [model.latent.encode(r) for r in residuals]
+    model.noise.fit(latents)
+    if model.gain is None:
+        return
+    factors = [Factor.between(batch.coarse.shape, batch.fine.shape) for batch in crops]
+    model.gain.fit(factors, torch.stack([z.transpose(0, 1).flatten(1).square().mean(1).sqrt() for z in latents]))
+    if model.rest_gain is not None:
+        rest = [r - model.latent.decode(z) for r, z in zip(residuals, latents, strict=True)]
+        squares = torch.stack([(x.square().mean(1, keepdim=True) * k).sum() for x, k in zip(rest, known, strict=True)])
+        cells = torch.stack([k.sum() for k in known]).clamp_min(1)
+        model.rest_gain.fit(factors, (squares / cells / (squares.sum() / cells.sum())).sqrt()[:, None])
+
+
+def _known(batch: Batch, residual: Tensor) -> Tensor:
+    """1 where the fine field is known, 0 elsewhere and where the residual is padded; (B, 1, T, H, W)."""
+    known, (t, height, width) = torch.zeros_like(residual[:, :1]), batch.fine.shape[-3:]
+    known[..., :t, :height, :width] = batch.fine.isfinite().all(dim=1, keepdim=True).to(known)
+    return known
