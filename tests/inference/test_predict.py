@@ -204,9 +204,12 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda ds: ds["rain"].values.__setitem__((1, 0, 9), 7.0), "has changed, first in frames 1 to 1"),
-        (lambda ds: ds["rain"].attrs.update(units="kg m-2 s-1"), "is of another run .units"),
-        (lambda ds: ds["lon"].values.__iadd__(1.0), "is of another run .grid"),
+        (
+            lambda ds: ds.assign(rain=ds["rain"] + (ds["rain"] == ds["rain"][1, 0, 9])),
+            "changed, first in frames 1 to 1",
+        ),
+        (lambda ds: ds.assign(rain=ds["rain"].assign_attrs(units="mm d-1")), "is of another run .units"),
+        (lambda ds: ds.assign_coords(lon=ds["lon"] + 1), "is of another run .grid"),
     ],
     ids=["a value in the middle", "units", "grid"],
 )
@@ -224,11 +227,8 @@ def test_a_run_is_not_resumed_with_another_input(tmp_path, monkeypatch, change, 
     with pytest.raises(KeyboardInterrupt):
         downscale(Fake(), coarse(), out, **settings)
     monkeypatch.undo()
-    other = coarse()
-    other = other.assign_coords(lon=other["lon"].copy(deep=True))
-    change(other)
     with pytest.raises(InputError, match=words):
-        downscale(Fake(), other, out, **settings, resume=True)
+        downscale(Fake(), change(coarse()), out, **settings, resume=True)
     downscale(Fake(), coarse(), out, **settings, resume=True)
     downscale(Fake(), coarse(), tmp_path / "whole.zarr", **settings)
     xr.testing.assert_identical(read(out)["rain"], read(tmp_path / "whole.zarr")["rain"])
@@ -257,7 +257,7 @@ def test_members_that_are_not_finite_are_not_published(tmp_path, suffix):
     class Damaged(Fake):
         def sample(self, given, members):
             drawn = super().sample(given, members)
-            drawn.fields[0, 0, 0, 0, 0, 0] = np.nan
+            drawn.fields[..., -1, -1] = np.nan
             return drawn
 
     with pytest.raises(ArithmeticError, match="weights are damaged"):
