@@ -56,7 +56,7 @@ def write(folder: Path, members: int, times: int, cells: int, form: str) -> None
     for path, (dims, values) in fields.items():
         ds = xr.Dataset({"rain_rate": (dims, values, attrs)}, coords, {"finescale_factor": "1x10"})
         if form == "nc":
-            ds.to_netcdf(path, engine="h5netcdf")
+            ds.to_netcdf(path, engine="netcdf4")
         else:
             ds.chunk({d: 1 for d in dims[:-2]}).to_zarr(path, consolidated=False)
 

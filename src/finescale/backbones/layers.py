@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from finescale.errors import InputError
@@ -168,16 +169,14 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W)."""
-        n, c, height, width = x.shape
-        s, rows, columns = self.size, height // self.size, width // self.size
-        tokens = self.norm(x).permute(0, 2, 3, 1).reshape(n, rows, s, columns, s, c)
-        tokens = tokens.transpose(2, 3).reshape(n * rows * columns, s * s, c)
-        qkv = self.qkv(tokens).reshape(len(tokens), s * s, 3, self.heads, c // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        tokens = rearrange(self.norm(x), "n c (h i) (w j) -> (n h w) (i j) c", i=self.size, j=self.size)
+        q, k, v = rearrange(self.qkv(tokens), "n cells (qkv heads d) -> qkv n heads cells d", qkv=3, heads=self.heads)
         bias = self.bias[:, self.place].to(q.dtype)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(len(q), -1, -1, -1))
-        mixed = self.out(mixed.transpose(1, 2).reshape(n, rows, columns, s, s, c))
-        return x + mixed.transpose(2, 3).reshape(n, height, width, c).permute(0, 3, 1, 2)
+        mixed = self.out(rearrange(mixed, "n heads cells d -> n cells (heads d)"))
+        height, width = (n // self.size for n in x.shape[-2:])
+        mixed = rearrange(mixed, "(n h w) (i j) c -> n (h i) (w j) c", h=height, w=width, i=self.size)
+        return x + mixed.permute(0, 3, 1, 2)
 
 
 class FeedForward(nn.Module):

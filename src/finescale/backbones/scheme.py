@@ -23,6 +23,7 @@ from itertools import zip_longest
 from typing import ClassVar, Literal, TypeVar
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from finescale.backbones.layers import zero
@@ -80,10 +81,8 @@ class Shuffle(nn.Module):
         self.ratio = ratio
 
     def forward(self, x: Tensor) -> Tensor:
-        n, _, height, width = x.shape
         py, px = self.ratio
-        x = x.reshape(n, -1, py, px, height, width).permute(0, 1, 4, 2, 5, 3)
-        return x.reshape(n, -1, py * height, px * width)
+        return rearrange(x, "n (c py px) h w -> n c (h py) (w px)", py=py, px=px)
 
 
 class DenseBlock(nn.Module):

@@ -23,6 +23,7 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
@@ -200,18 +201,18 @@ class Attention(nn.Module):
 
     def within(self, qkv: Tensor, place: Place, size: tuple[int, int]) -> Tensor:
         """(B, T, n·h, m·w, 3C) -> (B, T, n·h, m·w, C): attention in each window of h × w tokens."""
-        b, frames, height, width, c = qkv.shape
+        _, frames, height, width, _ = qkv.shape
         h, w = size
-        c, rows, columns = c // 3, height // h, width // w
-        split = qkv.reshape(b, frames, rows, h, columns, w, 3, self.heads, c // self.heads)
-        q, k, v = split.permute(6, 0, 2, 4, 1, 3, 5, 7, 8).unbind(0)
+        windows = "b t (n h) (m w) (qkv heads d) -> qkv b n m t h w heads d"
+        q, k, v = rearrange(qkv, windows, h=h, w=w, qkv=3, heads=self.heads)
         cos, sin = (part[:, :h, :w].to(q.dtype) for part in place)
         q, k, v = (
-            part.flatten(0, 2).flatten(1, 3).transpose(1, 2) for part in (turn(q, cos, sin), turn(k, cos, sin), v)
+            rearrange(part, "b n m t h w heads d -> (b n m) heads (t h w) d")
+            for part in (turn(q, cos, sin), turn(k, cos, sin), v)
         )
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        mixed = mixed.reshape(b, rows, columns, frames, h, w, c)
-        return mixed.permute(0, 3, 1, 4, 2, 5, 6).reshape(b, frames, height, width, c)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        back = "(b n m) heads (t h w) d -> b t (n h) (m w) (heads d)"
+        return rearrange(mixed, back, n=height // h, m=width // w, t=frames, h=h, w=w)
 
 
 class Modulation(nn.Module):

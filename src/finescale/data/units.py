@@ -1,39 +1,44 @@
-"""Conversion between the units in which rain, temperature and a few other quantities are stored."""
+"""Conversion between units, written as UDUNITS and the CF conventions have them: ``mm h-1``, ``kg m**-2 s**-1``, ``%``.
+
+pint knows the units and computes with fractions here, so that the factor between two units is the float nearest to the
+exact one: 3600 from kg m-2 s-1 to mm/h, not 3600.0000000000005. Beyond pint's definitions there is one rule: 1 kg m-2
+of water is 1 mm, as an amount and as a rate.
+"""
 
 from __future__ import annotations
 
 import re
 import warnings
+from fractions import Fraction
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from finescale.errors import InputError, Notice
 
-_SPELLINGS = {
-    "hr": "h",
-    "hour": "h",
-    "hours": "h",
-    "day": "d",
-    "days": "d",
-    "sec": "s",
-    "second": "s",
-    "seconds": "s",
-} | dict.fromkeys(
-    ("degC", "degc", "celsius", "Celsius", "degree_Celsius", "degrees_Celsius", "degree_celsius", "deg_C", "°C", "C"),
-    "degC",
-)
-_SPELLINGS |= dict.fromkeys(("kelvin", "Kelvin", "degK", "deg_K"), "K") | {"percent": "%", "mbar": "hPa"}
-# unit -> (quantity, scale, offset): value in the quantity's base unit = scale * value + offset. 1 kg m-2 of water is
-# 1 mm.
-_UNITS = {
-    "h-1 mm": ("rate", 1.0, 0.0), "d-1 mm": ("rate", 1 / 24, 0.0), "mm s-1": ("rate", 3600.0, 0.0),
-    "mm min-1": ("rate", 60.0, 0.0),
-    "kg m-2 s-1": ("rate", 3600.0, 0.0), "h-1 kg m-2": ("rate", 1.0, 0.0), "d-1 kg m-2": ("rate", 1 / 24, 0.0),
-    "m s-1": ("rate", 3.6e6, 0.0), "h-1 m": ("rate", 1000.0, 0.0), "cm h-1": ("rate", 10.0, 0.0),
-    "mm": ("depth", 1.0, 0.0), "m": ("depth", 1000.0, 0.0), "kg m-2": ("depth", 1.0, 0.0),
-    "K": ("temperature", 1.0, 0.0), "degC": ("temperature", 1.0, 273.15),
-    "Pa": ("pressure", 1.0, 0.0), "hPa": ("pressure", 100.0, 0.0), "1": ("share", 1.0, 0.0), "%": ("share", 0.01, 0.0),
-}  # fmt: skip
+if TYPE_CHECKING:
+    from pint import UnitRegistry
+
+_DEFINITIONS = """
+@alias degree_Celsius = C = deg_C = Celsius = degrees_Celsius = degree_celsius = degree_C = degc
+@alias kelvin = Kelvin = deg_K
+@context water
+    [mass] / [length] ** 2 -> [length]: value / (1000 * kilogram / meter ** 3)
+    [length] -> [mass] / [length] ** 2: value * (1000 * kilogram / meter ** 3)
+    [mass] / [length] ** 2 / [time] -> [length] / [time]: value / (1000 * kilogram / meter ** 3)
+    [length] / [time] -> [mass] / [length] ** 2 / [time]: value * (1000 * kilogram / meter ** 3)
+@end
+"""
+_NUMBER = r"\d{1,4}(?:\.\d{1,8})?(?:[eE][-+]?\d{1,2})?"
+_NAME = r"[A-Za-zµμ°%_]+(?:\s?(?:\*\*|\^)\s?)?(?:[-+]?\d|⁻?[¹²³⁴-⁹])?"
+_FACTOR = rf"\(?(?:{_NUMBER}|{_NAME})\)?"
+# pint evaluates what it is given as an expression: 9**9**9 would not end, and "0-1", a share in some files, be -1.
+# Only products and quotients of named units with one-digit powers get there.
+_PRODUCT = re.compile(rf"{_FACTOR}(?:(?:\s*[*/.·]\s*|\s+){_FACTOR})*")
+_LONGEST = 64
+# Where m2 and s-1 lack the sign of a power, but not within 1e-3.
+_POWER = re.compile(r"(?<=[^\W\d_])(?<!\d[eE])(?=[-+]?\d)")
 
 
 class UnitsWarning(Notice):
@@ -50,7 +55,7 @@ def convert_units(da: xr.DataArray, to: str | None) -> xr.DataArray:
     """
     if not to:
         return da
-    has = str(da.attrs.get("units", "")).strip()
+    has = _text(da)
     if not has:
         warnings.warn(f"variable {da.name} has no units; they are taken to be {to}", UnitsWarning, stacklevel=2)
         return da.assign_attrs(units=to)
@@ -69,30 +74,46 @@ def conversion(has: str, to: str, what: str = "the field") -> tuple[float, float
     Raises:
         InputError: if the units do not measure the same quantity, or are not known.
     """
-    first, second = _plain(has), _plain(to)
-    if first == second:
-        return 1.0, 0.0
-    if first not in _UNITS or second not in _UNITS or _UNITS[first][0] != _UNITS[second][0]:
+    found = (1.0, 0.0) if has.strip() == to.strip() else _affine(has.strip(), to.strip())
+    if found is None:
         raise InputError(
             f"{what} is in {has!r}, which cannot be converted to {to!r}: convert it or correct its units attribute"
         )
-    (_, a, b), (_, c, d) = _UNITS[first], _UNITS[second]
-    return a / c, (b - d) / c
+    return found
 
 
-def _plain(units: str) -> str:
-    """One spelling of a unit: factors in alphabetical order, ``mm/h`` and ``mm h**-1`` as ``h-1 mm``."""
-    text = units.strip().replace("**", "").replace("^", "").replace("⁻¹", "-1").replace("·", " ").replace("*", " ")
-    text = re.sub(r"/\s*([a-zA-Z°%]+)(\d*)", lambda m: f" {m[1]}-{m[2] or 1}", text)
-    factors = []
-    for factor in re.sub(r"(?<=[a-zA-Z])\.(?=[a-zA-Z])", " ", text).split():
-        match = re.fullmatch(r"(.*?)(-?\d+)?", factor)
-        base, power = (match.group(1), match.group(2)) if match else (factor, None)
-        factors.append(_SPELLINGS.get(base, base) + ("" if power in (None, "1") and base else power or ""))
-    return " ".join(sorted(factors))
+@lru_cache(maxsize=256)
+def _affine(has: str, to: str) -> tuple[float, float] | None:
+    """(scale, offset) of `conversion`; None where there is none."""
+    if not all(len(text) <= _LONGEST and _PRODUCT.fullmatch(text) for text in (has, to)):
+        return None
+    registry = _registry()
+    try:
+        one: Any
+        wanted: Any
+        one, wanted = (registry.Quantity(_POWER.sub("**", text.replace("%", "percent"))) for text in (has, to))
+        low, high = (registry.Quantity(Fraction(n) * one.magnitude, one.units).to(wanted.units) for n in (0, 1))
+        scale = float((high.magnitude - low.magnitude) / wanted.magnitude)
+        offset = float(low.magnitude / wanted.magnitude)
+    except Exception:  # pint raises its own errors and Python's: of syntax, attributes, arithmetic
+        return None
+    return (scale, offset) if scale > 0 else None
+
+
+@lru_cache(maxsize=1)
+def _registry() -> UnitRegistry[Any]:
+    """pint's units, in fractions, and ours; loaded when two units are first spelt differently."""
+    import pint
+
+    registry: UnitRegistry[Any] = pint.UnitRegistry(non_int_type=Fraction)
+    registry.load_definitions(_DEFINITIONS.splitlines())
+    registry.enable_contexts("water")
+    return registry
 
 
 _RAIN = ("rain", "precip")
+# Wind in m s-1 cannot be told from rain by its units; in these it can.
+_SPEED = re.compile(r"\b(km|knots?|kn|kts?|miles?|mi|mph|kph)\b")
 
 
 def is_rain(da: xr.DataArray) -> bool:
@@ -100,17 +121,17 @@ def is_rain(da: xr.DataArray) -> bool:
     words = " ".join(
         str(v).lower() for v in (da.name, da.attrs.get("standard_name", ""), da.attrs.get("long_name", ""))
     )
-    units = str(da.attrs.get("units", ""))
+    units = _text(da)
     return (
         any(word in words for word in _RAIN)
         or ("mm" in units and is_rate(units))
-        or units in ("kg m-2 s-1", "kg m**-2 s**-1")
+        or ("kg" in units and _affine(units, "kg m-2 s-1") == (1.0, 0.0))
     )
 
 
 def in_mm_per_hour(da: xr.DataArray) -> xr.DataArray:
     """Rain rates in mm/h; rain in units that are no rate unchanged."""
-    return convert_units(da, "mm/h") if is_rate(str(da.attrs.get("units", ""))) else da
+    return convert_units(da, "mm/h") if is_rate(_text(da)) else da
 
 
 def same_units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.DataArray:
@@ -119,19 +140,21 @@ def same_units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.Dat
     Raises:
         InputError: for units of another quantity.
     """
-    has, wanted = da.attrs.get("units"), like.attrs.get("units")
+    has, wanted = _text(da), _text(like)
     if not wanted or has == wanted:
         return da
     if not has:
         notes.append(f"Variable {da.name} has no units; they are taken to be {wanted}.")
         return da.assign_attrs(units=wanted)
-    return convert_units(da, str(wanted))
+    return convert_units(da, wanted)
 
 
 def is_rate(units: str) -> bool:
     """Whether units are those of a rain rate."""
-    try:
-        conversion(units, "mm/h")
-    except InputError:
-        return False
-    return True
+    return not _SPEED.search(units) and _affine(units.strip(), "mm/h") is not None
+
+
+def _text(da: xr.DataArray) -> str:
+    """The units of ``da``, empty where it has none; a number, as in ``units = 1``, written out."""
+    value = da.attrs.get("units")
+    return "" if value is None else str(value).strip()

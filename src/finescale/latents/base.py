@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product, repeat
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from finescale.errors import InputError
@@ -212,16 +213,12 @@ def blocks(size: tuple[int, ...], stride: tuple[int, int, int]) -> tuple[int, in
 
 def space_to_depth(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
     """(B, C, T, H, W) -> (B, C·st·sy·sx, T/st, H/sy, W/sx); the inverse is `depth_to_space`."""
-    b, c, *size = x.shape
-    (t, h, w), (st, sy, sx) = blocks(tuple(size), stride), stride
-    x = x.reshape(b, c, t, st, h, sy, w, sx).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return x.reshape(b, c * st * sy * sx, t, h, w)
+    blocks(tuple(x.shape[-3:]), stride)
+    st, sy, sx = stride
+    return rearrange(x, "b c (t st) (h sy) (w sx) -> b (c st sy sx) t h w", st=st, sy=sy, sx=sx)
 
 
 def depth_to_space(x: Tensor, stride: tuple[int, int, int]) -> Tensor:
     """(B, C·st·sy·sx, t, h, w) -> (B, C, st·t, sy·h, sx·w)."""
-    b, k, t, h, w = x.shape
     st, sy, sx = stride
-    c = k // (st * sy * sx)
-    x = x.reshape(b, c, st, sy, sx, t, h, w).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return x.reshape(b, c, t * st, h * sy, w * sx)
+    return rearrange(x, "b (c st sy sx) t h w -> b c (t st) (h sy) (w sx)", st=st, sy=sy, sx=sx)

@@ -13,8 +13,10 @@ last cells are repeated, and what is laid back within it is divided by the Σ w�
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,22 +55,24 @@ class Patches:
             x = functional.pad(x, pads, "replicate")
         for axis, (n, hop) in enumerate(zip(self.size, self.hop, strict=True)):
             x = x.unfold(2 + axis, n, hop)
-        return x.permute(0, 1, 5, 6, 7, 2, 3, 4).flatten(1, 4)
+        return rearrange(x, "b c t h w pt py px -> b (c pt py px) t h w")
 
     def lay(self, patches: Tensor) -> Tensor:
         """The sum (B, C, T, H, W) of patches (B, C·pt·py·px, T', H', W') in their places."""
         if not self.overlap:
             return depth_to_space(patches, self.size)
-        b, _, t, h, w = patches.shape
         (pt, hy, hx), (ny, nx) = self.hop, self.parts
-        split = patches.reshape(b, -1, pt, ny, hy, nx, hx, t, h, w)
-        canvas = patches.new_zeros(b, split.shape[1], t * pt, (h + ny - 1) * hy, (w + nx - 1) * hx)
-        for i in range(ny):
-            for j in range(nx):
-                part = depth_to_space(split[:, :, :, i, :, j].flatten(1, 4), self.hop)
-                canvas[..., i * hy : (i + h) * hy, j * hx : (j + w) * hx] += part
+        fields = rearrange(
+            patches,
+            "b (c pt ny hy nx hx) t h w -> ny nx b c (t pt) (h hy) (w hx)",
+            pt=pt, ny=ny, hy=hy, nx=nx, hx=hx,
+        )  # fmt: skip
+        height, width = fields.shape[-2:]
+        canvas = patches.new_zeros(*fields.shape[2:-2], height + (ny - 1) * hy, width + (nx - 1) * hx)
+        for i, j in product(range(ny), range(nx)):
+            canvas[..., i * hy : i * hy + height, j * hx : j * hx + width] += fields[i, j]
         (top, _), (left, _) = self._margins
-        return canvas[..., top : top + h * hy, left : left + w * hx]
+        return canvas[..., top : top + height, left : left + width]
 
     def taper(self, like: Tensor) -> Tensor:
         """w, (pt·py·px, 1, 1, 1)."""
