@@ -331,7 +331,10 @@ class Tasks:
         known = np.isfinite(coarse)
         if not known.any():
             return [0.0, 0.0]
-        return [float(np.nan_to_num(gap[:, known], nan=np.inf, posinf=np.inf).max()), float(np.abs(coarse[known]).max())]
+        return [
+            float(np.nan_to_num(gap[:, known], nan=np.inf, posinf=np.inf).max()),
+            float(np.abs(coarse[known]).max()),
+        ]
 
     def _oriented(
         self, values: NDArray[np.float32], window: Window, before: Sequence[slice]
