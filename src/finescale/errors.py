@@ -6,9 +6,18 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
+LONGEST = 1000
+
 
 class InputError(ValueError):
-    """Wrong input, described for the person who gave it: what is wrong, where, and how to mend it, in one line."""
+    """Wrong input, described for the person who gave it: what is wrong, where, and how to mend it, in one line.
+
+    Whatever names and values of theirs it quotes, it is one line of at most `LONGEST` letters.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines())
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 4]} ...")
 
 
 class Interrupted(KeyboardInterrupt):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,13 @@ from safetensors.torch import load_file, save_file
 from tests.hostile.cases import Case
 from tests.hostile.made import CONFIG, model, rain, stored
 
+NUMBERS = count()
 SCHEMES = ("srcnn", "lapsrn", "dense_unet", "dbpn", "dense_sr", "edsr", "rdn")
+
+
+VALID = ("its own name as preset", "a preset that is a number", "a preset that is a list", "an unknown preset",
+         "an empty preset", "an unknown section")  # fmt: skip
+"""What is YAML of the right shape, and can be shown."""
 
 
 def cases(folder: Path) -> list[Case]:
@@ -28,8 +35,9 @@ def cases(folder: Path) -> list[Case]:
     return [*found, *demos(folder)]
 
 
-def fit(name: str, *words: str, config: str = "small.yaml", says: tuple[str, ...] = (), **settings: Any) -> Case:
-    return Case(name, ["fit", config, "-o", "new", *words], says=says, **settings)
+def fit(name: str, *words: str, config: str = "small.yaml", says: tuple[str, ...] = ()) -> Case:
+    """A training that must not begin; each has an output of its own, so that one that does spoils no other."""
+    return Case(name, ["fit", config, "-o", f"new{next(NUMBERS)}", *words], says=says)
 
 
 def setting(key: str, value: object, *says: str) -> Case:
@@ -96,14 +104,10 @@ def shapes(folder: Path) -> Iterator[Case]:
         path = folder / ("preset.yaml" if "own name" in name else f"shape{number}.yaml")
         path.write_text(text)
         yield fit(f"a configuration that holds {name}", config=path.name)
-        yield (
-            Case(f"info of a model whose configuration holds {name}", ["info", f"info{number}"], code=2)
-            if (
-                name in ("empty", "a number", "a list", "no YAML", "an alias bomb", "deep lists", "two megabytes")
-                and holds(folder / f"info{number}", text)
-            )
-            else Case(f"{name} again", ["fit", path.name, "-o", "new", "--set", "train.steps=1"])
-        )
+        if name not in VALID:
+            (folder / f"like{number}").mkdir()
+            (folder / f"like{number}" / "config.yaml").write_text(text)
+            yield Case(f"info of a model whose configuration holds {name}", ["info", f"like{number}"])
     (folder / "latin.yaml").write_bytes("data: {path: caf\xe9.nc}".encode("latin-1"))
     (folder / "zeros.yaml").write_bytes(bytes(100))
     yield fit("a configuration in Latin-1", config="latin.yaml", says=("UTF-8",))
@@ -135,12 +139,6 @@ def shapes(folder: Path) -> Iterator[Case]:
         ("data=&a [*a]",), ("data={1: 2}",), ("latent.levels.x=1",), ("preset=wavelet",),
     ):  # fmt: skip
         yield fit(f"--set {words[0][:40]}", *(word for pair in words for word in ("--set", pair)))
-
-
-def holds(path: Path, text: str) -> bool:
-    path.mkdir()
-    (path / "config.yaml").write_text(text)
-    return True
 
 
 def ranges() -> Iterator[Case]:
@@ -204,7 +202,8 @@ def ranges() -> Iterator[Case]:
                  "cosine", "5", "[edm]", "{kind: vp, beta_max: 0.99, T: 100000}", "null")  # fmt: skip
     for schedule in schedules:
         yield setting("process.schedule", schedule, "schedule")
-    samplers = ("huen", "5", "[heun]", "null", "{kind: ddim, eta: 2}", "{kind: ddim, eta: .nan}", "{kind: heun, order: 3}",
+    samplers = ("huen", "5", "[heun]", "null", "{kind: ddim, eta: 2}", "{kind: ddim, eta: .nan}",
+                "{kind: heun, order: 3}",
                 "{kind: consistency, levels: 0}", "{kind: consistency, levels: 1000000000000}",
                 "{kind: consistency, amplitude: .inf}", "{kind: consistency, amplitude: 0}")  # fmt: skip
     for sampler in samplers:
@@ -218,10 +217,8 @@ def ranges() -> Iterator[Case]:
     yield setting("process.constrain", "always")
     yield setting("process.persistent", "often")
     yield setting("process.stepz", "3", "did you mean 'steps'")
-    transforms = ("[{kind: log1p, scale: 0}]", "[{kind: log1p, scale: -1}]", "[{kind: log1p, scale: .inf}]",
-                  "[{kind: log1p, threshold: -1}]", "[{kind: log1p, scale: a}]", "[{kind: log1p, scle: 1}]")  # fmt: skip
-    for transform in transforms:
-        yield setting("transform", transform, "transform[0]")
+    for argument in ("scale: 0", "scale: -1", "scale: .inf", "threshold: -1", "scale: a", "scle: 1"):
+        yield setting("transform", f"[{{kind: log1p, {argument}}}]", "transform[0]")
     constraints = ("{kind: tapered, power: 0}", "{kind: tapered, power: .nan}", "{kind: tapered, tau: -1}",
                    "{kind: tapered, tau: .inf}", "{kind: tapered, scope: all}", "{kind: penalty, weight: -1}",
                    "{kind: penalty, weight: .inf}", "{kind: bounded, low: 1, high: 0}", "{kind: bounded, low: .nan}",
@@ -239,7 +236,7 @@ def ranges() -> Iterator[Case]:
         "{cadence: -1h}",
         "{horizon: .inf}",
     ):
-        yield setting("recipe", horizon)
+        yield setting("recipe", horizon, "cadence" if "cad" in horizon else "horizon")
 
 
 def data_and_budget() -> Iterator[Case]:
@@ -277,7 +274,8 @@ def data_and_budget() -> Iterator[Case]:
         "favour": ("-1", ".nan", ".inf", "100"),
         "rescale": ("-1", ".nan", ".inf", "100"),
         "static": ("5", "nowhere.nc", "[5]"),
-        "train": ("5", "{lat: 5}", "{lat: [1]}", "{lat: [a, b]}", "{height: [0, 1]}", "{lat: [70, 80]}", "{time: [x, y]}",
+        "train": ("5", "{lat: 5}", "{lat: [1]}", "{lat: [a, b]}", "{height: [0, 1]}", "{lat: [70, 80]}",
+                  "{time: [x, y]}",
                   "{lat: [.nan, 1]}", "{lat: [[1], 2]}", "{lat: [1, 2, 3]}"),
         "valid": ("5", "{lat: [70, 80]}", "{time: [1990-01-01, 1990-02-01]}"),
         "pth": ("fine.nc",),
@@ -296,7 +294,8 @@ def predictions() -> Iterator[Case]:
         "--members": ("1.5", "1e9", "1000000000", "-1", "two", "nan", "inf", "", "0", "0x10", "9" * 5000, "1_000"),
         "--steps": ("1e10", "10000000000", "0", "-1", "1.5", "many", ""),
         "--seed": (str(10**30), "-1", "1.5", "nan", "a", "9" * 5000, str(2**64)),
-        "--to": ("1e", "nan", "inf", "0", "-1", "", "1e-300", "1e300", "1km", "1,1", "1,1,1", "10 apples", "--", "1e999",
+        "--to": ("1e", "nan", "inf", "0", "-1", "", "1e-300", "1e300", "1km", "1,1", "1,1,1", "10 apples", "--",
+                 "1e999",
                  "5min", "0.03", "e", "."),
         "--factor": ("1x8", "1x", "x4", "4", "1x0", "-1x4", "1x4x4x4", "1x999999999", "9" * 5000 + "x1", "nan", ""),
         "--window": ("0x4", "big", "1x0", "-1x4", "1.5x4", "1x999999999"),
@@ -317,9 +316,10 @@ def predictions() -> Iterator[Case]:
     yield Case("a model that is not there", ["downscale", "modle", "coarse.nc", "-o", "out.nc"])
     yield Case("a model that is a file", ["downscale", "coarse.nc", "coarse.nc", "-o", "out.nc"])
     verify = ["verify", "coarse.nc", "coarse.nc", "-o", "report"]
-    for words in (["--block", "0"], ["--block", "1.5"], ["--block", "99"], ["--baselines", "magic"], ["--thresholds", "a"],
-                  ["--thresholds", ""], ["--thresholds", "nan"], ["--thresholds", "inf"], ["--thresholds", "1,,2"]):  # fmt: skip
-        yield Case(f"verify {' '.join(words)}", [*verify, *words])
+    for option, values in {"--block": ("0", "1.5", "99"), "--thresholds": ("a", "", "nan", "inf", "1,,2")}.items():
+        for value in values:
+            yield Case(f"verify {option} {value}", [*verify, option, value])
+    yield Case("an unknown baseline", [*verify, "--baselines", "magic"], says=("magic",))
 
 
 def models(folder: Path) -> Iterator[Case]:
@@ -428,7 +428,7 @@ def folders(folder: Path) -> Iterator[Case]:
     (folder / "file").write_text("mine")
     (folder / "mine").mkdir()
     (folder / "mine" / "thesis.txt").write_text("mine")
-    yield fit("an output that is a file", config="small.yaml", keeps=(folder / "file",)).__class__(
+    yield Case(
         "an output that is a file", ["fit", "small.yaml", "-o", "file"], says=("file",), keeps=(folder / "file",)
     )
     for words in ([], ["--overwrite"]):
@@ -450,7 +450,7 @@ def folders(folder: Path) -> Iterator[Case]:
         save_file({"a": torch.zeros(1)}, path / "checkpoint.safetensors", metadata)
         yield Case(f"a checkpoint that says {metadata}", ["fit", "small.yaml", "-o", path.name],
                    says=("checkpoint",), keeps=(path,))  # fmt: skip
-    yield Case("distilling the model into itself", ["fit", "--distill", "model", "-o", "model"], says=("another folder",),
+    yield Case("distilling the model into itself", ["fit", "--distill", "model", "-o", "model"], says=("another",),
                keeps=(folder / "model",))  # fmt: skip
     yield Case("distilling what is not there", ["fit", "--distill", "no", "-o", "new"])
     yield Case("distilling without data", ["fit", "--distill", "model", "-o", "new", "--set", "train.steps=2"],

@@ -243,9 +243,10 @@ def _backbone_class(spec: Mapping[str, Any], where: str) -> type:
 def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
     if not isinstance(spec, Mapping):
         raise InputError(f"configuration key {where} is {spec!r}, but must hold a backbone, such as {{backbone: unet}}")
+    allowed = {"mean": ("kind", "backbone", "fold", "loss"), "denoiser": ("backbone", "prediction")}[where]
     for key in spec:
-        if key not in ("backbone", "kind", "fold", "loss", "prediction"):
-            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, ('backbone', 'prediction'))}")
+        if key not in allowed:
+            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, allowed)}")
     network = _network(spec.get("backbone", "unet"), f"{where}.backbone", **derived)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -70,8 +70,10 @@ def call(cls: type, arguments: Any, where: str, **derived: Any) -> Any:
             )
     try:
         return cls(**checked, **derived)
-    except InputError:
-        raise
+    except InputError as error:
+        if where.split(".")[0] in str(error):
+            raise
+        raise InputError(f"configuration section {where}: {error}") from error
     except Exception as error:
         # Sizes that only fail together, such as a kernel larger than what it acts on, fail inside of libraries.
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
+from finescale.config.document import blamed
 from finescale.data.atomic import atomic, explained
 from finescale.errors import InputError
 
@@ -53,7 +54,9 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     try:
         with safe_open(folder / NAME, "pt") as file:
             progress: dict[str, Any] = json.loads((file.metadata() or {})["progress"])
-            return progress
+        if not isinstance(progress["config"], dict) or not isinstance(progress["stage"], str):
+            raise ValueError("no progress")
+        return progress
     except Exception as error:
         raise InputError(
             f"{folder / NAME} is damaged; delete it or pass --overwrite to train from the start"
@@ -67,9 +70,18 @@ def load_checkpoint(
     best: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Read back what `save_checkpoint` wrote."""
+    """Read back what `save_checkpoint` wrote.
+
+    Raises:
+        InputError: if it is that of other networks.
+    """
+    with blamed(folder / NAME):
+        _load(folder / NAME, model, average, best, optimizer)
+
+
+def _load(path: Path, model: nn.Module, average: nn.Module, best: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "optimizer": {}}
-    with safe_open(folder / NAME, "pt") as file:
+    with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118  (safe_open is no dict)
             group, key = name.split(".", 1)
             groups[group][key] = file.get_tensor(name)

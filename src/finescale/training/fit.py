@@ -20,6 +20,7 @@ from torch import nn
 
 from finescale.config import schema
 from finescale.config.build import build_model
+from finescale.config.document import blamed
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic, explained, partial_path
 from finescale.data.files import open_field
@@ -124,7 +125,8 @@ def train(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
     saved = read_progress(folder)
-    at = Progress() if saved is None else Progress(**{key: saved[key] for key in saved if key != "config"})
+    with blamed(folder / NAME):
+        at = Progress() if saved is None else Progress(**{key: saved[key] for key in saved if key != "config"})
     if (folder / LOG).exists():
         # What was logged after the checkpoint, or without one, is logged again.
         os.truncate(folder / LOG, at.log)
