@@ -127,7 +127,8 @@ class Downscaler(Components):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with atomic(folder / "weights.safetensors") as weights:
-            weights.write_bytes(serialized(state, {"format": "finescale", "trained": json.dumps(self._trained)}))
+            # One key alone: several would stand in any order, and equal models would differ.
+            weights.write_bytes(serialized(state, {"trained": json.dumps(self._trained)}))
         with atomic(folder / "config.yaml") as config:
             config.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
 

@@ -161,7 +161,7 @@ def test_a_budget_in_minutes(
     last = dict(sorted(log(tmp_path / "model")))
     assert last.keys() == {"mean", "denoiser"} and 5 < last["mean"] <= 30
     assert abs(last["mean"] - last["denoiser"]) <= 1, "0.05 is no binary number"
-    with pytest.raises(InputError, match="either steps or minutes"):
+    with pytest.raises(InputError, match="both 8 steps and 1 minutes"):
         fit(config(data, minutes=1), tmp_path / "other")
 
 

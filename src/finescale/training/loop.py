@@ -108,7 +108,7 @@ class Loop:
             load_checkpoint(self.folder, self.networks, average, best.part, raw)
             best.loss = at.best
         before, started = at.elapsed, training.now()
-        saved = started
+        saved, whole = started, at.step
         bar = tqdm(total=self.steps, initial=at.step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
         with deferred() as asked, ThreadPoolExecutor(1) as pool, closing(bar):
             batch = pool.submit(self._draw, at.step)
@@ -144,11 +144,12 @@ class Loop:
                     self._check(bar, at, held, average, best)
                 if asked.signal is not None or training.now() - saved >= training.checkpoint:
                     save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
-                    saved = training.now()
+                    saved, whole = training.now(), at.step
                 if asked.signal is not None:
                     raise Interrupted(asked.signal, f"step {at.step} of training {stage.name} is saved", again=True)
             # Whole stages are kept too, so that a failure to write the model costs no training.
-            save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
+            if whole != at.step:
+                save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
             self._check(bar, at, held, average, best)
         self.part.load_state_dict(best.part.state_dict())
 
