@@ -154,12 +154,12 @@ def test_patches_and_a_transformer(built: Callable[..., Downscaler]) -> None:
         assert torch.equal(model.marginals(Inputs(COARSE), Members(range(4)), source).std, found.std)
 
 
-def test_what_a_file_says_of_its_standard_deviation(built: Callable[..., Downscaler]) -> None:
-    head = "variance from the variance head, coefficients independent, no sampling; propagated in closed form through"
+def test_what_a_file_says_of_its_standard_deviation(built: Callable[..., Downscaler], head: dict[str, Any]) -> None:
+    start = "variance from the variance head, coefficients independent, no sampling; propagated in closed form through"
     settings = {"linear": LINEAR | {"constraint": "none"}, "curved": {"constraint": "none"}, "both": LINEAR}
     said = {name: built(variance=head, **changes).variance_comment("head", 64) for name, changes in settings.items()}
     assert said == {
-        "linear": f"{head} the decoder",
-        "curved": f"{head} the decoder; through the transform by quantiles and quadrature",
-        "both": f"{head} the decoder and the additive constraint",
+        "linear": f"{start} the decoder",
+        "curved": f"{start} the decoder; through the transform by quantiles and quadrature",
+        "both": f"{start} the decoder and the additive constraint",
     }

@@ -69,7 +69,7 @@ def block(at: tuple[int, int], value: float = 5.0, size: int = 6) -> Array:
 def test_sal_of_blocks_by_hand() -> None:
     y = block((10, 10))
     same = sal.sal(y[None], y)
-    assert all(same[name] == pytest.approx(0.0, abs=1e-12) for name in sal.NAMES)
+    assert all(same[name] == pytest.approx(0.0, abs=1e-12) for name in sal.KEYS)
     shifted = sal.sal(block((13, 14))[None], y, cell=(2.0, 1.0))
     assert shifted["sal_location"] == pytest.approx(np.hypot(6, 4) / np.hypot(80, 60))
     assert shifted["sal_structure"] == shifted["sal_amplitude"] == pytest.approx(0.0, abs=1e-12)

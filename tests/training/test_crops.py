@@ -77,14 +77,14 @@ def test_a_batch_depends_on_its_key_alone() -> None:
     first = patches.draw(6, 1, 0, 7)
     patches.draw(6, 1, 0, 8)
     again = Crops([rain()], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3)).draw(6, 1, 0, 7)
-    for a, b in zip(first[:3], again[:3], strict=True):
-        assert torch.equal(a.nan_to_num(-1), b.nan_to_num(-1))
+    for name in ("fine", "coarse", "area"):
+        assert torch.equal(getattr(first, name).nan_to_num(-1), getattr(again, name).nan_to_num(-1))
     whole = Crops([field()], FACTOR, (1, 16, 16))
     draws = [whole.draw(6, *key).fine for key in ((1, 0, 7), (1, 0, 8), (1, 1, 7), (2, 0, 7))]
     assert all(not torch.equal(draws[0], other) for other in draws[1:])
 
 
-def test_spread_gives_the_same_crops_that_do_not_overlap() -> None:
+def test_crops_apart_are_the_same_crops_that_do_not_overlap() -> None:
     da = field(times=4)
     patches = Crops([da], FACTOR, (2, 16, 16), augmentation=Augmentation(rescale=1.0))
     fine = patches.apart(50, 0).fine
@@ -122,7 +122,7 @@ def test_coarse_is_the_area_weighted_mean_of_what_is_known() -> None:
 def test_turns_are_flips_and_transpositions_of_field_and_areas_together() -> None:
     da = field(times=1, height=16, width=16, lat=60.0)
     patches = Crops([da], FACTOR, (1, 16, 16))
-    fine, _, area, _ = patches.draw(60, 0)
+    batch = patches.draw(60, 0)
     values, cells = da.values[0], patches.areas[0]
     ways = {}
     for transposed in (False, True):
@@ -130,7 +130,7 @@ def test_turns_are_flips_and_transpositions_of_field_and_areas_together() -> Non
             turned = [np.flip(a, flips).T if transposed else np.flip(a, flips) for a in (values, cells)]
             ways[transposed, flips] = turned
     seen = set()
-    for crop, areas in zip(fine, area, strict=True):
+    for crop, areas in zip(batch.fine, batch.area, strict=True):
         way = next(way for way, (turned, _) in ways.items() if np.array_equal(crop[0, 0], turned))
         np.testing.assert_array_equal(areas, ways[way][1])
         seen.add(way)

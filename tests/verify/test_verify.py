@@ -441,7 +441,7 @@ def test_score_in_parts_equals_the_whole_with_time_refined(monkeypatch: pytest.M
     ensemble, truth = dataset(times=6)
     names = ("nearest", "bilinear", "bicubic")
     whole = score(ensemble, truth, factor="2x4", baselines=names)
-    monkeypatch.setattr(evaluate, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(evaluate, "PART_BYTES", 1)
     xr.testing.assert_allclose(score(ensemble, truth, factor="2x4", baselines=names), whole, rtol=1e-12)
 
 

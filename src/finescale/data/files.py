@@ -16,7 +16,7 @@ from typing import Any
 import dask
 import xarray as xr
 
-from finescale.data.atomic import atomic, explained
+from finescale.data.atomic import atomic, explained, sole_writer
 from finescale.errors import InputError, nearest
 from finescale.grids import coordinates
 
@@ -138,7 +138,7 @@ def write(
     ds = prepared(ds)
     for name, given in (encoding or {}).items():
         ds[name].encoding |= dict(given)
-    with explained(path), atomic(path) as temporary:
+    with explained(path), sole_writer(path), atomic(path) as temporary:
         if path.suffix == ".nc":
             for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from finescale.inference.tasks import Tasks
 
 Note = list[float]
-"""Of a finished task: max |A x - c|, max |c|, and max |A x - c| before the constraint, in the input's units."""
+"""Of a finished task: max |A x - c|, max |c|, max |A x - c| before the constraint, in the input's units, and a hash of
+what was read for it."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +65,16 @@ class Output:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must not change between an interruption and its resumption."""
+        """What must not change between an interruption and its resumption, beside what `Tasks.unchanged` looks at."""
         tasks, digest = self.tasks, hashlib.sha256()
         for edges in (tasks.grid.time, tasks.grid.y, tasks.grid.x):
             digest.update(edges.tobytes())
-        for frame in (0, -1):
-            digest.update(np.ascontiguousarray(tasks.coarse[frame].values).tobytes())
         first = tasks.windows[0]
         return {
             "model": tasks.model.fingerprint,
-            "input": digest.hexdigest()[:16],
+            "factor": str(tasks.model.factor),
+            "grid": digest.hexdigest()[:16],
+            "units": list(tasks.units),
             "shape": list(tasks.grid.shape),
             "variable": str(tasks.coarse.name),
             "members": tasks.request.count,
@@ -117,7 +118,7 @@ class Output:
 
     def attrs(self, notes: Iterable[Note]) -> dict[str, float]:
         """The conservation residual over all tasks, max |A x - c| / max |c|, after and before the constraint."""
-        worst, largest, before = np.max([*notes, [0.0, 0.0, 0.0]], axis=0)
+        worst, largest, before = np.max([*(note[:3] for note in notes), [0.0, 0.0, 0.0]], axis=0)
         scale = largest if largest > 0 else 1.0
         found = {"finescale_conservation_residual": float(worst / scale)}
         drawn = {"finescale_conservation_residual_before": float(before / scale)} if self.tasks.request.count else {}

@@ -113,14 +113,7 @@ VALUES = Statistic(
     (
         Score("quantiles", units=FIELD, dims=("quantile_level",), truth=True),
         *(Score(key, units=FIELD, truth=True) for key in PERCENTILES),
-        Score(
-            "p99_bias",
-            "99th percentile",
-            0.0,
-            "Distribution",
-            "As for the 99.9th percentile.",
-            style="percent",
-        ),
+        Score("p99_bias", "99th percentile", 0.0, "Distribution", "As for the 99.9th percentile.", style="percent"),
         Score(
             "p999_bias",
             "99.9th percentile",
@@ -130,12 +123,7 @@ VALUES = Statistic(
             style="percent",
         ),
         Score(
-            "p9999_bias",
-            "99.99th percentile",
-            0.0,
-            "Distribution",
-            "As for the 99.9th percentile.",
-            style="percent",
+            "p9999_bias", "99.99th percentile", 0.0, "Distribution", "As for the 99.9th percentile.", style="percent"
         ),
     ),
     over="frame",
