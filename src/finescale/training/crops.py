@@ -7,6 +7,7 @@ seed and the step, so an interrupted training goes on with the batches it would 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -173,6 +174,29 @@ class Crops:
             if len(chosen) == count:
                 break
         return self._batch(chosen, None, factor)
+
+    def side_by_side(self, cells: int) -> NDArray[np.int64]:
+        """Positions (n, 4) of all crops that do not overlap, in the order of fields and times.
+
+        Args:
+            cells: where they hold more fine cells than this, so many of them, evenly spread.
+        """
+        taken = [np.zeros((a.shape[0], *(-(-n // self.stride) for n in a.shape[1:])), bool) for a in self.arrays]
+        length, height, width = self.crop[0], *(-(-n // self.stride) for n in self.crop[1:])
+        chosen = []
+        for pick in self.positions:
+            index, t, y, x = (int(n) for n in pick)
+            y, x = y // self.stride, x // self.stride
+            place = taken[index][t : t + length, y : y + height, x : x + width]
+            if not place.any():
+                place[...] = True
+                chosen.append(pick)
+        wanted = max(1, cells // math.prod(self.crop))
+        return np.array(chosen)[np.linspace(0, len(chosen) - 1, min(wanted, len(chosen))).round().astype(int)]
+
+    def at(self, positions: NDArray[np.int64], factor: Factor) -> Batch:
+        """The crops at some positions, not augmented."""
+        return self._batch(list(positions), None, factor)
 
     def _overlap(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
         return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))

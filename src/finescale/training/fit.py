@@ -130,7 +130,9 @@ def train(
         started = at.stage == stage.name
         if stage.kind in ("denoiser", "joint", "variance"):
             if not started and not whitened:
-                statistics.whiten(model, samples, stage.sources[0][1], fabric.device)
+                enough = model.latent.enough
+                basis = statistics.every(crops, enough, training.seed) if enough else None
+                statistics.whiten(model, samples, stage.sources[0][1], fabric.device, basis)
             whitened = True
         loop = Loop(fabric, model, stage, training, folder, nn.ModuleList(folds))
         loop.run(held, at if started else None)
@@ -158,7 +160,7 @@ def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, str], 
     longest = max(frames(Factor(time)) * time for time in range(factors.time[0], factors.time[1] + 1))
     crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
     criteria = Criteria(section.min_valid, section.min_wet, section.wet)
-    augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
+    augmentation = Augmentation(section.turn, section.favour, section.rescale)
     static = None if section.static is None else StaticFields(section.static)
     crops = Crops(
         [region(f, section.train).load() for f in fields],
