@@ -71,6 +71,7 @@ def downscale(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    compile: bool = False,
     **settings: Any,
 ) -> xr.Dataset | None:
     """An ensemble of fine fields (realization, time, y, x) whose block means are the coarse field.
@@ -84,6 +85,7 @@ def downscale(
         resume: continue an interrupted run to Zarr.
         overwrite: replace an output that exists.
         progress: show a progress bar on stderr, while a store is written.
+        compile: compile the networks first, see `Downscaler.compile_networks`.
         settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
 
     Returns:
@@ -106,6 +108,8 @@ def downscale(
         from finescale.config.build import load
 
         model = load(model)
+    if compile:
+        model.compile_networks()
     if out is None:
         return downscale_dataset(model, coarse, request)
     predict(model, coarse, out, request, resume=resume, overwrite=overwrite, progress=progress)

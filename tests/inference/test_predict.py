@@ -47,6 +47,9 @@ class Fake:
     def check_plane(self, height: int, width: int) -> None:
         pass
 
+    def evaluations(self, steps: int | None) -> int:
+        return 1
+
     def sample(self, given: Inputs, members: Members) -> Ensemble:
         self.calls += 1
         _, _, t, h, w = given.coarse.shape

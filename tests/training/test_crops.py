@@ -175,7 +175,9 @@ def test_what_cannot_be_cropped_is_told() -> None:
         Crops([field()], FACTOR, (1, 64, 64))
     with pytest.raises(InputError, match=r"smaller than the training crop"):
         Crops([field()], FACTOR, (4, 16, 16))
-    with pytest.raises(InputError, match=r"above 5\b.*lower data\.min_wet or data\.crop"):
+    with pytest.raises(
+        InputError, match=r"more than 5 in 0\.1 of its cells, but in 0 at most: lower data\.min_wet or data\.wet"
+    ):
         Crops([rain()], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=5))
 
 

@@ -28,6 +28,7 @@ app = App(
 
 Output = Annotated[Path, Parameter(["--output", "-o"])]
 Flag = Annotated[bool, Parameter(negative=())]
+Whole = Annotated[int, Parameter(converter=runner.whole)]
 
 
 @app.command
@@ -108,9 +109,9 @@ def downscale(
     /,
     *,
     output: Output,
-    members: int | None = None,
-    seed: int = 0,
-    steps: int | None = None,
+    members: Whole | None = None,
+    seed: Whole = 0,
+    steps: Whole | None = None,
     variance: Literal["auto", "head", "members", "denoiser"] | None = None,
     variable: str | None = None,
     factor: str | None = None,
@@ -162,18 +163,12 @@ def downscale(
         Replace an output that exists.
     """
     from finescale import verbs
-    from finescale.data.files import check_output, open_store
+    from finescale.data.files import check_output
 
     check_output(output, overwrite)
     size = runner.cells(window, "--window") if window else None
-    open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
-    from finescale.config.build import load
-
-    downscaler = load(model)
-    if compile:
-        downscaler.compile_networks()
     verbs.downscale(
-        downscaler,
+        model,
         coarse,
         output,
         members=members,
@@ -188,6 +183,7 @@ def downscale(
         static=static,
         resume=resume,
         overwrite=overwrite,
+        compile=compile,
     )
     print(output)
 
@@ -204,7 +200,7 @@ def verify(
     against: Annotated[list[Path] | None, Parameter(negative=())] = None,
     variable: str | None = None,
     thresholds: str | None = None,
-    block: int | None = None,
+    block: Whole | None = None,
     regrid: Flag = False,
     overwrite: Flag = False,
 ) -> None:

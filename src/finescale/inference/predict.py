@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,12 +20,14 @@ from finescale.data.atomic import explained, sole_writer
 from finescale.data.files import open_store, select
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
-from finescale.errors import InputError, Interrupted
+from finescale.errors import InputError, Interrupted, Notice
 from finescale.grids.factor import Factor
 from finescale.grids.resolution import factor_to
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 
+SLOW = 200
+"""Network evaluations a member from which the cost is told before sampling begins."""
 Coarse = str | Path | xr.Dataset | xr.DataArray
 
 
@@ -132,7 +135,18 @@ def tasks_of(model: Model, coarse: Coarse, request: Request) -> Tasks:
     model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
     # Told before anything is computed: windows without a halo would not show it.
     model.check_plane(*(n * f for n, f in zip(da.shape[-2:], (model.factor.y, model.factor.x), strict=True)))
-    return Tasks(model, da, attrs, request.of(model), _static(model, request))
+    request, static = request.of(model), _static(model, request)
+    evaluations = model.evaluations(request.steps)
+    tasks = Tasks(model, da, attrs, request, static)
+    if evaluations >= SLOW and request.count:
+        warnings.warn(
+            f"sampling takes {evaluations} network evaluations for each of {request.count} members in each of "
+            f"{len(tasks.windows)} windows, {evaluations * request.count * len(tasks.windows):,} in all; fewer steps "
+            "(--steps) take less time",
+            Notice,
+            stacklevel=2,
+        )
+    return tasks
 
 
 def _static(model: Model, request: Request) -> StaticFields | None:

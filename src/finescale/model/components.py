@@ -117,6 +117,15 @@ class Components(nn.Module):
         """
         return self.batch or max(LEAST_AT_ONCE, CELLS_AT_ONCE // cells)
 
+    def evaluations(self, steps: int | None = None) -> int:
+        """How often a member of a window goes through the denoiser in so many steps, None for the model's own.
+
+        Raises:
+            InputError: for more steps than the schedule or the sampler has.
+        """
+        levels = len(self.process.sigmas(steps)) - 1
+        return 0 if self.denoiser is None else self.process.sampler.nfe(levels)
+
     def physical(self, y: Tensor) -> Tensor:
         """Transform's space -> units; logits, which have none, are left to their constraint."""
         logits = self.constraint is not None and self.constraint.domain == "logits"

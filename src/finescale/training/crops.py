@@ -94,24 +94,15 @@ class Crops:
         static: StaticFields | None = None,
     ) -> None:
         self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
-        single = self.factors.single
-        if single is not None and any(n % f for n, f in zip(crop, single, strict=True)):
-            raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {single}")
-        if single is None and min(crop[1:]) < self.factors.space[1]:
-            raise InputError(f"a crop of {crop} cells (time, y, x) is smaller than a block of the largest factor")
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
         self.augmentation = augmentation or Augmentation()
         self.stride = stride or max(1, crop[1] // 4)
         self.arrays: list[Array] = []
         self.areas: list[Array] = []
         self.statics: list[Array] | None = None if static is None else []
-        candidates, amounts = [], []
+        candidates, amounts, self.most = [], [], (0.0, 0.0)
         for index, field in enumerate(fields):
-            if any(n < c for n, c in zip(field.shape, crop, strict=True)):
-                raise InputError(
-                    f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
-                    "lower data.crop or data.frames"
-                )
+            check_crop(field, self.factors, crop)
             array = np.asarray(field.astype(np.float32).data)
             self.arrays.append(array)
             self.areas.append(read_grid(field).cell_area.astype(np.float32))
@@ -122,10 +113,7 @@ class Crops:
                 candidates.append((index, *position))
                 amounts.append(amount)
         if not candidates:
-            raise InputError(
-                f"no crop of {crop} cells has {self.criteria.min_valid:.0%} known and {self.criteria.min_wet:.0%} "
-                f"above {self.criteria.wet} in the training data; lower data.min_wet or data.crop"
-            )
+            raise InputError(self._none())
         self.positions = np.array(candidates)
         weight = np.clip(amounts, 1e-6, None) ** self.augmentation.favour
         self.cumulative = np.cumsum(weight / weight.sum())
@@ -212,10 +200,29 @@ class Crops:
             valid = self._share(np.isfinite(slab))
             wet = self._share(slab > self.criteria.wet)
             amount = self._share(np.nan_to_num(slab))
-            rows, columns = np.nonzero((valid >= self.criteria.min_valid) & (wet >= self.criteria.min_wet))
+            enough = valid >= self.criteria.min_valid
+            self.most = (
+                max(self.most[0], float(valid.max())),
+                max(self.most[1], float(wet[enough].max(initial=0.0))),
+            )
+            rows, columns = np.nonzero(enough & (wet >= self.criteria.min_wet))
             for y, x in zip(rows, columns, strict=True):
                 found.append((t, int(y) * self.stride, int(x) * self.stride, float(amount[y, x])))
         return found
+
+    def _none(self) -> str:
+        """Which criterion no crop fulfils, and what would."""
+        known, wet = self.most
+        size = " x ".join(map(str, self.crop))
+        if known < self.criteria.min_valid:
+            return (
+                f"no crop of {size} cells (time, y, x) is known in {self.criteria.min_valid:.4g} of its cells, but in "
+                f"{known:.4g} at most: lower data.min_valid or data.crop, or choose other data"
+            )
+        return (
+            f"no crop of {size} cells (time, y, x) has more than {self.criteria.wet:g} in {self.criteria.min_wet:.4g} "
+            f"of its cells, but in {wet:.4g} at most: lower data.min_wet or data.wet, or choose other data"
+        )
 
     def _share(self, flags: NDArray[Any]) -> NDArray[np.float64]:
         """Mean (of flags: share of true cells) in every crop of the candidate grid, by a summed-area table."""
@@ -263,6 +270,24 @@ class Crops:
             if turns[0] and parts[0].shape[1] == parts[0].shape[2] and factor.y == factor.x:
                 parts = [np.swapaxes(part, -1, -2) for part in parts]
         return [np.ascontiguousarray(part) for part in parts]
+
+
+def check_crop(field: xr.DataArray, factors: Factors, crop: tuple[int, int, int]) -> None:
+    """Refuse crops (T, H, W) that a field does not hold, or that are not whole blocks; nothing is read.
+
+    Raises:
+        InputError: that says which of the two.
+    """
+    single = factors.single
+    if single is not None and any(n % f for n, f in zip(crop, single, strict=True)):
+        raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {single}")
+    if single is None and min(crop[1:]) < factors.space[1]:
+        raise InputError(f"a crop of {crop} cells (time, y, x) is smaller than a block of the largest factor")
+    if any(n < c for n, c in zip(field.shape, crop, strict=True)):
+        raise InputError(
+            f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
+            "lower data.crop or data.frames"
+        )
 
 
 def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
