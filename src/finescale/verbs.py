@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from finescale.data.coarsen import coarsen as block_means
-from finescale.data.files import check_output, open_store, select, write
-from finescale.data.store import history
+from finescale.data.files import check_apart, check_output, open_store, select, write
+from finescale.data.provenance import provenance
 from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
@@ -53,9 +53,11 @@ def coarsen(
         fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
     elif not isinstance(fine, xr.Dataset):
         source, fine = str(fine), open_store(fine)
-    means = block_means(select(fine, variable, source), whole, crop)
-    attrs = fine.attrs | means.attrs
-    means = means.assign_attrs(attrs | {"history": history(attrs, f"coarsen --factor {whole}")})
+        check_apart(source, out)
+    field = select(fine, variable, source)
+    means = block_means(field, whole, crop)
+    given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{field.name}: means of {whole} cells (time x space)")
+    means = means.assign_attrs(given | means.attrs)
     if out is not None:
         write(means, out, overwrite)
     return means
@@ -100,6 +102,7 @@ def downscale(
         check_output(out, overwrite)
     if isinstance(coarse, str | Path):
         open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
+        check_apart(coarse, out)
     from finescale.inference.predict import downscale_dataset, predict
     from finescale.inference.request import Request
 

@@ -72,7 +72,10 @@ def select(ds: xr.Dataset, variable: str | None = None, source: str = "the datas
     Raises:
         InputError: if the variable is absent, several are gridded and none is named, or none is.
     """
-    names = [str(name) for name in gridded(ds)]
+    try:
+        names = [str(name) for name in gridded(ds)]
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
     if variable is None:
         if len(names) != 1:
             others = (
@@ -97,7 +100,10 @@ def select(ds: xr.Dataset, variable: str | None = None, source: str = "the datas
             f"{source} has no variable {variable!r}; it has {', '.join(names) or 'none that is gridded'}"
             f"{_close(variable, names)}"
         )
-    return coordinates.canonical(coordinates.with_bounds(ds[variable], ds))
+    try:
+        return coordinates.canonical(coordinates.with_bounds(ds[variable], ds))
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def gridded(ds: xr.Dataset) -> list[Hashable]:
@@ -106,7 +112,9 @@ def gridded(ds: xr.Dataset) -> list[Hashable]:
         name
         for v in ds.variables.values()
         for key in ("bounds", "grid_mapping", "ancillary_variables")
-        for name in str(v.attrs.get(key) or v.encoding.get(key)).split()
+        for names in (v.attrs.get(key), v.encoding.get(key))
+        if isinstance(names, str)
+        for name in names.split()
     }
     return [
         n
@@ -151,6 +159,16 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
             f"{path} is there and is no {path.suffix[1:]} output, so that it is not overwritten: name another"
         )
     return path
+
+
+def check_apart(source: str | Path, out: str | Path | None) -> None:
+    """Refuse to write over what is being read.
+
+    Raises:
+        InputError: if both are one file or folder.
+    """
+    if out is not None and _exists(Path(out)) and os.path.samefile(source, out):
+        raise InputError(f"the output {out} is the input itself: choose another name")
 
 
 def write(
@@ -220,6 +238,10 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
             mapping = variable.attrs.pop("grid_mapping", None)
             if mapping in ds.variables:
                 variable.encoding["grid_mapping"] = mapping
+    for name in list(ds.data_vars):
+        first, *others = ds[name].dims or ("",)
+        if first == "realization" and len(others) == 3:
+            ds[name] = ds[name].transpose(*coordinates.file_order([first], others))
     # Bounds belong to their coordinates; as coordinates themselves xarray would list them in a global attribute.
     return ds.reset_coords([name for c in ds.coords.values() if (name := c.attrs.get("bounds")) in ds.coords])
 

@@ -18,7 +18,6 @@ from finescale.data.values import check_values
 from finescale.errors import InputError
 
 Engine = type[xr.backends.BackendEntrypoint]
-_DECODING = ("mask_and_scale", "decode_times", "decode_timedelta", "concat_characters", "decode_coords")
 
 
 class Reader(xr.backends.BackendEntrypoint):
@@ -46,7 +45,11 @@ class Reader(xr.backends.BackendEntrypoint):
                 cache=False,
                 drop_variables=drop_variables,
                 backend_kwargs=settings,
-                **dict.fromkeys(_DECODING, False),
+                mask_and_scale=False,
+                decode_times=False,
+                decode_timedelta=False,
+                concat_characters=False,
+                decode_coords=False,
             )
         except PermissionError:
             raise InputError(f"{path} may not be read: check its permissions") from None

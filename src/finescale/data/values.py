@@ -24,7 +24,7 @@ MARKS = np.array(
 LARGEST = 1e30
 """Beyond any quantity, in any units."""
 RAIN = (-1.0, 1e6)
-"""Amounts and rates of rain lie between, in any units; little below zero is rounding."""
+"""Amounts and rates of rain lie between, in any units; only whole numbers below are marks, others a model's doing."""
 
 
 def check_values(values: NDArray[Any], da: xr.DataArray | xr.Variable, name: object, source: str) -> None:
@@ -55,9 +55,9 @@ def check_values(values: NDArray[Any], da: xr.DataArray | xr.Variable, name: obj
             f"{where}, which looks like a missing value that is not declared: name it in the attribute _FillValue, or "
             "write NaN"
         )
-    if low <= RAIN[0] and _rain(da, name):
+    if low <= RAIN[0] and low == round(low) and _rain(da, name):
         raise InputError(
-            f"{source}: variable {name} holds {low:.7g}, but rain cannot be negative: if this marks missing cells, "
+            f"{source}: variable {name} holds {low:.7g}, but rain is not negative: if this marks missing cells, "
             "name it in the attribute _FillValue, or write NaN"
         )
 

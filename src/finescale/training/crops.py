@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids.coordinates import breaks, read_grid
+from finescale.grids.dimensions import is_date
 from finescale.grids.factor import Factor, Factors
 from finescale.model.batch import Batch
 from finescale.operators.coarsen import Coarsen
@@ -120,6 +122,12 @@ class Crops:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def missing(self) -> float:
+        """The share of cells of the fields that are missing."""
+        known = sum(int(np.isfinite(array).sum()) for array in self.arrays)
+        return 1 - known / sum(array.size for array in self.arrays)
 
     def fold(self, number: int, of: int, inside: bool = True) -> Crops:
         """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
@@ -290,6 +298,19 @@ def check_crop(field: xr.DataArray, factors: Factors, crop: tuple[int, int, int]
         )
 
 
+def _end(end: Any, coordinate: xr.DataArray) -> Any:
+    """One end of a range as the coordinate's values are: a number, or a date, in any calendar, written 2001-02-30."""
+    if not is_date(coordinate):
+        return float(end)
+    if coordinate.dtype.kind == "M":
+        return np.datetime64(str(end), "ns")
+    first = coordinate.values[0]
+    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m", "%Y"):
+        with suppress(ValueError):
+            return type(first).strptime(str(end).replace("T", " "), form, calendar=first.calendar)
+    raise ValueError(end)
+
+
 def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
     """The cells with coordinates lo <= value < hi for ``{dimension: [lo, hi]}``; None leaves a side open.
 
@@ -305,22 +326,20 @@ def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> x
                 f"the data have no coordinate {name!r} to select by; they have {', '.join(map(str, field.coords))}"
             )
         coordinate = field[name]
-        dates = np.issubdtype(coordinate.dtype, np.datetime64)
         try:
-            ends = [None if end is None else np.datetime64(end, "ns") if dates else float(end) for end in pair]
+            ends = [None if end is None else _end(end, coordinate) for end in pair]
         except (TypeError, ValueError):
-            raise InputError(
-                f"the range of {name} is {list(pair)}, which are not {'dates' if dates else 'numbers'}"
-            ) from None
-        keep = xr.ones_like(coordinate, dtype=bool)
+            kind = "dates" if is_date(coordinate) else "numbers"
+            raise InputError(f"the range of {name} is {list(pair)}, which are not {kind}") from None
+        keep = np.ones(coordinate.shape, dtype=bool)
         if ends[0] is not None:
-            keep &= coordinate >= ends[0]
+            keep &= coordinate.values >= ends[0]
         if ends[1] is not None:
-            keep &= coordinate < ends[1]
-        if not bool(keep.any()):
+            keep &= coordinate.values < ends[1]
+        if not keep.any():
             first, last = coordinate.values.min(), coordinate.values.max()
             raise InputError(f"no cell has {name} from {low} to {high}; it goes from {first} to {last}")
         # Coordinates are monotonic, so what is kept is one slice.
-        inside = np.flatnonzero(keep.values)
+        inside = np.flatnonzero(keep)
         field = field.isel({coordinate.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})
     return field

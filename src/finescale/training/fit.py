@@ -74,6 +74,8 @@ def fit(
     crops, valid = data.crops()
     folder.mkdir(parents=True, exist_ok=True)
     train(model, crops, valid, training, folder)
+    if crops.missing:  # prediction says that it knows no mask
+        model.config["variable"] = model.variable | {"missing": f"{crops.missing:.1%}"}
     finish(model, training, folder, len(crops))
     return model
 
