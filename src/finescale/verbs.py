@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from finescale.data.coarsen import coarsen as block_means
-from finescale.data.files import check_output, open_store, select, write
+from finescale.data.files import check_output, open_store, write
+from finescale.data.files import select as field_of
+from finescale.data.region import region
 from finescale.data.store import history
 from finescale.grids.factor import Factor
 
@@ -25,6 +28,7 @@ def coarsen(
     out: str | Path | None = None,
     *,
     variable: str | None = None,
+    select: Mapping[str, Sequence[Any]] | None = None,
     crop: bool = False,
     overwrite: bool = False,
 ) -> xr.Dataset:
@@ -35,6 +39,8 @@ def coarsen(
         factor: the blocks, such as ``"1x8"`` (time × space).
         out: where to write them, .nc or .zarr; None to return them alone.
         variable: the variable, where there are several.
+        select: ranges of coordinates, such as ``{"time": ["2020-01-01", None]}``: lo <= value < hi, as in the
+            configuration's ``data.train``.
         crop: drop the cells at the ends that do not fill a block.
         overwrite: replace an output that exists.
 
@@ -53,7 +59,7 @@ def coarsen(
         fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
     elif not isinstance(fine, xr.Dataset):
         source, fine = str(fine), open_store(fine)
-    means = block_means(select(fine, variable, source), whole, crop)
+    means = block_means(region(field_of(fine, variable, source), select), whole, crop)
     attrs = fine.attrs | means.attrs
     means = means.assign_attrs(attrs | {"history": history(attrs, f"coarsen --factor {whole}")})
     if out is not None:

@@ -32,6 +32,7 @@ SECTIONS = (
     "precision",
     "train",
     "distilled",
+    "trained",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from finescale.data.extent import ATTRIBUTE
 from finescale.data.store import history
 from finescale.grids import coordinates
 from finescale.model.uncertainty import LEVELS
@@ -109,12 +111,20 @@ class Output:
                 coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
         described = self._described(attrs)
         variables = {n: ((*before, *tasks.coarse.dims), data[n], described[n]) for n, before in self.leading.items()}
-        return xr.Dataset(variables, coords=coords, attrs=dict(tasks.attrs)).assign_attrs(
+        kept = {key: value for key, value in tasks.attrs.items() if key != ATTRIBUTE}
+        return xr.Dataset(variables, coords=coords, attrs=kept).assign_attrs(
             finescale_factor=str(tasks.model.factor),
             finescale_model=tasks.model.fingerprint,
             finescale_seed=tasks.request.seed,
             history=history(tasks.attrs, asked),
+            **self._trained,
         )
+
+    @property
+    def _trained(self) -> dict[str, str]:
+        """What the model was trained on, as `finescale verify` reads it."""
+        trained = [dict(one) for one in self.tasks.model.trained]
+        return {ATTRIBUTE: json.dumps(trained, ensure_ascii=False, separators=(",", ":"))} if trained else {}
 
     def attrs(self, notes: Iterable[Note]) -> dict[str, float]:
         """The conservation residual over all tasks, max |A x - c| / max |c|, after and before the constraint."""

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor
@@ -29,6 +29,8 @@ class Model(Protocol):
     def variable(self) -> Mapping[str, str]: ...
     @property
     def static(self) -> Sequence[str]: ...
+    @property
+    def trained(self) -> Sequence[Mapping[str, Any]]: ...
     @property
     def deterministic(self) -> bool: ...
     @property

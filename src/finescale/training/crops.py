@@ -7,7 +7,7 @@ seed and the step, so an interrupted training goes on with the batches it would 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -239,39 +239,3 @@ class Crops:
             if turns[0] and parts[0].shape[1] == parts[0].shape[2] and factor.y == factor.x:
                 parts = [np.swapaxes(part, -1, -2) for part in parts]
         return [np.ascontiguousarray(part) for part in parts]
-
-
-def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
-    """The cells with coordinates lo <= value < hi for ``{dimension: [lo, hi]}``; None leaves a side open.
-
-    Raises:
-        InputError: for a dimension the field lacks, or a range that leaves nothing.
-    """
-    for name, pair in (ranges or {}).items():
-        if len(pair) != 2:
-            raise InputError(f"the range of {name} is {list(pair)}, but must be two values, such as [null, -94]")
-        low, high = pair
-        if name not in field.coords or field[name].ndim != 1:
-            raise InputError(
-                f"the data have no coordinate {name!r} to select by; they have {', '.join(map(str, field.coords))}"
-            )
-        coordinate = field[name]
-        dates = np.issubdtype(coordinate.dtype, np.datetime64)
-        try:
-            ends = [None if end is None else np.datetime64(end, "ns") if dates else float(end) for end in pair]
-        except (TypeError, ValueError):
-            raise InputError(
-                f"the range of {name} is {list(pair)}, which are not {'dates' if dates else 'numbers'}"
-            ) from None
-        keep = xr.ones_like(coordinate, dtype=bool)
-        if ends[0] is not None:
-            keep &= coordinate >= ends[0]
-        if ends[1] is not None:
-            keep &= coordinate < ends[1]
-        if not bool(keep.any()):
-            first, last = coordinate.values.min(), coordinate.values.max()
-            raise InputError(f"no cell has {name} from {low} to {high}; it goes from {first} to {last}")
-        # Coordinates are monotonic, so what is kept is one slice.
-        inside = np.flatnonzero(keep.values)
-        field = field.isel({coordinate.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})
-    return field

@@ -20,7 +20,9 @@ from finescale.config import schema
 from finescale.config.build import build_model
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic
+from finescale.data.extent import extent, merged
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.data.static import StaticFields
 from finescale.data.units import convert_units
 from finescale.diffusion import Distillation
@@ -34,7 +36,7 @@ from finescale.model.sizes import coarse_frames
 from finescale.training import statistics
 from finescale.training.card import card
 from finescale.training.checkpoint import NAME, read_progress
-from finescale.training.crops import Augmentation, Criteria, Crops, region
+from finescale.training.crops import Augmentation, Criteria, Crops
 from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
 from finescale.training.sections import Data, Training
 from finescale.training.stages import fresh, stages
@@ -59,10 +61,8 @@ def fit(
     resolved = read_config(config, overrides)
     training = schema.call(Training, resolved.get("train", {}), "train")
     check_folder(folder, resolved, overwrite)
-    crops, valid, variable, static = read_data(resolved)
-    resolved.setdefault("variable", variable)
-    if static:
-        resolved["static"] = static
+    crops, valid, told = read_data(resolved)
+    resolved = {"variable": told.pop("variable")} | resolved | told
     check_same(folder, resolved)
     torch.manual_seed(training.seed)
     model = build_model(resolved)
@@ -138,8 +138,12 @@ def train(
     model.to("cpu").eval()
 
 
-def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, str], list[str]]:
-    """Training and validation crops as the ``data`` section says, the variable, and the static fields' names."""
+def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, Any]]:
+    """Training and validation crops as the ``data`` section says, and what the data tell a configuration.
+
+    That is ``variable``, its name and units, ``trained``, where and when the training data lie, and ``static``, the
+    names of static fields, where there are any.
+    """
     section = schema.call(Data, config.get("data", {}), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
     paths = [section.path] if isinstance(section.path, str) else list(section.path)
@@ -160,8 +164,9 @@ def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, str], 
     criteria = Criteria(section.min_valid, section.min_wet, section.wet)
     augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
     static = None if section.static is None else StaticFields(section.static)
+    parts = [region(f, section.train).load() for f in fields]
     crops = Crops(
-        [region(f, section.train).load() for f in fields],
+        parts,
         factors,
         crop,
         criteria,
@@ -172,8 +177,9 @@ def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, str], 
     held = [region(f, section.valid).load() for f in fields] if section.valid else None
     valid = Crops(held, factors, crop, criteria, frames=frames, static=static) if held else crops
     first = fields[0]
-    variable = {"name": str(first.name), "units": str(first.attrs.get("units", ""))}
-    return crops, valid, variable, [] if static is None else static.names
+    told: dict[str, Any] = {"variable": {"name": str(first.name), "units": str(first.attrs.get("units", ""))}}
+    told["trained"] = [one.plain() for one in merged([extent(*pair) for pair in zip(parts, paths, strict=True)])]
+    return crops, valid, told | ({} if static is None else {"static": static.names})
 
 
 def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
@@ -191,7 +197,7 @@ def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> No
     if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
     # What the data tell, and the configuration does not, is compared once they have been read.
-    check_same(folder, {"variable": None, "static": None} | dict(config))
+    check_same(folder, {"variable": None, "static": None} | dict(config) | {"trained": None})
 
 
 def check_same(folder: Path, config: Mapping[str, Any]) -> None:
@@ -205,7 +211,8 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
         if section == "train" or (section in now and now[section] is None):
             continue
         if before and before.get(section) != now.get(section):
+            begun = "data of other times or cells" if section == "trained" else f"another {section}"
             raise InputError(
-                f"{folder} holds a training begun with another {section}: {before.get(section)}; "
+                f"{folder} holds a training begun with {begun}: {before.get(section)}; "
                 "keep the configuration to resume it, or pass --overwrite"
             )
