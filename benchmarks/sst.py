@@ -44,6 +44,7 @@ from finescale.cli.allocator import keep_memory
 from finescale.config.build import build_model, load
 from finescale.config.read import read_config
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.downscaler import Downscaler
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
@@ -51,7 +52,7 @@ from finescale.latents import PatchPOD
 from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.scores.ranks import LEVELS, PIT_BINS
-from finescale.training.crops import Augmentation, Criteria, Crops, region
+from finescale.training.crops import Augmentation, Criteria, Crops
 from finescale.verify import baselines, score_arrays
 
 COMPARED = 256

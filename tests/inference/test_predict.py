@@ -43,6 +43,7 @@ class Fake:
     static = ()
     deterministic, linear = False, True
     fingerprint = "0" * 16
+    trained = ()
 
     def check_plane(self, height: int, width: int) -> None:
         pass

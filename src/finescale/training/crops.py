@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids.coordinates import breaks, read_grid
-from finescale.grids.dimensions import is_date
 from finescale.grids.factor import Factor, Factors
 from finescale.model.batch import Batch
 from finescale.operators.coarsen import Coarsen
@@ -296,50 +294,3 @@ def check_crop(field: xr.DataArray, factors: Factors, crop: tuple[int, int, int]
             f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
             "lower data.crop or data.frames"
         )
-
-
-def _end(end: Any, coordinate: xr.DataArray) -> Any:
-    """One end of a range as the coordinate's values are: a number, or a date, in any calendar, written 2001-02-30."""
-    if not is_date(coordinate):
-        return float(end)
-    if coordinate.dtype.kind == "M":
-        return np.datetime64(str(end), "ns")
-    first = coordinate.values[0]
-    for form in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d", "%Y-%m", "%Y"):
-        with suppress(ValueError):
-            return type(first).strptime(str(end).replace("T", " "), form, calendar=first.calendar)
-    raise ValueError(end)
-
-
-def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
-    """The cells with coordinates lo <= value < hi for ``{dimension: [lo, hi]}``; None leaves a side open.
-
-    Raises:
-        InputError: for a dimension the field lacks, or a range that leaves nothing.
-    """
-    for name, pair in (ranges or {}).items():
-        if len(pair) != 2:
-            raise InputError(f"the range of {name} is {list(pair)}, but must be two values, such as [null, -94]")
-        low, high = pair
-        if name not in field.coords or field[name].ndim != 1:
-            raise InputError(
-                f"the data have no coordinate {name!r} to select by; they have {', '.join(map(str, field.coords))}"
-            )
-        coordinate = field[name]
-        try:
-            ends = [None if end is None else _end(end, coordinate) for end in pair]
-        except (TypeError, ValueError):
-            kind = "dates" if is_date(coordinate) else "numbers"
-            raise InputError(f"the range of {name} is {list(pair)}, which are not {kind}") from None
-        keep = np.ones(coordinate.shape, dtype=bool)
-        if ends[0] is not None:
-            keep &= coordinate.values >= ends[0]
-        if ends[1] is not None:
-            keep &= coordinate.values < ends[1]
-        if not keep.any():
-            first, last = coordinate.values.min(), coordinate.values.max()
-            raise InputError(f"no cell has {name} from {low} to {high}; it goes from {first} to {last}")
-        # Coordinates are monotonic, so what is kept is one slice.
-        inside = np.flatnonzero(keep)
-        field = field.isel({coordinate.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})
-    return field

@@ -23,7 +23,9 @@ from finescale.config.build import build_model
 from finescale.config.document import blamed
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic, explained, partial_path
+from finescale.data.extent import extent, merged
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.data.static import StaticFields
 from finescale.data.units import convert_units
 from finescale.diffusion import Distillation
@@ -37,7 +39,7 @@ from finescale.model.sizes import coarse_frames
 from finescale.training import statistics
 from finescale.training.card import card
 from finescale.training.checkpoint import KEPT, NAME, read_progress
-from finescale.training.crops import Augmentation, Criteria, Crops, check_crop, region
+from finescale.training.crops import Augmentation, Criteria, Crops, check_crop
 from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
 from finescale.training.sections import Data, Training
 from finescale.training.stages import fresh, stages
@@ -63,9 +65,7 @@ def fit(
     training = schema.call(Training, resolved.get("train"), "train")
     check_folder(folder, resolved, overwrite)
     data = open_data(resolved)
-    resolved.setdefault("variable", data.variable)
-    if data.names:
-        resolved["static"] = data.names
+    resolved = {"variable": data.variable} | resolved | data.told
     check_same(folder, resolved)
     torch.manual_seed(training.seed)
     model = build_model(resolved)
@@ -174,6 +174,7 @@ class TrainingData:
         held: those of validation; None for the training data.
         static: static fields, if there are any.
         variable: name and units of the fine fields.
+        paths: of their files.
     """
 
     section: Data
@@ -182,6 +183,13 @@ class TrainingData:
     held: list[xr.DataArray] | None
     static: StaticFields | None
     variable: dict[str, str]
+    paths: list[str]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the data tell a configuration: ``trained``, where and when they lie, and ``static``, if any are there."""
+        extents = merged([extent(*pair) for pair in zip(self.fields, self.paths, strict=True)])
+        return {"trained": [one.plain() for one in extents]} | ({"static": self.names} if self.names else {})
 
     @property
     def names(self) -> list[str]:
@@ -233,6 +241,7 @@ def open_data(config: Mapping[str, Any]) -> TrainingData:
         [region(field, section.valid) for field in fields] if section.valid else None,
         None if section.static is None else StaticFields(section.static),
         {"name": str(fields[0].name), "units": str(fields[0].attrs.get("units", ""))},
+        paths,
     )
 
 
@@ -252,7 +261,7 @@ def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> No
     if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
     # What the data tell, and the configuration does not, is compared once they have been read.
-    check_same(folder, {"variable": None, "static": None} | dict(config))
+    check_same(folder, {"variable": None, "static": None} | dict(config) | {"trained": None})
 
 
 def check_same(folder: Path, config: Mapping[str, Any]) -> None:
@@ -266,7 +275,8 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
         if section == "train" or (section in now and now[section] is None):
             continue
         if before and before.get(section) != now.get(section):
+            begun = "data of other times or cells" if section == "trained" else f"another {section}"
             raise InputError(
-                f"{folder} holds a training begun with another {section}: {before.get(section)}; "
+                f"{folder} holds a training begun with {begun}: {before.get(section)}; "
                 "keep the configuration to resume it, or pass --overwrite"
             )
