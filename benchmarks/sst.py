@@ -289,7 +289,7 @@ def prepared(name: str, data: Path, cache: Path) -> Path:
 
 
 def stacked(pictures: Sequence[NDArray[np.float32]]) -> xr.Dataset:
-    """Pictures (H, W) in one variable (time, y, x), their numbers as times; NaN beside those smaller than the largest."""
+    """Pictures (H, W) in one variable (time, y, x), their numbers as times; NaN beside the smaller ones."""
     height, width = (max(part.shape[axis] for part in pictures) for axis in (0, 1))
     values = np.full((len(pictures), height, width), np.nan, np.float32)
     for whole, part in zip(values, pictures, strict=True):
