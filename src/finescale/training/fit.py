@@ -187,7 +187,7 @@ class TrainingData:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What the data tell a configuration: ``trained``, where and when they lie, and ``static``, if any are there."""
+        """What the data tell a configuration: ``trained``, where and when they lie, and ``static``."""
         extents = merged([extent(*pair) for pair in zip(self.fields, self.paths, strict=True)])
         return {"trained": [one.plain() for one in extents]} | ({"static": self.names} if self.names else {})
 
