@@ -54,7 +54,7 @@ def test_coarsen_fit_downscale_verify(tiny: dict[str, Any], folder: Path, tmp_pa
     assert scores["systems"]["ensemble"]["conservation_residual"] < 1e-6
     assert (tmp_path / "scores" / "report.html").is_file()
     out = open_store(ensemble)
-    assert out["precipitation_rate"].dims == ("realization", "time", "y", "x")
+    assert out["precipitation_rate"].dims == ("time", "realization", "y", "x")
     assert out.attrs["finescale_conservation_residual"] < 1e-6 and "downscale" in out.attrs["history"]
 
 

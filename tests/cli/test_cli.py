@@ -46,7 +46,7 @@ def test_coarsen(fine, tmp_path, capfd, suffix):
     assert ds["rain"].dims == ("time", "lat", "lon") and ds["rain"].shape == (2, 3, 5)
     assert ds["rain"].attrs["units"] == "mm h-1"
     assert (
-        ds.attrs["title"] == "test rain"
+        ds.attrs["input_title"] == "test rain"
         and ds.attrs["finescale_factor"] == "2x4"
         and "coarsen --factor 2x4" in ds.attrs["history"]
     )

@@ -34,10 +34,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     save = loop.save_checkpoint
 
     def run(settings: dict[str, Any], folder: Path, stop_after: int | None = None) -> tuple[Downscaler, list]:
-        patches, valid = open_data(settings).crops()
+        opened = open_data(settings)
+        patches, valid = opened.crops()
         budget = Training(**settings["train"], checkpoint=0.0)
         torch.manual_seed(budget.seed)
-        model = build_model(settings)
+        model = build_model(opened.told | settings)
         folder.mkdir(exist_ok=True)
         steps: list[tuple[str, int]] = []
 

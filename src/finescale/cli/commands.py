@@ -39,6 +39,7 @@ def coarsen(
     output: Output,
     factor: str,
     variable: str | None = None,
+    select: str | None = None,
     crop: Flag = False,
     overwrite: Flag = False,
 ) -> None:
@@ -54,6 +55,8 @@ def coarsen(
         TIMExSPACE such as 1x10, or TIMExYxX such as 1x8x12.
     variable
         The variable, where the file has several.
+    select
+        Ranges of coordinates to keep, as in data.train: '{time: ["2020-01-01", null]}' is 2020 and later.
     crop
         Drop the cells at the ends that do not fill a block.
     overwrite
@@ -61,7 +64,8 @@ def coarsen(
     """
     from finescale import verbs
 
-    verbs.coarsen(fine, factor, output, variable=variable, crop=crop, overwrite=overwrite)
+    part = runner.ranges(select, "--select") if select else None
+    verbs.coarsen(fine, factor, output, variable=variable, select=part, crop=crop, overwrite=overwrite)
 
 
 @app.command

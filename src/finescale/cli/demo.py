@@ -93,8 +93,10 @@ def _make_data(folder: Path) -> Path:
     train = []
     for seed in TRAINING_SEEDS:
         train.append(str(folder / f"train{seed}.nc"))
-        write(synthetic_rain((12, 256, 256), seed=seed).to_dataset(), train[-1], overwrite=True)
-    truth = synthetic_rain((6, 160, 208), seed=99)
+        write(
+            synthetic_rain((12, 256, 256), seed=seed, start=f"2024-06-0{seed}").to_dataset(), train[-1], overwrite=True
+        )
+    truth = synthetic_rain((6, 160, 208), seed=99)  # on another day
     write(truth.to_dataset(), folder / "truth.nc", overwrite=True)
     _step(time.monotonic(), f"finescale coarsen {folder}/truth.nc -o {folder}/coarse.nc --factor {FACTOR}")
     write(coarsen(truth, FACTOR), folder / "coarse.nc", overwrite=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from finescale.data.extent import parse
 from finescale.data.files import gridded, open_store, select
 from finescale.errors import InputError
 from finescale.grids import coordinates
@@ -99,9 +100,11 @@ def _model(path: Path) -> str:
 
     config = read_yaml(path / "config.yaml")
     lines = [f"{path}: a finescale model"]
+    trained = parse(config.pop("trained", None) or [], f"{path / 'config.yaml'}, section trained,")
     for key, value in config.items():
         text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).splitlines()[0]
         lines.append(f"  {key}: {text}")
+    lines += [f"  trained on: {one.text}" for one in trained]
     return "\n".join([*lines, f"  weights: {_weights(path / 'weights.safetensors')}"])
 
 

@@ -162,6 +162,25 @@ def whole(_: Any, tokens: Sequence[Any]) -> int:
     return int(text)
 
 
+def ranges(text: str, option: str) -> dict[str, list[object]]:
+    """``{time: ["2020-01-01", null], lat: [40, 50]}`` as a mapping.
+
+    Raises:
+        InputError: for anything else.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, list) for k, v in found.items()):
+        raise InputError(
+            f"{option} is {text!r}, but must be ranges of coordinates, such as '{{time: [\"2020-01-01\", null]}}'"
+        )
+    return found
+
+
 def numbers(text: str, option: str) -> list[float]:
     """Finite numbers separated by commas, in rising order.
 

@@ -32,6 +32,7 @@ SECTIONS: dict[str, Any] = {
     "precision": Literal["auto", "float32"],
     "train": Settings,
     "distilled": Settings,
+    "trained": list[dict[str, Any]] | None,
 }
 """What each section of a configuration looks like; what is in it, the constructors say."""
 PARTS = ("mean", "latent", "constraint", "schedule", "sampler", "backbone")

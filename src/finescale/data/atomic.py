@@ -33,7 +33,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 def partial_path(path: Path) -> Path:
     """Where an output is written before it is whole: hidden, in the same folder, under a name that is no one else's."""
-    return path.with_name(f".{path.stem[:64]}.{secrets.token_hex(4)}.partial{path.suffix}")
+    return path.with_name(f".{path.stem[:48]}.{secrets.token_hex(4)}.partial{path.suffix}")
 
 
 def publish(temporary: Path, path: Path) -> None:

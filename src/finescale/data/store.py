@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from finescale.data.atomic import partial_path, publish, remove
 from finescale.data.files import check_output, consolidate, prepared
 from finescale.errors import InputError
-from finescale.version import __version__
 
 JOURNAL = "finescale-run.jsonl"
 Region = tuple[slice, ...]
@@ -218,9 +216,3 @@ class NetcdfStore:
             with suppress(RuntimeError, OSError):  # a failed file is deleted; its own error has been raised
                 self.file.close()
         remove(self.temporary)
-
-
-def history(attrs: Mapping[Any, Any], what: str) -> str:
-    """The CF history attribute with a line for this step put first."""
-    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: finescale {__version__} {what}"
-    return "\n".join([line, *([str(attrs["history"])] if attrs.get("history") else [])])

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class Model(Protocol):
     def variable(self) -> Mapping[str, str]: ...
     @property
     def static(self) -> Sequence[str]: ...
+    @property
+    def trained(self) -> Sequence[Mapping[str, Any]]: ...
     @property
     def deterministic(self) -> bool: ...
     @property

@@ -345,7 +345,7 @@ class Tasks:
         for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self._fine.shape[-2:], strict=True):
             sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)
             values = np.flip(values, axis) if flip else values
-        return (*before, t, sides[0], sides[1]), values
+        return coordinates.file_order(before, (t, *sides)), np.moveaxis(values, -3, 0)
 
 
 def _alike(a: Window, b: Window) -> bool:

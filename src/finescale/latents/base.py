@@ -56,6 +56,11 @@ class LatentSpace(nn.Module):
         self.register_buffer("shift", torch.zeros(channels, 1, 1, 1))
         self.register_buffer("scale", torch.ones(channels, 1, 1, 1))
 
+    @property
+    def enough(self) -> int:
+        """Fine cells of training data after which more no longer change what is fitted; 0 where a few crops will do."""
+        return 0
+
     def analysis(self, x: Tensor) -> Tensor:
         """S: (B, C, T, H, W) -> (B, K, T', H', W')."""
         raise NotImplementedError

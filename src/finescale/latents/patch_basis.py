@@ -71,7 +71,7 @@ class PatchBasis(nn.Module):
                 # A patch of which no cell is known says nothing.
                 seen = (_rows(known) > 0).double()
                 some = seen.any(1)
-                yield (rows * seen)[some], seen[some]
+                yield (rows * seen, seen) if bool(some.all()) else ((rows * seen)[some], seen[some])
 
         if self.random:
             basis = self.basis.flatten(1).cpu()

@@ -195,6 +195,11 @@ class Components(nn.Module):
         return self.conditions.names
 
     @property
+    def trained(self) -> list[dict[str, Any]]:
+        """Where and when the training data lie, as `finescale.data.extent.Extent.plain` says it; empty if unknown."""
+        return list(self.config.get("trained") or [])
+
+    @property
     def deterministic(self) -> bool:
         """Whether the model makes one field, not an ensemble."""
         return self.denoiser is None

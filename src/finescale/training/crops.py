@@ -7,7 +7,8 @@ seed and the step, so an interrupted training goes on with the batches it would 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +121,12 @@ class Crops:
     def __len__(self) -> int:
         return len(self.positions)
 
+    @property
+    def missing(self) -> float:
+        """The share of cells of the fields that are missing."""
+        known = sum(int(np.isfinite(array).sum()) for array in self.arrays)
+        return 1 - known / sum(array.size for array in self.arrays)
+
     def fold(self, number: int, of: int, inside: bool = True) -> Crops:
         """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
 
@@ -161,6 +168,29 @@ class Crops:
             if len(chosen) == count:
                 break
         return self._batch(chosen, None, factor)
+
+    def side_by_side(self, cells: int) -> NDArray[np.int64]:
+        """Positions (n, 4) of all crops that do not overlap, in the order of fields and times.
+
+        Args:
+            cells: where they hold more fine cells than this, so many of them, evenly spread.
+        """
+        taken = [np.zeros((a.shape[0], *(-(-n // self.stride) for n in a.shape[1:])), bool) for a in self.arrays]
+        length, height, width = self.crop[0], *(-(-n // self.stride) for n in self.crop[1:])
+        chosen = []
+        for pick in self.positions:
+            index, t, y, x = (int(n) for n in pick)
+            y, x = y // self.stride, x // self.stride
+            place = taken[index][t : t + length, y : y + height, x : x + width]
+            if not place.any():
+                place[...] = True
+                chosen.append(pick)
+        wanted = max(1, cells // math.prod(self.crop))
+        return np.array(chosen)[np.linspace(0, len(chosen) - 1, min(wanted, len(chosen))).round().astype(int)]
+
+    def at(self, positions: NDArray[np.int64], factor: Factor) -> Batch:
+        """The crops at some positions, not augmented."""
+        return self._batch(list(positions), None, factor)
 
     def _overlap(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
         return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
@@ -264,39 +294,3 @@ def check_crop(field: xr.DataArray, factors: Factors, crop: tuple[int, int, int]
             f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
             "lower data.crop or data.frames"
         )
-
-
-def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
-    """The cells with coordinates lo <= value < hi for ``{dimension: [lo, hi]}``; None leaves a side open.
-
-    Raises:
-        InputError: for a dimension the field lacks, or a range that leaves nothing.
-    """
-    for name, pair in (ranges or {}).items():
-        if len(pair) != 2:
-            raise InputError(f"the range of {name} is {list(pair)}, but must be two values, such as [null, -94]")
-        low, high = pair
-        if name not in field.coords or field[name].ndim != 1:
-            raise InputError(
-                f"the data have no coordinate {name!r} to select by; they have {', '.join(map(str, field.coords))}"
-            )
-        coordinate = field[name]
-        dates = np.issubdtype(coordinate.dtype, np.datetime64)
-        try:
-            ends = [None if end is None else np.datetime64(end, "ns") if dates else float(end) for end in pair]
-        except (TypeError, ValueError):
-            raise InputError(
-                f"the range of {name} is {list(pair)}, which are not {'dates' if dates else 'numbers'}"
-            ) from None
-        keep = xr.ones_like(coordinate, dtype=bool)
-        if ends[0] is not None:
-            keep &= coordinate >= ends[0]
-        if ends[1] is not None:
-            keep &= coordinate < ends[1]
-        if not bool(keep.any()):
-            first, last = coordinate.values.min(), coordinate.values.max()
-            raise InputError(f"no cell has {name} from {low} to {high}; it goes from {first} to {last}")
-        # Coordinates are monotonic, so what is kept is one slice.
-        inside = np.flatnonzero(keep.values)
-        field = field.isel({coordinate.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})
-    return field

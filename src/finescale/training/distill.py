@@ -18,11 +18,12 @@ import torch
 from finescale.config import schema
 from finescale.config.build import build_model, load
 from finescale.config.read import read_config
+from finescale.data.extent import merged, parse
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.samplers import DPM2M, Consistency
-from finescale.training.fit import check_folder, check_writable, finish, open_data, train
+from finescale.training.fit import check_folder, check_same, check_writable, finish, open_data, train
 from finescale.training.sections import Training
 
 LEVELS = 16
@@ -71,6 +72,11 @@ def distill(
         raise InputError(
             f"{source} was trained with the static fields {config.get('static')}; data.static gives {data.names}"
         )
+    # A student knows what its teacher saw, and what it sees itself.
+    both = [*parse(config.get("trained") or [], f"{source / 'config.yaml'}, section trained"),
+            *parse(data.told["trained"], "the data")]  # fmt: skip
+    model.config["trained"] = [one.plain() for one in merged(both)]
+    check_same(folder, model.config)
     model.load_state_dict(teacher.state_dict())
     assert teacher.denoiser is not None
     distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)

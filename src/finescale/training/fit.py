@@ -23,7 +23,9 @@ from finescale.config.build import build_model
 from finescale.config.document import blamed
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic, explained, partial_path
+from finescale.data.extent import extent, merged
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.data.static import StaticFields
 from finescale.data.units import convert_units
 from finescale.diffusion import Distillation
@@ -37,7 +39,7 @@ from finescale.model.sizes import coarse_frames
 from finescale.training import statistics
 from finescale.training.card import card
 from finescale.training.checkpoint import KEPT, NAME, read_progress
-from finescale.training.crops import Augmentation, Criteria, Crops, check_crop, region
+from finescale.training.crops import Augmentation, Criteria, Crops, check_crop
 from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
 from finescale.training.sections import Data, Training
 from finescale.training.stages import fresh, stages
@@ -63,9 +65,7 @@ def fit(
     training = schema.call(Training, resolved.get("train"), "train")
     check_folder(folder, resolved, overwrite)
     data = open_data(resolved)
-    resolved.setdefault("variable", data.variable)
-    if data.names:
-        resolved["static"] = data.names
+    resolved = {"variable": data.variable} | resolved | data.told
     check_same(folder, resolved)
     torch.manual_seed(training.seed)
     model = build_model(resolved)
@@ -74,6 +74,8 @@ def fit(
     crops, valid = data.crops()
     folder.mkdir(parents=True, exist_ok=True)
     train(model, crops, valid, training, folder)
+    if crops.missing:  # prediction says that it knows no mask
+        model.config["variable"] = model.variable | {"missing": f"{crops.missing:.1%}"}
     finish(model, training, folder, len(crops))
     return model
 
@@ -151,7 +153,9 @@ def train(
         started = at.stage == stage.name
         if stage.kind in ("denoiser", "joint", "variance"):
             if not started and not whitened:
-                statistics.whiten(model, samples, stage.sources[0][1], fabric.device)
+                enough = model.latent.enough
+                basis = statistics.every(crops, enough, training.seed) if enough else None
+                statistics.whiten(model, samples, stage.sources[0][1], fabric.device, basis)
             whitened = True
         loop = Loop(fabric, model, stage, training, folder, nn.ModuleList(folds))
         loop.run(held, at if started else None)
@@ -170,6 +174,7 @@ class TrainingData:
         held: those of validation; None for the training data.
         static: static fields, if there are any.
         variable: name and units of the fine fields.
+        paths: of their files.
     """
 
     section: Data
@@ -178,6 +183,13 @@ class TrainingData:
     held: list[xr.DataArray] | None
     static: StaticFields | None
     variable: dict[str, str]
+    paths: list[str]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the data tell a configuration: ``trained``, where and when they lie, and ``static``."""
+        extents = merged([extent(*pair) for pair in zip(self.fields, self.paths, strict=True)])
+        return {"trained": [one.plain() for one in extents]} | ({"static": self.names} if self.names else {})
 
     @property
     def names(self) -> list[str]:
@@ -198,7 +210,7 @@ class TrainingData:
             "frames": self.frames,
             "static": self.static,
         }
-        augmentation = Augmentation(favour=section.favour, rescale=section.rescale)
+        augmentation = Augmentation(section.turn, section.favour, section.rescale)
         for field in [*self.fields, *(self.held or [])]:
             check_crop(field, factors, crop)
         crops = Crops(self.fields, factors, crop, augmentation=augmentation, **settings)
@@ -229,6 +241,7 @@ def open_data(config: Mapping[str, Any]) -> TrainingData:
         [region(field, section.valid) for field in fields] if section.valid else None,
         None if section.static is None else StaticFields(section.static),
         {"name": str(fields[0].name), "units": str(fields[0].attrs.get("units", ""))},
+        paths,
     )
 
 
@@ -248,7 +261,7 @@ def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> No
     if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
     # What the data tell, and the configuration does not, is compared once they have been read.
-    check_same(folder, {"variable": None, "static": None} | dict(config))
+    check_same(folder, {"variable": None, "static": None} | dict(config) | {"trained": None})
 
 
 def check_same(folder: Path, config: Mapping[str, Any]) -> None:
@@ -262,7 +275,8 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
         if section == "train" or (section in now and now[section] is None):
             continue
         if before and before.get(section) != now.get(section):
+            begun = "data of other times or cells" if section == "trained" else f"another {section}"
             raise InputError(
-                f"{folder} holds a training begun with another {section}: {before.get(section)}; "
+                f"{folder} holds a training begun with {begun}: {before.get(section)}; "
                 "keep the configuration to resume it, or pass --overwrite"
             )

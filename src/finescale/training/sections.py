@@ -33,6 +33,8 @@ class Data:
         min_valid: least share of known cells in a crop.
         min_wet: least share of wet cells in a crop.
         wet: amount above which a cell is wet.
+        turn: flip training crops, and transpose square ones, at random; false for one place, where what lies where
+            (coasts, currents, relief) is worth knowing.
         favour: choose training crops with probability ∝ mean amount^favour.
         rescale: multiply training crops by exp(rescale · N(0, 1)).
         static: files of static fields, such as elevation, that the networks see beside the coarse field.
@@ -48,6 +50,7 @@ class Data:
     min_valid: Share = 0.95
     min_wet: Share = 0.0
     wet: float = 0.1
+    turn: bool = True
     favour: Exponent = 0.0
     rescale: Exponent = 0.0
     static: str | list[str] | None = None

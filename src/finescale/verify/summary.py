@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -57,6 +58,7 @@ def summarise(
         "finescale": _version(),
         "verdict": verdict(results, units),
         "confidence": confidence(results, units, block),
+        "trained_on": {name: asdict(one) | {"says": one.says(name)} for name, one in aligned.seen.items()},
         "variable": str(aligned.systems["ensemble"].name or aligned.truth.name or "field"),
         "units": units,
         "members": ours["members"],
