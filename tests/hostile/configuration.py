@@ -28,6 +28,7 @@ VALID = ("its own name as preset", "a preset that is a number", "a preset that i
 def cases(folder: Path) -> list[Case]:
     stored(rain(4, 32, 32), folder / "fine.nc")
     stored(rain(3, 8, 8), folder / "coarse.nc")
+    stored(rain(4, 32, 32) * float("nan"), folder / "gaps.nc")
     data = {"data": {"path": "fine.nc", "crop": 16, "min_valid": 0.1}, "train": {"steps": 2, "batch": 2}}
     (folder / "small.yaml").write_text(yaml.safe_dump({k: v for k, v in CONFIG.items() if k != "variable"} | data))
     model(folder / "model")
@@ -46,6 +47,9 @@ def setting(key: str, value: object, *says: str) -> Case:
 
 
 def bare() -> Iterator[Case]:
+    for text in ("5", "[1, 2]", "{time: 5}", "{1: [2, 3]}", "a: [", "*a", "[" * 2000, "{time: [.nan, 1]}"):
+        yield Case(f"--select {text[:40]}", ["coarsen", "fine.nc", "-o", "out.nc", "--factor", "1x4", "--select", text],
+                   says=("--select",))  # fmt: skip
     yield Case("no word at all", [], 0, ("Usage", "coarsen"))
     yield Case("--debug alone", ["--debug"], 0, ("Usage",))
     yield Case("--help", ["--help"], 0, ("Usage",))
@@ -437,6 +441,13 @@ def folders(folder: Path) -> Iterator[Case]:
     yield Case(
         "a finished model", ["fit", "small.yaml", "-o", "model"], says=("--overwrite",), keeps=(folder / "model",)
     )
+    again = ["fit", "small.yaml", "-o", "model", "--overwrite", "--set"]
+    for name, change, word in (
+        ("data that are not there", "data.path=no.nc", "no.nc"),
+        ("an impossible one", "latent={kind: patch_pod, modes: 65}", "modes"),
+        ("no crop that counts", "data.path=gaps.nc", "data.min_valid"),
+    ):
+        yield Case(f"a finished model and {name}", [*again, change], says=(word,), keeps=(folder / "model",))
     yield Case("an output below a file", ["fit", "small.yaml", "-o", "file/model"], keeps=(folder / "file",))
     damaged = folder / "begun"
     damaged.mkdir()

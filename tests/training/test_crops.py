@@ -179,3 +179,11 @@ def test_what_cannot_be_cropped_is_told() -> None:
         InputError, match=r"more than 5 in 0\.1 of its cells, but in 0 at most: lower data\.min_wet or data\.wet"
     ):
         Crops([rain()], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=5))
+
+
+def test_the_criterion_that_no_crop_fulfils_is_named() -> None:
+    """Not min_wet, where too few cells are known."""
+    gaps = rain()
+    gaps[..., ::2] = np.nan
+    with pytest.raises(InputError, match=r"known in 0\.95 of its cells, but in 0\.5 at most: lower data\.min_valid"):
+        Crops([gaps], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=0.1))

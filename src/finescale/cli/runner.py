@@ -168,15 +168,12 @@ def ranges(text: str, option: str) -> dict[str, list[object]]:
     Raises:
         InputError: for anything else.
     """
-    import yaml
+    from finescale.config.document import parse
 
-    try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
-        found = None
+    found = parse(text, option)
     if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, list) for k, v in found.items()):
         raise InputError(
-            f"{option} is {text!r}, but must be ranges of coordinates, such as '{{time: [\"2020-01-01\", null]}}'"
+            f"{option} is {brief(text)}, but must be ranges of coordinates, such as '{{time: [\"2020-01-01\", null]}}'"
         )
     return found
 

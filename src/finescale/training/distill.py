@@ -23,7 +23,7 @@ from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.samplers import DPM2M, Consistency
-from finescale.training.fit import check_folder, check_same, check_writable, finish, open_data, train
+from finescale.training.fit import begin, check_folder, check_same, check_writable, finish, open_data, train
 from finescale.training.sections import Training
 
 LEVELS = 16
@@ -82,7 +82,7 @@ def distill(
     distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)
     check_writable(folder)
     crops, valid = data.crops()
-    folder.mkdir(parents=True, exist_ok=True)
+    begin(folder, overwrite)
     torch.manual_seed(training.seed)
     train(model, crops, valid, training, folder, distillation)
     finish(model, training, folder, len(crops))

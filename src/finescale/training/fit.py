@@ -66,13 +66,14 @@ def fit(
     check_folder(folder, resolved, overwrite)
     data = open_data(resolved)
     resolved = {"variable": data.variable} | resolved | data.told
-    check_same(folder, resolved)
+    if not overwrite:
+        check_same(folder, resolved)
     torch.manual_seed(training.seed)
     model = build_model(resolved)
     check_writable(folder)
     # Last, for it takes long: whatever else is wrong has been told.
     crops, valid = data.crops()
-    folder.mkdir(parents=True, exist_ok=True)
+    begin(folder, overwrite)
     train(model, crops, valid, training, folder)
     if crops.missing:  # prediction says that it knows no mask
         model.config["variable"] = model.variable | {"missing": f"{crops.missing:.1%}"}
@@ -246,7 +247,7 @@ def open_data(config: Mapping[str, Any]) -> TrainingData:
 
 
 def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse to train over something else; with ``overwrite`` remove what an earlier training left."""
+    """Refuse to train over something else, or, unless ``overwrite``, over another training; nothing is changed."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder for the model")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -254,14 +255,19 @@ def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> No
     if other:
         raise InputError(f"{folder} holds other files ({min(other)}); name a new folder for the model")
     if overwrite:
-        with explained(folder):
-            for name in names:
-                (folder / name).unlink()
         return
     if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
     # What the data tell, and the configuration does not, is compared once they have been read.
     check_same(folder, {"variable": None, "static": None} | dict(config) | {"trained": None})
+
+
+def begin(folder: Path, overwrite: bool) -> None:
+    """Make the folder; with ``overwrite`` remove what an earlier training left there, now that this one can begin."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir() if overwrite else ():
+            path.unlink()
 
 
 def check_same(folder: Path, config: Mapping[str, Any]) -> None:
