@@ -146,5 +146,11 @@ def _shown(results: Iterator[Any], total: int, done: int, progress: bool) -> Ite
     from tqdm import tqdm
 
     yield from tqdm(
-        results, total=total, initial=done, desc="downscale", unit="window", disable=not progress, leave=False
+        results,
+        total=total,
+        initial=done,
+        desc="downscale",
+        unit="window",
+        disable=None if progress else True,  # None: where nobody looks at it
+        leave=False,
     )
