@@ -13,6 +13,7 @@ import xarray as xr
 from finescale.data.coarsen import coarsen as block_means
 from finescale.data.files import check_apart, check_output, open_store, select, write
 from finescale.data.provenance import provenance
+from finescale.data.reader import watched
 from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def coarsen(
         check_output(out, overwrite)
     if isinstance(fine, xr.DataArray):
         fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
-    elif not isinstance(fine, xr.Dataset):
+    if isinstance(fine, xr.Dataset):
+        fine = watched(fine.copy(), source)
+    else:
         source, fine = str(fine), open_store(fine)
         check_apart(source, out)
     field = select(fine, variable, source)

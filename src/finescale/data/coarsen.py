@@ -66,8 +66,8 @@ def _lazy_means(da: xr.DataArray, grid: Grid, factor: Factor) -> object:
     chunks = math.prod(map(len, da.chunks or ()))
     if chunks > MOST_CHUNKS:
         raise InputError(
-            f"{label(da)} has {da.size} cells in {chunks} chunks, of which {MOST_CHUNKS} can be handled at once: "
-            "select a part of it"
+            f"{da.encoding.get('source', label(da))} has {da.size} cells in {chunks} chunks, of which {MOST_CHUNKS} "
+            "can be handled at once: select a part of it"
         )
     # Near the chunks there are: moving to wholly different ones would hold many of them at once.
     has = dict(zip(da.dims, da.chunks or (), strict=True))

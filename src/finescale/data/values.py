@@ -7,6 +7,7 @@ mark if it is one of the usual marks and no other value on its side of zero is l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,12 @@ RAIN = -1.0
 """Whole numbers from here down mark missing rain; other negative amounts are rounding, or a model's doing."""
 
 
-def check_values(values: NDArray[Any], da: xr.DataArray | xr.Variable, name: object, source: str) -> None:
+def check_values(values: NDArray[Any], attrs: Mapping[Any, Any], name: object, source: str) -> None:
     """Refuse values that no field has.
 
     Args:
         values: some values of the variable ``name``, NaN where missing.
-        da: the variable, for its attributes.
+        attrs: the variable's attributes.
         name: the variable's name.
         source: where it is from, for the message.
 
@@ -55,7 +56,7 @@ def check_values(values: NDArray[Any], da: xr.DataArray | xr.Variable, name: obj
             f"{where}, which looks like a missing value that is not declared: name it in the attribute _FillValue, or "
             "write NaN"
         )
-    if low <= RAIN and low == round(low) and _rain(da, name):
+    if low <= RAIN and low == round(low) and _rain(attrs, name):
         raise InputError(
             f"{source}: variable {name} holds {low:.7g}, but rain is not negative: if this marks missing cells, "
             "name it in the attribute _FillValue, or write NaN"
@@ -72,5 +73,5 @@ def _strange(extreme: float, values: NDArray[Any]) -> bool:
     return not (others <= extreme / 2).any() if extreme < 0 else not (others >= extreme / 2).any()
 
 
-def _rain(da: xr.DataArray | xr.Variable, name: object) -> bool:
-    return is_rain(xr.DataArray(np.zeros(()), name=str(name), attrs=da.attrs))
+def _rain(attrs: Mapping[Any, Any], name: object) -> bool:
+    return is_rain(xr.DataArray(np.zeros(()), name=str(name), attrs=attrs))
