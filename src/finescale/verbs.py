@@ -15,6 +15,7 @@ from finescale.data.coarsen import coarsen as block_means
 from finescale.data.files import check_apart, check_output, open_store, write
 from finescale.data.files import select as field_of
 from finescale.data.provenance import provenance
+from finescale.data.reader import watched
 from finescale.data.region import region
 from finescale.grids.factor import Factor
 
@@ -57,7 +58,9 @@ def coarsen(
         check_output(out, overwrite)
     if isinstance(fine, xr.DataArray):
         fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
-    elif not isinstance(fine, xr.Dataset):
+    if isinstance(fine, xr.Dataset):
+        fine = watched(fine.copy(), source)
+    else:
         source, fine = str(fine), open_store(fine)
         check_apart(source, out)
     field = region(field_of(fine, variable, source), select)

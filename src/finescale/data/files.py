@@ -10,7 +10,8 @@ import importlib.util
 import os
 import sys
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,7 @@ def select(ds: xr.Dataset, variable: str | None = None, source: str = "the datas
     Raises:
         InputError: if the variable is absent, several are gridded and none is named, or none is.
     """
-    try:
-        names = [str(name) for name in gridded(ds)]
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+    names = [str(name) for name in gridded(ds)]
     if variable is None:
         if len(names) != 1:
             others = (
@@ -100,10 +98,10 @@ def select(ds: xr.Dataset, variable: str | None = None, source: str = "the datas
             f"{source} has no variable {variable!r}; it has {', '.join(names) or 'none that is gridded'}"
             f"{_close(variable, names)}"
         )
-    try:
-        return coordinates.canonical(coordinates.with_bounds(ds[variable], ds))
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+    with _named(source):
+        field = coordinates.canonical(coordinates.with_bounds(ds[variable], ds))
+        coordinates.check_latitudes(field)
+    return field
 
 
 def gridded(ds: xr.Dataset) -> list[Hashable]:
@@ -116,11 +114,18 @@ def gridded(ds: xr.Dataset) -> list[Hashable]:
         if isinstance(names, str)
         for name in names.split()
     }
-    return [
-        n
-        for n, da in ds.data_vars.items()
-        if str(n) not in related and da.dtype.kind in "fiu" and coordinates.has_plane(da)
-    ]
+    numeric = {n: da for n, da in ds.data_vars.items() if str(n) not in related and da.dtype.kind in "fiu"}
+    with _named(str(ds.encoding.get("source", "the dataset"))):
+        return [n for n, da in numeric.items() if coordinates.has_plane(da)]
+
+
+@contextmanager
+def _named(source: str) -> Iterator[None]:
+    """Put the name of the file before what is said of it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def _plane(da: xr.DataArray) -> bool:
@@ -192,7 +197,8 @@ def write(
     ds = prepared(ds)
     for name, given in (encoding or {}).items():
         ds[name].encoding |= dict(given)
-    with explained(path), sole_writer(path), atomic(path) as temporary:
+    # Inside too: what failed is there then, and a full disk still full.
+    with explained(path), sole_writer(path), atomic(path) as temporary, explained(path):
         if path.suffix == ".nc":
             for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim > 2:

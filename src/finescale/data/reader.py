@@ -6,6 +6,8 @@ wherever the reading happens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +90,29 @@ class Watched(xr.backends.BackendArray):
             raise InputError(
                 f"{self.source} cannot be read: variable {self.name} may be truncated or damaged ({first_line(error)})"
             ) from error
-        check_values(values, self.variable, self.name, self.source)
+        check_values(values, self.variable.attrs, self.name, self.source)
         return values
 
 
-def watched(ds: xr.Dataset, path: Path) -> xr.Dataset:
-    """``ds`` with its lazy numeric fields `Watched`."""
+def watched(ds: xr.Dataset, source: str | Path) -> xr.Dataset:
+    """``ds``, changed in place: the values of its numeric fields are checked when they are read or computed."""
     for name in list(ds.data_vars):
         variable = ds[name].variable
-        if variable.ndim > 1 and variable.dtype.kind in "fiu" and variable.chunks is None:
-            data = indexing.LazilyIndexedArray(Watched(variable, name, str(path)))
-            ds[name] = xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
+        if variable.ndim < 2 or variable.dtype.kind not in "fiu":
+            continue
+        data: Any
+        if variable.chunks is None:
+            data = indexing.LazilyIndexedArray(Watched(variable, name, str(source)))
+        else:
+            checked = partial(_checked, attrs=variable.attrs, name=name, source=str(source))
+            data = variable.data.map_blocks(checked, dtype=variable.dtype)
+        ds[name] = xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
     return ds
+
+
+def _checked(values: NDArray[Any], attrs: Mapping[Any, Any], name: object, source: str) -> NDArray[Any]:
+    check_values(values, attrs, name, source)
+    return values
 
 
 def check_storage(variable: xr.Variable, name: object, path: Path) -> None:

@@ -8,8 +8,8 @@ its region is written, so that an interruption costs at most the tasks under way
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.atomic import partial_path, publish, remove
+from finescale.data.atomic import explained, partial_path, publish, remove
 from finescale.data.files import check_output, consolidate, prepared
 from finescale.errors import InputError
 
@@ -44,6 +44,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the file, and of what is of no use for a resumption."""
+
+
+@contextmanager
+def whole_or_gone(path: Path, temporary: Path) -> Iterator[None]:
+    """Delete the beginnings of a store that cannot be begun."""
+    try:
+        with explained(path):
+            yield
+    except BaseException:
+        remove(temporary)
+        raise
 
 
 def open_output(
@@ -101,8 +112,9 @@ class ZarrStore:
             empty = prepared(template)
             for name, cells in chunks.items():
                 empty[name].encoding["chunks"] = cells
-            empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
-            (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
+            with whole_or_gone(self.path, self.temporary):
+                empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
+                (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
         self.group = zarr.open_group(str(self.temporary), mode="r+")
         self.arrays = {name: cast("zarr.Array[Any]", self.group[name]) for name in chunks}
 
@@ -175,15 +187,16 @@ class NetcdfStore:
 
         self.path, self.temporary = path, partial_path(path)
         self.done: dict[int, list[float]] = {}
-        prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
-        self.file = netCDF4.Dataset(self.temporary, "a")
-        # xarray names the coordinates of a file without variables globally; they belong to the variable.
-        if "coordinates" in self.file.ncattrs():
-            self.file.delncattr("coordinates")
-        for dim, n in template.sizes.items():
-            if dim not in self.file.dimensions:
-                self.file.createDimension(str(dim), n)
-        self.variables = {name: self._variable(template, name, cells) for name, cells in chunks.items()}
+        with whole_or_gone(self.path, self.temporary):
+            prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
+            self.file = netCDF4.Dataset(self.temporary, "a")
+            # xarray names the coordinates of a file without variables globally; they belong to the variable.
+            if "coordinates" in self.file.ncattrs():
+                self.file.delncattr("coordinates")
+            for dim, n in template.sizes.items():
+                if dim not in self.file.dimensions:
+                    self.file.createDimension(str(dim), n)
+            self.variables = {name: self._variable(template, name, cells) for name, cells in chunks.items()}
 
     def _variable(self, template: xr.Dataset, name: str, chunks: tuple[int, ...]) -> Any:
         da = template[name]

@@ -7,6 +7,7 @@ mark if it is one of the usual marks and no other value on its side of zero is l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,16 @@ MARKS = np.array(
 """What files mark missing values by, NetCDF's own fill values and the limits of packed integers among them."""
 LARGEST = 1e30
 """Beyond any quantity, in any units."""
-RAIN = (-1.0, 1e6)
-"""Amounts and rates of rain lie between, in any units; only whole numbers below are marks, others a model's doing."""
+RAIN = -1.0
+"""Whole numbers from here down mark missing rain; other negative amounts are rounding, or a model's doing."""
 
 
-def check_values(values: NDArray[Any], da: xr.DataArray | xr.Variable, name: object, source: str) -> None:
+def check_values(values: NDArray[Any], attrs: Mapping[Any, Any], name: object, source: str) -> None:
     """Refuse values that no field has.
 
     Args:
         values: some values of the variable ``name``, NaN where missing.
-        da: the variable, for its attributes.
+        attrs: the variable's attributes.
         name: the variable's name.
         source: where it is from, for the message.
 
@@ -43,7 +44,7 @@ def check_values(values: NDArray[Any], da: xr.DataArray | xr.Variable, name: obj
         return
     low, high = (float(ends.reduce(values, axis=None)) for ends in (np.fmin, np.fmax))
     for extreme in (low, high):
-        if np.isfinite(extreme) and (abs(extreme) < 90 or not _strange(extreme, values, da, name)):
+        if np.isfinite(extreme) and (abs(extreme) < 90 or not _strange(extreme, values)):
             continue
         if np.isnan(extreme):
             return
@@ -55,16 +56,16 @@ def check_values(values: NDArray[Any], da: xr.DataArray | xr.Variable, name: obj
             f"{where}, which looks like a missing value that is not declared: name it in the attribute _FillValue, or "
             "write NaN"
         )
-    if low <= RAIN[0] and low == round(low) and _rain(da, name):
+    if low <= RAIN and low == round(low) and _rain(attrs, name):
         raise InputError(
             f"{source}: variable {name} holds {low:.7g}, but rain is not negative: if this marks missing cells, "
             "name it in the attribute _FillValue, or write NaN"
         )
 
 
-def _strange(extreme: float, values: NDArray[Any], da: xr.DataArray | xr.Variable, name: object) -> bool:
+def _strange(extreme: float, values: NDArray[Any]) -> bool:
     """Whether an extreme value is a mark, or beyond any quantity."""
-    if abs(extreme) >= LARGEST or (extreme >= RAIN[1] and _rain(da, name)):
+    if abs(extreme) >= LARGEST:
         return True
     if not np.isclose(extreme, MARKS, rtol=1e-6, atol=0).any():
         return False
@@ -72,5 +73,5 @@ def _strange(extreme: float, values: NDArray[Any], da: xr.DataArray | xr.Variabl
     return not (others <= extreme / 2).any() if extreme < 0 else not (others >= extreme / 2).any()
 
 
-def _rain(da: xr.DataArray | xr.Variable, name: object) -> bool:
-    return is_rain(xr.DataArray(np.zeros(()), name=str(name), attrs=da.attrs))
+def _rain(attrs: Mapping[Any, Any], name: object) -> bool:
+    return is_rain(xr.DataArray(np.zeros(()), name=str(name), attrs=attrs))

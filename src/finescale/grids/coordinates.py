@@ -39,6 +39,7 @@ from finescale.grids.grid import Grid
 
 __all__ = [
     "canonical",
+    "check_latitudes",
     "coarsened_coords",
     "even",
     "file_order",
@@ -87,8 +88,7 @@ def read_grid(da: xr.DataArray) -> Grid:
     spacing of the other horizontal axis, or 1.
 
     Raises:
-        InputError: for times that do not increase, latitudes beyond a pole, or horizontal spacing that varies by more
-            than 1 % of a cell.
+        InputError: for times that do not increase, or horizontal spacing that varies by more than 1 % of a cell.
     """
     da = canonical(da)
     time, y, x = da.dims[-3:]
@@ -96,14 +96,20 @@ def read_grid(da: xr.DataArray) -> Grid:
     spacing = next((abs(e[1] - e[0]) for e in edges.values() if e is not None), 1.0)
     sides = [_around(da, dim, spacing) if known is None else known for dim, known in edges.items()]
     times = _edges(da, time, "time")
-    grid = Grid(np.array([-0.5, 0.5]) if times is None else times, sides[0], sides[1], _crs(da, y))
-    if grid.geographic:
-        farthest = float(np.abs((grid.y[:-1] + grid.y[1:]) / 2).max())
-        if farthest > 90 * (1 + 1e-6):
-            raise InputError(
-                f"{label(da)} has cells at the latitude {farthest:g} in {y}, beyond the pole: correct them"
-            )
-    return grid
+    return Grid(np.array([-0.5, 0.5]) if times is None else times, sides[0], sides[1], _crs(da, y))
+
+
+def check_latitudes(da: xr.DataArray) -> None:
+    """Refuse latitudes beyond a pole.
+
+    Raises:
+        InputError: naming the latitude.
+    """
+    y = da.dims[-2]
+    if y in da.coords and _crs(da, y) == "latlon" and da[y].dtype.kind in "fiu":
+        farthest = float(da[y].values[np.abs(da[y].values).argmax()])
+        if abs(farthest) > 90 * (1 + 1e-6):
+            raise InputError(f"{label(da)} has the latitude {farthest:g} in {y}, beyond the pole: correct it")
 
 
 def even(edges: NDArray[np.float64]) -> bool:

@@ -14,6 +14,8 @@ import xarray as xr
 from finescale.errors import InputError
 
 AXES = ("time", "y", "x")
+LONGEST = 10**7
+"""Cells along an axis, such as minutes of nineteen years: coordinates are in memory whole."""
 
 NAMES = {
     "realization": {"realization", "number", "ensemble", "ensemble_member", "member", "sample", "ens"},
@@ -95,6 +97,9 @@ def canonical(da: xr.DataArray) -> xr.DataArray:
     empty = [str(dim) for dim, n in da.sizes.items() if n == 0]
     if empty:
         raise InputError(f"{label(da)} has no cells along {', '.join(empty)} ({_sizes(da)}): it is empty")
+    long = [str(dim) for dim, n in da.sizes.items() if n > LONGEST]
+    if long:
+        raise InputError(f"{label(da)} has more than {LONGEST:,} cells along {long[0]} ({_sizes(da)}): select a part")
     da = _time_from_auxiliary(da)
     axes = find(da)
     extra = [dim for dim in da.dims if dim not in axes.values()]

@@ -18,6 +18,7 @@ import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
 from finescale.data.files import open_store, select
+from finescale.data.reader import watched
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
 from finescale.errors import InputError, Interrupted, Notice
@@ -166,7 +167,9 @@ def _input(model: Model, coarse: Coarse, variable: str | None) -> tuple[xr.DataA
     source = "the dataset"
     if isinstance(coarse, xr.DataArray):
         coarse = coarse.to_dataset(name=coarse.name if coarse.name is not None else "field")
-    elif not isinstance(coarse, xr.Dataset):
+    if isinstance(coarse, xr.Dataset):
+        coarse = watched(coarse.copy(), source)
+    else:
         source, coarse = str(coarse), open_store(coarse, chunks=None)
     name = model.variable.get("name")
     da = select(coarse, variable or (name if name in coarse.data_vars else None), source)
@@ -181,5 +184,11 @@ def _shown(results: Iterator[Any], total: int, done: int, progress: bool) -> Ite
     from tqdm import tqdm
 
     yield from tqdm(
-        results, total=total, initial=done, desc="downscale", unit="window", disable=not progress, leave=False
+        results,
+        total=total,
+        initial=done,
+        desc="downscale",
+        unit="window",
+        disable=None if progress else True,  # None: where nobody looks at it
+        leave=False,
     )
