@@ -13,7 +13,7 @@ from finescale.cli import main
 def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
     """A demo that is interrupted when its data are made."""
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("finescale.cli.demo.synthetic_rain", stop)

@@ -78,7 +78,7 @@ def conversion(has: str, to: str, what: str = "the field") -> tuple[float, float
     if found is None:
         first, second = (text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..." for text in (has, to))
         raise InputError(
-            f"{what} is in {first!r}, which cannot be converted to {second!r}: convert it or correct its units attribute"
+            f"{what} is in {first!r}, which cannot be converted to {second!r}: convert it or mend its units attribute"
         )
     return found
 
