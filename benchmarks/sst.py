@@ -5,11 +5,12 @@
 DATA is a folder with sst_tasman_1982_2013.nc, mrms_west.nc, images/bsd100 and images/set14. Sea-surface temperature ×4
 and ×8 has every system; radar ×8, photographs ×4 and, where nilearn is installed, horizontal slices of its MNI152
 template ×4 (a magnetic resonance image of the head) have patch-POD-ViT, pixel EDM and bicubic. Every system gets the
-same crops and minutes (of processor time divided by threads; the mean network is shared and its minutes count in each
-system that has it). Parameters are NOT equal: small networks are the claim, and each row gives its own. Generative
-systems are judged with and without the set's constraint, which knows the land, and patch-wise ones also by the modes
-alone, without noise for what they leave out. Rows from a closed-form standard deviation (the variance head, and the
-covariance of sampled latents) are judged as Gaussians.
+same crops and minutes (of processor time divided by threads, for all of a system's networks). Each is trained by
+`finescale.fit` from a preset and settings, and sst.md names the command that does the same. Parameters are NOT equal:
+small networks are the claim, and each row gives its own. Generative systems are judged with and without the set's
+constraint, which knows the land, and patch-wise ones also by the modes alone, without noise for what they leave out.
+Rows from a closed-form standard deviation (the variance head, and the covariance of sampled latents) are judged as
+Gaussians.
 
 Besides, the standard deviation that `decode_variance` gives is compared with that of decoded members, and memory and
 seconds of sampling are measured: memory in fresh processes, seconds system by system in turn. Nothing is trained or
@@ -23,9 +24,9 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,58 +35,48 @@ import numpy as np
 import torch
 import xarray as xr
 from conservation import luminance
-from protocol import VARIED, WET, interleaved, processor, rounded, timed_training
+from numpy.typing import NDArray
+from protocol import fit_command, fitted, interleaved, processor, rounded
 from scipy.special import ndtr
 from speed import resident
 from sst_report import picture, report, strip
 from torch import Tensor
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import build_model, load
+from finescale.config.build import load
 from finescale.config.read import read_config
-from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
-from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
 from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.scores.ranks import LEVELS, PIT_BINS
-from finescale.training.crops import Augmentation, Criteria, Crops, region
+from finescale.training.crops import Crops
+from finescale.training.fit import read_data
 from finescale.verify import baselines, score_arrays
 
 COMPARED = 256
 """Members whose standard deviation is compared with the closed form."""
-EDM: dict[str, Any] = {
-    "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02},
-    "noise": {"mean": -0.4, "std": 1.2},
-    "steps": 12,
-}
-PATCHES = {"kind": "patch_pod", "patch": 8, "modes": 16, "remainder": True}
 VIT = {"kind": "vit", "width": 64, "depth": 4, "window": 4}
 HEAD = "patch-POD, variance head"
-SYSTEMS: dict[str, dict[str, Any]] = {
-    "U-Net": {"mean": "network", "denoiser": "none"},
-    "pixel EDM": {
-        "mean": "none",
-        "latent": "pixel",
-        "denoiser": {"backbone": {"kind": "unet", "width": 32, "multipliers": [1, 2, 4, 4]}},
-        "process": EDM | {"schedule": {"kind": "edm", "sigma_max": 80, "sigma_min": 0.02}, "steps": 18},
-    },
-    "global PODiff": {key: read_config("podiff")[key] for key in ("mean", "latent", "denoiser", "process")}
-    | {"train": {"keep": "last"}},
-    "random basis": {
-        "mean": "network",
-        "latent": PATCHES | {"random": True},
-        "denoiser": {"backbone": VIT},
-        "process": EDM,
-    },
-    "patch-POD-ViT": {"mean": "network", "latent": PATCHES, "denoiser": {"backbone": VIT}, "process": EDM},
+DRY = {"data.min_wet": 0.0, "data.favour": 0.0, "data.rescale": 0.0}
+"""What the presets for rain do besides."""
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "U-Net": ("patch-pod", {"latent": "pixel", "denoiser": "none"}),
+    "pixel EDM": ("edm", {"process.noise": {"mean": -0.4, "std": 1.2}, "process.steps": 18, "train.batch": 16}),
+    "global PODiff": ("podiff", {}),
+    "global PODiff of what interpolation leaves": ("podiff", {"mean": "interpolation", "latent.condition": "mean"}),
+    "random basis": ("patch-pod", {"latent.random": True}),
+    "patch-POD-ViT": ("patch-pod", {}),
     # No sampling: mean network and a head that says the variance of each coefficient of what it leaves.
-    HEAD: {"mean": "network", "latent": PATCHES, "denoiser": "none", "variance": {"loss": "crps", "backbone": VIT}},
+    HEAD: (
+        "patch-pod",
+        {"denoiser": "none", "variance": {"loss": "crps", "backbone": VIT}, "train.variance_share": 0.25},
+    ),
 }
+"""Preset and settings of each system; those of a place come besides."""
 FEW = ("pixel EDM", "patch-POD-ViT")
-RAIN = ({"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize")
+RAIN = [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"]
 SCORES = ("rmse", "mae", "crps", "spread_skill", "mace", "coverage", "pit_histogram")
 
 
@@ -95,16 +86,17 @@ class Place:
 
     Attributes:
         factor: the factor.
-        file: what `crops` reads under DATA.
+        file: under DATA; photographs and slices of heads are first made one file.
         crop: cells a side.
         tests: test crops at most.
         units: of the field.
+        parts: the dimension that divides the data, and its ranges to train on, to validate on and to test on.
         systems: those of SYSTEMS that are compared.
-        transform: of all systems.
+        settings: of all systems.
         constraint: of all systems.
         fold: cells a side that the mean network sees as one.
         dry: threshold of rain; None for other fields.
-        mean_share: share of the minutes that the shared mean network gets.
+        mean_share: share of the minutes that a mean network gets beside a denoiser.
         at_once: members that are sampled together where memory is measured.
     """
 
@@ -113,8 +105,9 @@ class Place:
     crop: int
     tests: int
     units: str
+    parts: tuple[str, list[Any], list[Any], list[Any]]
     systems: tuple[str, ...] = FEW
-    transform: tuple[Any, ...] = ("standardize",)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     constraint: str = "additive"
     fold: int = 2
     dry: float | None = None
@@ -122,13 +115,35 @@ class Place:
     at_once: int = 16
 
 
+YEARS = ("time", [None, "2009-01-01"], ["2009-01-01", "2011-01-01"], ["2011-01-01", None])
+SEA = {"transform": ["standardize"], **DRY, "data.min_valid": 0.3, "data.turn": False}
+STORMS = {
+    "transform": RAIN, "data.min_valid": 0.95, "data.min_wet": 0.05, "data.favour": 0.5, "data.rescale": 0.4,
+    "data.turn": True,
+}  # fmt: skip
+# Pictures of several sizes in one file have unknown cells beside them.
+PICTURES = {"transform": ["standardize"], **DRY, "data.min_valid": 1.0, "data.turn": True}
+HEADS = PICTURES | {"data.min_valid": 0.0, "data.min_wet": 0.3, "data.wet": 0.05}
 PLACES = {
-    "sst4": Place("1x4", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), mean_share=0.1, at_once=256),
-    "sst8": Place("1x8", "sst_tasman_1982_2013.nc", 32, 200, "°C", tuple(SYSTEMS), mean_share=0.1, at_once=256),
-    "radar": Place("1x8", "mrms_west.nc", 128, 8, "mm/h", FEW, RAIN, "multiplicative", 4, 0.05),
-    "photographs": Place("1x4", "images", 128, 12, "luminance", fold=4),
-    "medical": Place("1x4", "", 128, 8, "intensity", fold=4),
-}
+    "sst4": Place(
+        "1x4", "sst_tasman_1982_2013.nc", 32, 200, "°C", YEARS, tuple(SYSTEMS), SEA, mean_share=0.1, at_once=256
+    ),
+    "sst8": Place(
+        "1x8", "sst_tasman_1982_2013.nc", 32, 200, "°C", YEARS, tuple(SYSTEMS), SEA, mean_share=0.1, at_once=256
+    ),
+    "radar": Place(
+        "1x8", "mrms_west.nc", 128, 8, "mm/h", ("lon", [None, -94], [-94, -90], [-90, None]), FEW, STORMS,
+        "multiplicative", 4, 0.05,
+    ),
+    "photographs": Place(
+        "1x4", "photographs.nc", 128, 12, "luminance", ("time", [None, 90], [90, 100], [100, None]), FEW, PICTURES,
+        fold=4,
+    ),
+    # Training, validation and test are parts of one head, from the neck upwards.
+    "medical": Place(
+        "1x4", "medical.nc", 128, 8, "intensity", ("time", [20, 95], [98, 106], [109, 140]), FEW, HEADS, fold=4
+    ),
+}  # fmt: skip
 
 
 def main() -> None:
@@ -173,7 +188,8 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
     """Train and judge what is missing of a set."""
     place, folder = PLACES[name], args.cache / f"{name}-seed{args.seed}-{args.minutes:g}min"
     out = results["sets"].setdefault(name, {"rows": {}, "systems": {}, "agreement": {}})
-    train, valid, test = crops(name, args.data)
+    path = prepared(name, args.data, args.cache)
+    train, test = crops(place, path, args)
     batch = test.apart(args.crops or place.tests, seed=1)
     out["about"] = {key: getattr(place, key) for key in ("factor", "crop", "units", "mean_share", "at_once")}
     out["about"] |= {"training": len(train), "tests": len(batch.fine)}
@@ -184,10 +200,11 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
         if system not in args.systems or system in out["systems"]:
             continue
         if not (folder / system / "weights.safetensors").is_file():
-            trained(system, place, folder, train, valid, args)
+            fitted(*configured(system, place, path, args), folder / system)
         model = loaded(folder / system)
         out["rows"] |= judged(system, model, batch, place, args)
-        out["systems"][system] = costs(folder, system, model, args)
+        out["systems"][system] = costs(folder / system, model, args)
+        out["systems"][system]["command"] = fit_command(*configured(system, place, path, args))
         write(results, args)
         print(name, system, {k: v for k, v in out["rows"][system].items() if isinstance(v, float)}, flush=True)
     there = {system: loaded(folder / system) for system in place.systems if system in out["systems"]}
@@ -214,79 +231,71 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
 # --- data and training
 
 
-def crops(name: str, data: Path) -> tuple[Crops, Crops, Crops]:
-    """Crops to train on, to validate and to test."""
-    place = PLACES[name]
-    factor, size = Factor.parse(place.factor), (1, place.crop, place.crop)
-    if name == "photographs":
-        known, test = (
-            [luminance(path) for path in sorted((data / place.file / part).iterdir())] for part in ("bsd100", "set14")
-        )
-        parts: list[list[xr.DataArray]] = [known[:90], known[90:], test]
-        first, second, third = (Crops(part, factor, size, Criteria(0.0)) for part in parts)
-        return first, second, third
-    if name == "medical":
-        # Training, validation and test are parts of one head, from the neck upwards.
-        ranges = (slice(20, 95), slice(98, 106), slice(109, 140))
-        first, second, third = (Crops(slices(part), factor, size, Criteria(0.0, 0.3, 0.05)) for part in ranges)
-        return first, second, third
-    field = increasing(open_field(data / place.file))
-    if name == "radar":
-        sides: list[dict[str, Any]] = [{"lon": [None, -94]}, {"lon": [-94, -90]}, {"lon": [-90, None]}]
-        criteria, varied = WET, VARIED
-    else:
-        sides = [{"time": t} for t in ([None, "2009-01-01"], ["2009-01-01", "2011-01-01"], ["2011-01-01", None])]
-        criteria, varied = Criteria(0.3), Augmentation(turn=False)
-    first, second, third = (
-        Crops([region(field, side).load()], factor, size, criteria, augmentation=chosen)
-        for side, chosen in zip(sides, (varied, None, None), strict=True)
-    )
-    return first, second, third
-
-
-def slices(part: slice) -> list[xr.DataArray]:
-    """Horizontal slices of the template, 1 mm apart and of 1 mm cells, in [0, 1]; y counts rows."""
-    from nilearn.datasets import load_mni152_template
-
-    volume = np.asarray(load_mni152_template(resolution=1).get_fdata(), dtype=np.float32)[..., part]
-    coords = {"y": np.arange(volume.shape[0], dtype=float), "x": np.arange(volume.shape[1], dtype=float)}
-    return [
-        xr.DataArray(volume[None, :, :, k], dims=("time", "y", "x"), coords=coords, name="intensity")
-        for k in range(volume.shape[2])
-    ]
-
-
-def configured(system: str, place: Place) -> dict[str, Any]:
-    config: dict[str, Any] = {
+def configured(system: str, place: Place, path: Path, args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The preset of a system, and the settings that are not the preset's."""
+    preset, own = SYSTEMS[system]
+    dimension, train, valid, _ = place.parts
+    wanted = {
+        "data.path": str(path),
         "factor": place.factor,
-        "variable": {"name": "field", "units": place.units},
-        "transform": list(place.transform),
+        **place.settings,
         "constraint": place.constraint,
-    } | SYSTEMS[system]
-    if config["mean"] == "network":
-        backbone = {"kind": "unet", "width": 24, "multipliers": [1, 2]}
-        config["mean"] = {"kind": "network", "fold": place.fold, "backbone": backbone}
-    return config
+        "data.crop": place.crop,
+        "data.train": {dimension: train},
+        "data.valid": {dimension: valid},
+        "train.minutes": args.minutes,
+        "train.clock": "cpu",
+        "train.seed": args.seed,
+    }
+    base = read_config(preset)
+    if isinstance(base["mean"], dict):
+        wanted |= {"mean.fold": place.fold, "train.mean_share": place.mean_share}
+    return preset, {key: value for key, value in (wanted | own).items() if said(base, key) != value}
 
 
-def trained(system: str, place: Place, folder: Path, train: Crops, valid: Crops, args: argparse.Namespace) -> None:
-    """Train one system, and the mean network that generative systems share where it is not there yet."""
-    config, shared = configured(system, place), folder / "mean"
-    share = 1.0
-    settings: dict[str, Any] = {"batch": 16, "mean_share": 0.0, "variance_share": 0.25}
-    has_mean = isinstance(config["mean"], dict) and config["denoiser"] != "none"
-    if has_mean and not (shared / "weights.safetensors").is_file():
-        # Without the constraint, which the mean of a generative model does not go through.
-        torch.manual_seed(args.seed)
-        model = build_model(config | {"latent": "pixel", "denoiser": "none", "constraint": "none"})
-        timed_training(model, train, valid, args.minutes * place.mean_share, shared, args.seed, **settings)
-    settings |= config.get("train", {})
-    torch.manual_seed(args.seed)
-    model = build_model(config)
-    if has_mean:
-        model.mean.load_state_dict(load(shared).mean.state_dict())
-        share = 1 - place.mean_share
-    timed_training(model, train, valid, args.minutes * share, folder / system, args.seed, **settings)
+def said(config: Any, key: str) -> Any:
+    """What a preset says of a key; where it says nothing, what `finescale.fit` takes."""
+    defaults = {"data.min_wet": 0.0, "data.favour": 0.0, "data.rescale": 0.0, "data.turn": True, "train.seed": 0}
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return defaults.get(key) if config is None else config
+
+
+def crops(place: Place, path: Path, args: argparse.Namespace) -> tuple[Crops, Crops]:
+    """The crops that a model is trained on, and those to test on: as `finescale.fit` reads them."""
+    preset, settings = configured(FEW[-1], place, path, args)
+    train, test, *_ = read_data(read_config(preset, settings | {"data.valid": {place.parts[0]: place.parts[-1]}}))
+    return train, test
+
+
+def prepared(name: str, data: Path, cache: Path) -> Path:
+    """The file of a set; pictures become one, made once."""
+    file = PLACES[name].file
+    if name not in ("photographs", "medical"):
+        return data / file
+    if not (cache / file).is_file():
+        if name == "medical":
+            from nilearn.datasets import load_mni152_template
+
+            # Horizontal slices, 1 mm apart and of 1 mm cells, in [0, 1]; y counts rows.
+            volume = np.asarray(load_mni152_template(resolution=1).get_fdata(), dtype=np.float32)
+            pictures = list(np.moveaxis(volume, -1, 0))
+        else:
+            paths = [path for part in ("bsd100", "set14") for path in sorted((data / "images" / part).iterdir())]
+            pictures = [luminance(path).values[0] for path in paths]
+        cache.mkdir(parents=True, exist_ok=True)
+        stacked(pictures).to_netcdf(cache / file)
+    return cache / file
+
+
+def stacked(pictures: Sequence[NDArray[np.float32]]) -> xr.Dataset:
+    """Pictures (H, W) in one variable (time, y, x), their numbers as times; NaN beside the smaller ones."""
+    height, width = (max(part.shape[axis] for part in pictures) for axis in (0, 1))
+    values = np.full((len(pictures), height, width), np.nan, np.float32)
+    for whole, part in zip(values, pictures, strict=True):
+        whole[: part.shape[0], : part.shape[1]] = part
+    coords = {"time": np.arange(len(pictures)), "y": np.arange(height), "x": np.arange(width)}
+    return xr.Dataset({"field": (("time", "y", "x"), values, {"units": "1"})}, coords)
 
 
 def loaded(folder: Path) -> Downscaler:
@@ -427,18 +436,12 @@ def alike(a: Tensor, b: Tensor, known: Tensor) -> dict[str, float]:
 # --- costs
 
 
-def costs(folder: Path, system: str, model: Downscaler, args: argparse.Namespace) -> dict[str, Any]:
+def costs(folder: Path, model: Downscaler, args: argparse.Namespace) -> dict[str, Any]:
     """Parameters, training steps and seconds, and the memory of sampling."""
-    parts = [system, *(["mean"] if model.denoiser is not None and model.mean.trainable else [])]
-    steps: dict[str, int] = {}
-    seconds = 0.0
-    for part in parts:
-        for line in (folder / part / "log.jsonl").read_text().splitlines():
-            row = json.loads(line)
-            # A mean network of the shared run has trained for longer than none.
-            steps[row["stage"]] = max(row["step"], steps.get(row["stage"], 0))
-        seconds += json.loads((folder / part / "time.json").read_text())["processor_seconds"]
-    command = [sys.executable, __file__, str(args.data), "--memory", str(folder / system)]
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    steps = {row["stage"]: row["step"] for row in rows}
+    seconds = json.loads((folder / "time.json").read_text())["processor_seconds"]
+    command = [sys.executable, __file__, str(args.data), "--memory", str(folder)]
     measured = subprocess.run(command, capture_output=True, text=True, check=True)
     return {
         "parameters": model.parameters_by_part,

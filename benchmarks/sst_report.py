@@ -28,6 +28,7 @@ def report(results: dict[str, Any]) -> Iterator[str]:
         yield f"## {name}: {about['factor']}, {about['tests']} test crops of {about['crop']}², {about['units']}"
         yield from ("", *score_table(found["rows"]))
         yield from ("", *cost_table(found["systems"], about["at_once"]))
+        yield from ("", *commands(found["systems"]))
         if found["agreement"]:
             yield from ("", "Standard deviation in closed form against that of decoded members, patch-POD-ViT:", "")
             yield from ("| covariance | correlation | ratio |", "|---|---|---|")
@@ -47,6 +48,17 @@ def score_table(rows: dict[str, Any]) -> Iterator[str]:
         else:
             cells += [f"{value:.3f}" for value in (*row["coverage"], row["mace"], row["spread_skill"])]
         yield f"| {' | '.join(map(str, cells))} |"
+
+
+def commands(systems: dict[str, Any]) -> Iterator[str]:
+    """What trains each system; further rows of it are the same model, judged otherwise."""
+    yield "Trained by (the file's name stands for its path):"
+    yield ""
+    for system, row in systems.items():
+        before = (
+            "an earlier version of this script, with the mean network of another system of the set and, for a basis,"
+        )
+        yield f"- {system}: " + (f"`{row['command']}`" if "command" in row else f"{before} statistics of 96 crops")
 
 
 def cost_table(systems: dict[str, Any], at_once: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Add a latent space: one class. Here the Walsh–Hadamard transform of 4 × 4 blocks, orthonormal like wavelets.
 
 In the package this is one file in ``finescale/latents``, one line in its ``__init__`` and one case in
-``tests/test_latents.py``; a configuration then names it by the file: ``latent: hadamard``.
+``tests/latents/test_latents.py``; a configuration then names it by the file: ``latent: hadamard``.
 
     python examples/add_a_latent.py
 """

@@ -173,7 +173,7 @@ def bad_inputs(ds, tmp_path):
         (("downscale", tmp_path / "model", fine, "-o", out, "--window", "0x4"), "--window is '0x4', but must be"),
         (("downscale", tmp_path / "model", fine, "-o", out, "--window", "big"), "--window is 'big', but must be"),
         (("fit", "rain", "-o", tmp_path / "model", "--set", "epochs"), "key=value"),
-        (("fit", "rain", "-o", tmp_path / "model", "--set", "a={"), "not a YAML value"),
+        (("fit", "rain", "-o", tmp_path / "model", "--set", "a={"), "--set a is not readable YAML"),
         (("info", tmp_path / "nowhere"), "does not exist"),
     ]
 

@@ -17,12 +17,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finescale import constraints
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
 from finescale.grids.factor import Factor
 from finescale.latents import Wavelet
 from finescale.operators.coarsen import Coarsen
 
-KINDS = [Additive, Bounded, Multiplicative, Projection, Softmax, Tapered]
+KINDS = [kind for name in constraints.__all__ if (kind := getattr(constraints, name)) is not Constraint]
 SUBNORMAL = {torch.float64: 1e-310, torch.float32: 1e-42, torch.bfloat16: 1e-39}
 
 

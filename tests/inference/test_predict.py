@@ -13,6 +13,7 @@ import xarray as xr
 from torch.nn.functional import avg_pool2d
 
 from finescale.data import store
+from finescale.data.atomic import sole_writer
 from finescale.data.files import open_store, write
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
@@ -42,9 +43,13 @@ class Fake:
     static = ()
     deterministic, linear = False, True
     fingerprint = "0" * 16
+    trained = ()
 
     def check_plane(self, height: int, width: int) -> None:
         pass
+
+    def evaluations(self, steps: int | None) -> int:
+        return 1
 
     def sample(self, given: Inputs, members: Members) -> Ensemble:
         self.calls += 1
@@ -185,7 +190,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
         downscale(model, coarse(), out, **settings)
     with pytest.raises(InputError, match=r"is of another run .seed 1 is now 2"):
         downscale(model, coarse(), out, **(settings | {"seed": 2}), resume=True)
-    with pytest.raises(InputError, match=r"is of another run .input"):
+    with pytest.raises(InputError, match=r"input of the interrupted run has changed, first in frames 0 to 0"):
         downscale(model, coarse(seed=5), out, **settings, resume=True)
     first, model.calls = model.calls, 0
     downscale(model, coarse(), out, **settings, resume=True)
@@ -197,6 +202,72 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     a, b = read(tmp_path / "whole.zarr"), read(out)
     np.testing.assert_array_equal(a["rain"].values, b["rain"].values)
     assert a.attrs["finescale_conservation_residual"] == b.attrs["finescale_conservation_residual"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda ds: ds.assign(rain=ds["rain"] + (ds["rain"] == ds["rain"][1, 0, 9])),
+            "changed, first in frames 1 to 1",
+        ),
+        (lambda ds: ds.assign(rain=ds["rain"].assign_attrs(units="mm d-1")), "is of another run .units"),
+        (lambda ds: ds.assign_coords(lon=ds["lon"] + 1), "is of another run .grid"),
+    ],
+    ids=["a value in the middle", "units", "grid"],
+)
+def test_a_run_is_not_resumed_with_another_input(tmp_path, monkeypatch, change, words):
+    """…neither where the first and the last frame are as they were, nor where all values are; and nothing is lost."""
+    settings, out = dict(members=2, seed=1, window=(1, 9, 99), progress=False), tmp_path / "o.zarr"
+    write_region = store.ZarrStore.write
+
+    def stop_at_2(self, task, *rest):
+        if task == 2:
+            raise KeyboardInterrupt
+        write_region(self, task, *rest)
+
+    monkeypatch.setattr(store.ZarrStore, "write", stop_at_2)
+    with pytest.raises(KeyboardInterrupt):
+        downscale(Fake(), coarse(), out, **settings)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=words):
+        downscale(Fake(), change(coarse()), out, **settings, resume=True)
+    downscale(Fake(), coarse(), out, **settings, resume=True)
+    downscale(Fake(), coarse(), tmp_path / "whole.zarr", **settings)
+    xr.testing.assert_identical(read(out)["rain"], read(tmp_path / "whole.zarr")["rain"])
+
+
+@pytest.mark.parametrize("journal", ["", "no journal\n", "[1, 2]\n", "\xff\n"])
+def test_a_journal_that_is_none_is_named(tmp_path, journal):
+    (tmp_path / ".o.partial.zarr").mkdir()
+    (tmp_path / ".o.partial.zarr" / store.JOURNAL).write_text(journal)
+    with pytest.raises(InputError, match=r"does not say which run .*--overwrite"):
+        downscale(Fake(), coarse(), tmp_path / "o.zarr", members=2, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_one_process_writes_an_output(tmp_path, suffix):
+    """While another one holds its lock; afterwards it may, and leaves nothing behind."""
+    out = tmp_path / f"o{suffix}"
+    with sole_writer(out), pytest.raises(InputError, match=r"another process is writing .*/o"):
+        downscale(Fake(), coarse(), out, members=1, progress=False)
+    downscale(Fake(), coarse(), out, members=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_members_that_are_not_finite_are_not_published(tmp_path, suffix):
+    class Damaged(Fake):
+        def sample(self, given, members):
+            drawn = super().sample(given, members)
+            drawn.fields[..., -1, -1] = np.nan
+            return drawn
+
+    with pytest.raises(ArithmeticError, match="weights are damaged"):
+        downscale(Damaged(), coarse(), tmp_path / f"o{suffix}", members=1, progress=False)
+    assert not (tmp_path / f"o{suffix}").exists()
+    with pytest.raises(ArithmeticError, match="weights are damaged"):
+        downscale(Damaged(), coarse(), members=1)
 
 
 def test_files_are_read_and_written_by_one_thread_while_the_model_computes(tmp_path, monkeypatch):

@@ -284,13 +284,73 @@ def test_variance_agrees_with_monte_carlo(latent: PatchPOD, kind: str) -> None:
     torch.testing.assert_close(noisy.var(0), with_floor, rtol=6 * (2 / members) ** 0.5, atol=1e-12)
 
 
-def test_floor_and_modes_together_are_the_variance_of_the_data() -> None:
-    """Whitened coefficients of the training data have Σ = I."""
+def test_modes_and_what_they_leave_are_the_variance_of_the_data() -> None:
+    """Whitened coefficients of the training data have Σ = I; the floor is that of data that are not fitted."""
     x = field()
     latent = PatchPOD(patch=(4, 8), modes=9).double()
     latent.fit([x])
-    decoded = latent.decode_variance(torch.ones_like(latent.encode(x)[:1]), floor=True)
-    np.testing.assert_allclose(decoded[0, 0, 0, :4, :8].flatten(), patches(x, 4, 8).var(0), rtol=1e-6)
+    decoded = latent.decode_variance(torch.ones_like(latent.encode(x)[:1]))[0, 0, 0, :4, :8].flatten()
+    left = patches(x - latent.decode(latent.encode(x)), 4, 8).var(0)
+    np.testing.assert_allclose(decoded.numpy() + left, patches(x, 4, 8).var(0), rtol=1e-6)
+    assert 1 < float(latent.floor.mean()) / left.mean() < 1.1
+
+
+@pytest.mark.parametrize(("crops", "modes"), [(60, 8), (300, 8), (300, 40), (1000, 40)])
+def test_the_floor_is_that_of_other_data(crops: int, modes: int) -> None:
+    """Gaussian fields of 16² cells with a known covariance C, of which modes Φ leave tr((I − ΦΦᵀ) C)."""
+    generator, size = torch.Generator().manual_seed(1), 256
+    directions = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64)).Q
+    variances = 0.9 ** torch.arange(size, dtype=torch.float64) + 0.02
+    draws = torch.randn(crops, size, generator=generator, dtype=torch.float64)
+    x = (draws * variances.sqrt()) @ directions.T
+    latent = PatchPOD(patch=16, modes=modes).double()
+    latent.fit([x.reshape(-1, 1, 1, 16, 16)])
+    projection = torch.eye(size, dtype=torch.float64) - latent.basis.flatten(1).T @ latent.basis.flatten(1)
+    left = (projection @ directions * variances) @ (projection @ directions).T
+    seen = ((x - x.mean(0)) @ projection).square().sum() / crops
+    # The trace of a sample covariance has a standard error of √(2 Σ λ² / N) / Σ λ, 4 % for 60 crops.
+    spread = float((2 * left.square().sum() / crops).sqrt() / left.trace())
+    claimed = float(latent.floor.sum() / left.trace())
+    assert abs(claimed - 1) < 0.03 + 2 * spread
+    # What would be claimed of the crops that were fitted.
+    assert float(seen / left.trace()) < 1 - 0.5 * modes / crops
+    assert abs(claimed - 1) < abs(float(seen / left.trace()) - 1)
+
+
+def test_what_is_fitted_does_not_depend_on_how_crops_come() -> None:
+    """One by one, in uneven parts, or at once; from a generator, which is gone through once, too."""
+    x, known = field(20, 1, 16, 16), (field(20, 1, 16, 16, seed=8) > -1).double()
+    whole = PatchPOD(patch=8, modes=6, overlap=True).double()
+    whole.fit([x * known], [known])
+    for size in (1, 7):
+        for once in (False, True):
+            latent = PatchPOD(patch=8, modes=6, overlap=True).double()
+            parts = [(x * known).split(size), known.split(size)]
+            latent.fit(*((iter(part) if once else part) for part in parts))
+            for name, value in whole.state_dict().items():
+                torch.testing.assert_close(latent.state_dict()[name], value, rtol=1e-6, atol=1e-6)
+
+
+def test_a_single_crop_measures_no_floor() -> None:
+    with pytest.raises(InputError, match="single crop"):
+        PatchPOD(patch=8, modes=4).fit([field(1, 1, 32, 32)])
+    PatchPOD(patch=4, modes=16).fit([field(1, 1, 32, 32)])  # leaves nothing
+
+
+def test_conditions_as_published_are_the_coefficients_of_the_anomaly() -> None:
+    """Φᵀ (c − ū) in standard deviations of the latent, field by field (arXiv 2605.03399)."""
+    x = field(60, 1, 16, 16)
+    latent = PatchPOD(patch=16, modes=9, condition="anomaly").double()
+    latent.fit([x])
+    fields = torch.cat([x, 2 * x], 1)
+    told = latent.fold(fields)
+    assert told.shape == (60, latent.condition_channels(2), 1, 1, 1) == (60, 18, 1, 1, 1)
+    anomaly = x - x.mean(0)
+    scale = latent.scale.flatten().numpy()
+    wanted = anomaly.flatten(1).numpy() @ rows(latent).T / np.maximum(scale, 0.1 * scale.max())
+    np.testing.assert_allclose(told[:, :9].flatten(1).numpy(), wanted, atol=1e-6)
+    twice = wanted + x.flatten(1).numpy() @ rows(latent).T / np.maximum(scale, 0.1 * scale.max())
+    np.testing.assert_allclose(told[:, 9:].flatten(1).numpy(), twice, atol=1e-6)
 
 
 @pytest.mark.parametrize("latent", FITTED.values(), ids=FITTED.keys())

@@ -171,7 +171,7 @@ def test_files_in_parts_with_a_gap_in_time(monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("autocorrelation", "autocorrelation_truth", "border_ratio", "border_ratio_truth"):
         assert float(whole[name].sel(system="ensemble")) == pytest.approx(expected[name], rel=1e-10)
     assert float(whole["border_ratio"].sel(system="nearest")) == np.inf
-    monkeypatch.setattr(evaluate, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(evaluate, "PART_BYTES", 1)
     xr.testing.assert_allclose(score(ensemble, truth, factor="3x4", baselines=("nearest",)), whole, rtol=1e-12)
     cftime = ensemble.convert_calendar("noleap", use_cftime=True), truth.convert_calendar("noleap", use_cftime=True)
     assert align(*cftime, factor="3x4").follows.tolist() == case.follows.tolist()

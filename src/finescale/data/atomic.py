@@ -7,6 +7,7 @@ reader nor another process that writes the same output ever sees a part of it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -52,6 +53,33 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_writer(path: str | Path) -> Iterator[None]:
+    """Keep other processes from writing ``path`` meanwhile, by a lock beside it that ends with this process.
+
+    Raises:
+        InputError: if another process is writing it.
+    """
+    path = Path(path)
+    lock = path.with_name(f".{path.name[:64]}.lock")
+    with explained(path):
+        file = lock.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.fstat(file.fileno()).st_nlink > 0  # it has lost its name where another's end came in between
+        except BlockingIOError:
+            mine = False
+        except OSError:
+            mine = True  # a file system without locks: outputs are still whole, and the last one stays
+        if not mine:
+            raise InputError(f"another process is writing {path}: wait until it has ended, or name another output")
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import dask
 import xarray as xr
 
 from finescale.data import classic
-from finescale.data.atomic import atomic, explained
+from finescale.data.atomic import atomic, explained, sole_writer
 from finescale.data.reader import Engine, Reader, check_types, first_line, watched
 from finescale.errors import InputError, nearest
 from finescale.grids import coordinates
@@ -198,7 +198,7 @@ def write(
     for name, given in (encoding or {}).items():
         ds[name].encoding |= dict(given)
     # Inside too: what failed is there then, and a full disk still full.
-    with explained(path), atomic(path) as temporary, explained(path):
+    with explained(path), sole_writer(path), atomic(path) as temporary, explained(path):
         if path.suffix == ".nc":
             for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim > 2:

@@ -122,11 +122,16 @@ class ZarrStore:
         journal = self.temporary / JOURNAL
         if not journal.is_file():
             return False
-        first, *lines = journal.read_text().splitlines() or [""]
+        first, *lines = journal.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
         try:
             before = json.loads(first)
         except ValueError:
-            return False
+            before = None
+        if not isinstance(before, dict):
+            raise InputError(
+                f"{journal} does not say which run {self.temporary} is of: give --overwrite without --resume to begin "
+                "afresh"
+            )
         wanted = json.loads(json.dumps(dict(identity)))
         differs = [key for key in wanted if before.get(key) != wanted[key]]
         if differs:
@@ -135,11 +140,9 @@ class ZarrStore:
                 f"{self.temporary} is of another run ({said}): give the same settings, or --overwrite without --resume"
             )
         for line in lines:
-            try:
-                task, *note = json.loads(line)
-            except ValueError:
-                continue  # the interruption cut this line short: its task is done again
-            self.done[int(task)] = note
+            task, note = _noted(line)
+            if task is not None:  # otherwise the interruption cut this line short: its task is done again
+                self.done[task] = note
         # A line cut short must not merge with the next one.
         journal.write_text("\n".join([first, *(json.dumps([task, *note]) for task, note in self.done.items())]) + "\n")
         return True
@@ -164,6 +167,16 @@ class ZarrStore:
     def close(self) -> None:
         if not self.done:
             remove(self.temporary)
+
+
+def _noted(line: str) -> tuple[int | None, list[float]]:
+    """A finished task and what was noted of it; None for a line that says neither."""
+    try:
+        task, *note = json.loads(line)
+    except (ValueError, TypeError):
+        return None, []
+    whole = isinstance(task, int) and all(isinstance(value, int | float) for value in note)
+    return (task, note) if whole else (None, [])
 
 
 class NetcdfStore:

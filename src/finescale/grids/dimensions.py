@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+import numpy as np
 import xarray as xr
 
 from finescale.errors import InputError
@@ -190,3 +191,13 @@ def label(da: xr.DataArray) -> str:
 
 def _sizes(da: xr.DataArray) -> str:
     return ", ".join(f"{dim}: {n}" for dim, n in da.sizes.items()) or "no dimensions"
+
+
+def texts(time: xr.DataArray) -> list[str]:
+    """Values as text, times as ISO text to the millisecond whatever kind of date they are: equal where they are."""
+    values = time.values
+    if values.dtype.kind == "M":
+        return [str(v) for v in np.datetime_as_string(values, unit="ms")]
+    if values.dtype.kind == "O":
+        return [v.isoformat(timespec="milliseconds") if hasattr(v, "isoformat") else str(v) for v in values]
+    return [f"{v:.6g}" if isinstance(v, float) else str(v) for v in values.tolist()]

@@ -1,4 +1,4 @@
-"""Grids and the whole factors between them.
+"""A grid: cell edges along time, y and x.
 
 A fine grid of shape (T, H, W) and a coarse grid of shape (t, h, w) belong together when a `Factor` (ft, fy, fx) of
 whole numbers joins them: T = ft·t, H = fy·h, W = fx·w, and every ft-th, fy-th, fx-th fine cell edge is a coarse one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from finescale.data.extent import ATTRIBUTE
 from finescale.data.provenance import provenance
 from finescale.errors import Notice
 from finescale.grids import coordinates
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from finescale.inference.tasks import Tasks
 
 Note = list[float]
-"""Of a finished task: max |A x - c|, max |c|, and max |A x - c| before the constraint, in the input's units."""
+"""Of a finished task: max |A x - c|, max |c|, max |A x - c| before the constraint, in the input's units, and a hash of
+what was read for it."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +69,16 @@ class Output:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What must not change between an interruption and its resumption."""
+        """What must not change between an interruption and its resumption, beside what `Tasks.unchanged` looks at."""
         tasks, digest = self.tasks, hashlib.sha256()
         for edges in (tasks.grid.time, tasks.grid.y, tasks.grid.x):
             digest.update(edges.tobytes())
-        for frame in (0, -1):
-            digest.update(np.ascontiguousarray(tasks.coarse[frame].values).tobytes())
         first = tasks.windows[0]
         return {
             "model": tasks.model.fingerprint,
-            "input": digest.hexdigest()[:16],
+            "factor": str(tasks.model.factor),
+            "grid": digest.hexdigest()[:16],
+            "units": list(tasks.units),
             "shape": list(tasks.grid.shape),
             "variable": str(tasks.coarse.name),
             "members": tasks.request.count,
@@ -115,11 +118,16 @@ class Output:
             n: (coordinates.file_order(before, tasks.coarse.dims), data[n], described[n])
             for n, before in self.leading.items()
         }
+        kept = {key: value for key, value in tasks.attrs.items() if key != ATTRIBUTE}
         factor, model = tasks.model.factor, tasks.model.fingerprint
         title = f"{self.name}: downscaled by {factor} (time x space)" + (f", {count} members" if count > 1 else "")
-        given = provenance(tasks.attrs, asked, title, f"model {model}")
+        given = provenance(kept, asked, title, f"model {model}")
         out = xr.Dataset(variables, coords=coords, attrs=given).assign_attrs(
-            finescale_factor=str(factor), finescale_model=model, finescale_seed=tasks.request.seed, **self._unmasked()
+            finescale_factor=str(factor),
+            finescale_model=model,
+            finescale_seed=tasks.request.seed,
+            **self._unmasked(),
+            **self._trained,
         )
         # In memory members come first, as in every array of this package.
         first = [dim for dim in ("realization", "quantile") if dim in out.dims]
@@ -140,9 +148,15 @@ class Output:
         warnings.warn(text, Notice, stacklevel=2)
         return {"comment_on_missing_cells": text}
 
+    @property
+    def _trained(self) -> dict[str, str]:
+        """What the model was trained on, as `finescale verify` reads it."""
+        trained = [dict(one) for one in self.tasks.model.trained]
+        return {ATTRIBUTE: json.dumps(trained, ensure_ascii=False, separators=(",", ":"))} if trained else {}
+
     def attrs(self, notes: Iterable[Note]) -> dict[str, float]:
         """The conservation residual over all tasks, max |A x - c| / max |c|, after and before the constraint."""
-        worst, largest, before = np.max([*notes, [0.0, 0.0, 0.0]], axis=0)
+        worst, largest, before = np.max([*(note[:3] for note in notes), [0.0, 0.0, 0.0]], axis=0)
         scale = largest if largest > 0 else 1.0
         found = {"finescale_conservation_residual": float(worst / scale)}
         drawn = {"finescale_conservation_residual_before": float(before / scale)} if self.tasks.request.count else {}

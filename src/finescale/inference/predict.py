@@ -5,7 +5,9 @@ What a window does is in `finescale.inference.tasks`; how stores are written and
 
 from __future__ import annotations
 
+import math
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,17 +16,19 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from finescale.data.atomic import explained
+from finescale.data.atomic import explained, sole_writer
 from finescale.data.files import open_store, select
 from finescale.data.reader import watched
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
-from finescale.errors import InputError, Interrupted
+from finescale.errors import InputError, Interrupted, Notice
 from finescale.grids.factor import Factor
 from finescale.grids.resolution import factor_to
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 
+SLOW = 200
+"""Network evaluations a member from which the cost is told before sampling begins."""
 Coarse = str | Path | xr.Dataset | xr.DataArray
 
 
@@ -53,6 +57,11 @@ def predict(
         InputError: for input, a request or an output that cannot be used.
     """
     tasks, path = tasks_of(model, coarse, request or Request()), Path(out)
+    with sole_writer(path):
+        _predict(tasks, path, resume, overwrite, progress)
+
+
+def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: bool) -> None:
     output = tasks.output
     with explained(path):
         store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite)
@@ -65,6 +74,7 @@ def predict(
         return "; what is finished is kept: --resume continues" if store.resumable else ""
 
     try:
+        tasks.unchanged(store.done)
         # One thread reads the next window and writes the last one while this one is computed. HDF5 allows no more.
         with ThreadPoolExecutor(1) as files:
             written: Future[None] | None = None
@@ -76,13 +86,27 @@ def predict(
             if written is not None:
                 written.result()
         with explained(path, kept()):
-            store.finish(output.attrs(store.done.values()))
+            store.finish(_finite(output.attrs(store.done.values())))
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
         raise Interrupted(number, later) from None
     finally:
         store.close()
+
+
+def _finite(attrs: dict[str, float]) -> dict[str, float]:
+    """The residuals of an output that may be published.
+
+    Raises:
+        ArithmeticError: if members are not finite where their coarse cells are.
+    """
+    if not math.isfinite(attrs["finescale_conservation_residual"]):
+        raise ArithmeticError(
+            "members are not finite where the coarse field is: the model's weights are damaged or of absurd size, or "
+            "the input is; nothing was written"
+        )
+    return attrs
 
 
 def downscale_dataset(model: Model, coarse: Coarse, request: Request | None = None) -> xr.Dataset:
@@ -98,7 +122,7 @@ def downscale_dataset(model: Model, coarse: Coarse, request: Request | None = No
         for name, region, part in parts:
             values[name][region] = part
         notes.append(note)
-    return tasks.output.template(values).assign_attrs(tasks.output.attrs(notes))
+    return tasks.output.template(values).assign_attrs(_finite(tasks.output.attrs(notes)))
 
 
 def tasks_of(model: Model, coarse: Coarse, request: Request) -> Tasks:
@@ -112,7 +136,18 @@ def tasks_of(model: Model, coarse: Coarse, request: Request) -> Tasks:
     model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
     # Told before anything is computed: windows without a halo would not show it.
     model.check_plane(*(n * f for n, f in zip(da.shape[-2:], (model.factor.y, model.factor.x), strict=True)))
-    return Tasks(model, da, attrs, request.of(model), _static(model, request))
+    request, static = request.of(model), _static(model, request)
+    evaluations = model.evaluations(request.steps)
+    tasks = Tasks(model, da, attrs, request, static)
+    if evaluations >= SLOW and request.count:
+        warnings.warn(
+            f"sampling takes {evaluations} network evaluations for each of {request.count} members in each of "
+            f"{len(tasks.windows)} windows, {evaluations * request.count * len(tasks.windows):,} in all; fewer steps "
+            "(--steps) take less time",
+            Notice,
+            stacklevel=2,
+        )
+    return tasks
 
 
 def _static(model: Model, request: Request) -> StaticFields | None:

@@ -1,4 +1,4 @@
-"""One prediction cut into tasks: every window x batch of members is one, and so is every window's spread.
+"""One prediction cut into tasks: every window x batch of members is one, and so are a window's marginals.
 
 Noise is keyed by (seed, member, absolute position), so a task is to read a window with its halo, sample, and keep the
 core; a result depends neither on the order of tasks nor on an interruption. Small windows that follow each other in
@@ -9,6 +9,7 @@ input's order.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from torch import Tensor
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, Region
 from finescale.data.units import conversion, convert_units
-from finescale.errors import Notice
+from finescale.errors import InputError, Notice
 from finescale.grids import coordinates
 from finescale.grids.blocks import block_means
 from finescale.grids.grid import Grid
@@ -186,6 +187,26 @@ class Tasks:
                     if task not in finished:
                         yield task, *result
 
+    def unchanged(self, done: Mapping[int, Note]) -> None:
+        """Read again what was read for finished tasks: sampling is dear, reading is not.
+
+        Raises:
+            InputError: naming the first window whose input, or static fields, are not what they were.
+        """
+        each = self._per_window
+        for stack in self.stacks:
+            tasks = [[task for task in range(number * each, (number + 1) * each) if task in done] for number in stack]
+            if not any(tasks):
+                continue
+            blocks, static = self.read(stack)
+            for number, block, noted in zip(stack, blocks, tasks, strict=True):
+                if any(done[task][3:] != [_hash(block, static)] for task in noted):
+                    frames = self.windows[number].core[0]
+                    raise InputError(
+                        f"the input of the interrupted run has changed, first in frames {frames.start} to "
+                        f"{frames.stop - 1}: give it as it was, or --overwrite without --resume to begin afresh"
+                    )
+
     def read(self, stack: range) -> tuple[list[NDArray[np.float32]], Tensor | None]:
         """What the windows of a stack need from files; all reading is here, as HDF5 allows one thread alone.
 
@@ -201,7 +222,7 @@ class Tasks:
     def _sampled(
         self, stack: range, blocks: list[NDArray[np.float32]], static: Tensor | None, batch: range
     ) -> Iterator[tuple[list[Part], Note]]:
-        """The cores of some windows for some members, or of the spread, or of both."""
+        """The cores of some windows for some members, or of their marginals, or of both."""
         windows = [self.windows[number] for number in stack]
         known = [bool(np.isfinite(block[w.inner]).any()) for block, w in zip(blocks, windows, strict=True)]
         drawn: Ensemble | None = None
@@ -221,7 +242,7 @@ class Tasks:
         for block, window, some in zip(blocks, windows, known, strict=True):
             at = next(item) if some else None
             parts: list[Part] = []
-            note = [0.0, 0.0, gap]
+            note = [0.0, 0.0, gap, _hash(block, static)]
             if batch:
                 fields = None if at is None or drawn is None else drawn.fields[at, :, 0]
                 values = self._unknown(window, len(batch)) if fields is None else self._core(fields, window)
@@ -299,13 +320,21 @@ class Tasks:
         return conversion(has, wanted, f"variable {self.coarse.name}")
 
     def _note(self, values: NDArray[np.float32], coarse: NDArray[np.float32], window: Window) -> Note:
-        area = self._area(window.core)
+        """max |A x − c|, infinite where a member is not finite though its coarse cell is, and max |c|."""
+        area, factor = self._area(window.core), self.model.factor
         with np.errstate(invalid="ignore"):
-            gap = np.abs(block_means(values, self.model.factor, area) - coarse)
+            gap = np.abs(block_means(values, factor, area) - coarse)
+        finite = np.isfinite(values)
+        if not finite.all():
+            # The means are over finite cells alone.
+            gap = np.where(block_means(finite.astype(np.float32), factor) < 1, np.inf, gap)
         known = np.isfinite(coarse)
         if not known.any():
             return [0.0, 0.0]
-        return [float(np.nan_to_num(gap[:, known], nan=np.inf).max()), float(np.abs(coarse[known]).max())]
+        return [
+            float(np.nan_to_num(gap[:, known], nan=np.inf, posinf=np.inf).max()),
+            float(np.abs(coarse[known]).max()),
+        ]
 
     def _oriented(
         self, values: NDArray[np.float32], window: Window, before: Sequence[slice]
@@ -328,3 +357,11 @@ def _alike(a: Window, b: Window) -> bool:
 def _tasks(stack: range, each: int) -> range:
     """Numbers of the tasks of some windows, with so many each."""
     return range(stack.start * each, stack.stop * each)
+
+
+def _hash(block: NDArray[np.float32], static: Tensor | None) -> int:
+    """48 bits of a hash of what is read for a window: exact as a number in JSON."""
+    digest = hashlib.sha256(block.tobytes())
+    if static is not None:
+        digest.update(static.numpy().tobytes())
+    return int.from_bytes(digest.digest()[:6], "big")

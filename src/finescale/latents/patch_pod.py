@@ -8,14 +8,21 @@ the first K coefficients in a fixed orthonormal basis, the same for all patches 
 with ū the mean patch and Φ the K modes of most variance (`finescale.latents.pod`); whitening then divides each
 coefficient by its standard deviation. With patches as large as the domain this is PODiff's global basis. The decoder is
 linear, so variance goes through it in closed form; the variance of the modes that are left out is kept cell by cell as
-the floor f (ours: the papers leave it out). Members may have it too, as noise that the modes cannot represent,
+the floor f (ours: the papers leave it out). Modes leave less of the fields that they were fitted to than of any other:
+of N samples in D dimensions, by a share of the order of D/N. So f is cross-validated: with the training crops in FOLDS
+runs, bases are fitted without each of them, and f is what these leave out of the run that they have not seen,
+
+    f = mean over k, and x in run k, of (x − ū₋ₖ − Φ₋ₖ Φ₋ₖᵀ (x − ū₋ₖ))².
+
+Members may have it too, as noise that the modes cannot represent,
 
     r = g ∘ (I − ΦΦᵀ) ε,      ε ~ N(0, I),      g = sqrt(f / diag(I − ΦΦᵀ)),
 
 as in probabilistic principal component analysis (Tipping & Bishop 1999), but with a variance for each cell.
 
-Conditioning fields come as coefficients too, Φᵀ c for every field c. (Ours: its mean over the patch beside them. A
-basis of residuals is nearly orthogonal to what the coarse field fixes, so the coefficients alone would not tell it.)
+Conditioning fields come as coefficients too: as published those of the anomaly, Φᵀ (c − ū), for every field c. (Ours,
+by default: those of the field less its mean over the patch, and that mean beside them. A basis of residuals is nearly
+orthogonal to what the coarse field fixes, so the coefficients alone would not tell it.)
 
 Also ours: patches that overlap (`finescale.latents.patches`), patches along time, and two sizes of patches, where the
 small ones represent what K₁ modes of the large ones leave.
@@ -23,21 +30,27 @@ small ones represent what K₁ modes of the large ones leave.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from typing import Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from finescale.errors import InputError
-from finescale.latents.base import LinearLatentSpace, blocks, depth_to_space, paired, space_to_depth
+from finescale.latents.base import LinearLatentSpace, blocks, depth_to_space, space_to_depth
 from finescale.latents.patch_basis import Fields, PatchBasis
 from finescale.latents.patches import Patches
+from finescale.latents.runs import ALL, Runs
+from finescale.ranges import Size
 
 LEAST = 0.1
 """Conditions are divided by the latent's standard deviations, but by none smaller than this share of the largest."""
-ITEMS = 16
-"""Crops that are cut into patches at once."""
+FOLDS = 5
+"""Runs of crops of which each is held out once, to measure what modes leave of fields that they were not fitted to."""
+ENOUGH = 256
+"""Patches, for every cell of one, after which more change a basis no more: modes then leave 1/256 too little."""
 
 
 class PatchPOD(LinearLatentSpace):
@@ -55,6 +68,8 @@ class PatchPOD(LinearLatentSpace):
         random: a random orthonormal basis, to compare with.
         remainder: members get what the modes leave out, as noise r of variance f; for fields that vary everywhere, not
             for rain.
+        condition: conditioning fields come as coefficients less their patch mean, with that mean (mean), or as
+            published, as coefficients less ū (anomaly), for a latent of whole fields.
 
     Attributes:
         mean: ū, (C, *stride).
@@ -67,14 +82,15 @@ class PatchPOD(LinearLatentSpace):
     def __init__(
         self,
         channels: int = 1,
-        patch: PositiveInt | tuple[PositiveInt, PositiveInt] = 8,
-        frames: PositiveInt = 1,
-        modes: PositiveInt = 16,
+        patch: Size | tuple[Size, Size] = 8,
+        frames: Size = 1,
+        modes: Size = 16,
         energy: float | None = None,
         overlap: bool = False,
-        coarse: tuple[PositiveInt, PositiveInt] | None = None,
+        coarse: tuple[Size, Size] | None = None,
         random: bool = False,
         remainder: bool = False,
+        condition: Literal["mean", "anomaly"] = "mean",
     ) -> None:
         if energy is not None and not 0 < energy <= 1:
             raise InputError(f"latent.energy is {energy}, but must be a share of the variance, such as 0.99")
@@ -94,6 +110,7 @@ class PatchPOD(LinearLatentSpace):
         self.field_channels = channels
         self.exact = energy is None and modes == small.dimension
         self.remainder = remainder and not self.exact
+        self.condition = condition
         self.register_buffer("mean", torch.zeros(channels, *stride))
         self.register_buffer("floor", torch.zeros(channels, *stride))
 
@@ -119,25 +136,58 @@ class PatchPOD(LinearLatentSpace):
 
     # --- fitting
 
+    @property
+    def enough(self) -> int:
+        """Fine cells of one channel that settle the basis."""
+        bases = [basis for basis in (self.small, self.large) if basis is not None]
+        return max(ENOUGH * basis.dimension**2 // self.field_channels for basis in bases)
+
     def fit(self, batches: Iterable[Tensor], known: Iterable[Tensor] | None = None) -> None:
         """Fit the mean patch, the basis, the whitening and the floor.
 
         Args:
-            batches: fields (B, C, T, H, W), gone through several times; kept in memory if they come only once.
+            batches: fields (B, C, T, H, W), gone through several times; kept in memory if they come only once. Runs of
+                them are held out to measure the floor, so fields that are alike, such as neighbours in time, should
+                follow each other.
             known: for each of them (B, 1, T, H, W), 1 where it is known. Cells count for the mean and the floor, and
                 pairs of cells for the basis, as often as they are known; the field must be about 0 elsewhere.
 
         Raises:
-            InputError: if there are fewer patches than modes, or none is known.
+            InputError: if there are fewer patches than modes beside those that are held out, or none is known.
         """
-        batches = list(batches) if isinstance(batches, Iterator) else batches
-        known = list(known) if isinstance(known, Iterator) else known
+        fields = Runs(batches, known)
+        every = fields.of(ALL)
+        self._fit_bases(every)
+        super().fit(
+            (x - self._tiled(self.mean, x) for x, _ in every()),
+            None if known is None else (m for _, m in every() if m is not None),
+        )
+        if self.exact:
+            self.floor.zero_()
+            return
+        count = len(fields)
+        if count < 2:
+            raise InputError(
+                "the training data hold a single crop, but what modes leave out is measured on crops that they are "
+                "not fitted to: lower data.crop or take more data"
+            )
+        runs = min(FOLDS, count)
+        ends = [count * k // runs for k in range(runs + 1)]
 
-        def fields() -> Iterator[tuple[Tensor, Tensor | None]]:
-            for x, mask in paired(batches, known):
-                parts = x.split(ITEMS)
-                yield from paired(parts, None if mask is None else mask.to(x).split(ITEMS))
+        def left_out() -> Iterator[tuple[Tensor, Tensor | None]]:
+            for low, high in pairwise(ends):
+                other = copy.deepcopy(self)
+                other.small.energy = None
+                other._fit_bases(fields.of((0, low), (high, ALL[1])))
+                other.small.basis[self.kept :] = 0
+                for x, mask in fields.of((low, high))():
+                    rest = x - other._tiled(other.mean, x)
+                    yield (rest - other.synthesis(other.analysis(rest))).square(), mask
 
+        self.floor.copy_(self._tile_mean(left_out))
+
+    def _fit_bases(self, fields: Fields) -> None:
+        """Fit the mean patch and the bases."""
         self.mean.copy_(self._tile_mean(fields))
 
         def centred() -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -151,12 +201,6 @@ class PatchPOD(LinearLatentSpace):
         self.small.fit(
             centred if large is None else lambda: ((x - large.synthesis(large.analysis(x)), m) for x, m in centred())
         )
-        super().fit(
-            (x - self._tiled(self.mean, x) for x, _ in fields()),
-            None if known is None else (m for _, m in fields() if m is not None),
-        )
-        left_out = (((x - self.decode(self.encode(x))).square(), mask) for x, mask in fields())
-        self.floor.copy_(torch.zeros_like(self.floor) if self.exact else self._tile_mean(lambda: left_out))
 
     def _tile_mean(self, fields: Fields) -> Tensor:
         """Mean (C, *stride) over the blocks of stride cells, each cell as often as it is known."""
@@ -230,18 +274,28 @@ class PatchPOD(LinearLatentSpace):
         """Conditioning fields (B, F, T, H, W) -> (B, F·(K + n), T', H', W'): per field K coefficients, n patch means.
 
         The coefficients are those of the field less its patch mean, in standard deviations of the latent; n is 1, or
-        the number of small patches in a large one. A basis for several channels takes the field for each of them.
+        the number of small patches in a large one. A basis for several channels takes the field for each of them. With
+        ``condition: anomaly`` they are those of the field less ū, and n is 0.
         """
+        if self.condition == "anomaly":
+            fields = x.flatten(0, 1).unsqueeze(1).expand(-1, self.field_channels, -1, -1, -1)
+            anomalies = self.analysis(fields - self._tiled(self.mean, x)) / self._told_scale
+            return anomalies.unflatten(0, x.shape[:2]).flatten(1, 2)
         flat = x.flatten(0, 1).unsqueeze(1)
         rest, mean = self.small.anomaly(flat)
         coefficients = [] if self.large is None else [self.large.anomaly(flat)[0]]
         coefficients.append(space_to_depth(rest, self.ratio))
-        scaled = torch.cat(coefficients, 1) / self.scale.clamp_min(LEAST * float(self.scale.max()))
+        scaled = torch.cat(coefficients, 1) / self._told_scale
         folded = torch.cat([scaled, space_to_depth(mean, self.ratio)], 1)
         return folded.unflatten(0, x.shape[:2]).flatten(1, 2)
 
     def condition_channels(self, fields: int) -> int:
-        return fields * (self.channels + self.ratio[1] * self.ratio[2])
+        means = 0 if self.condition == "anomaly" else self.ratio[1] * self.ratio[2]
+        return fields * (self.channels + means)
+
+    @property
+    def _told_scale(self) -> Tensor:
+        return self.scale.clamp_min(LEAST * float(self.scale.max()))
 
     def _tiled(self, tile: Tensor, like: Tensor) -> Tensor:
         return tile.repeat(1, *blocks(tuple(like.shape[-3:]), self.stride))

@@ -74,9 +74,9 @@ def _dense(chunks: Chunks, dimension: int, modes: int) -> tuple[Tensor, Tensor, 
     """Eigenvalues (K,), eigenvectors (D, K) and the trace of the covariance."""
     square, pairs = torch.zeros(2, dimension, dimension, dtype=torch.float64)
     count = 0
-    for x, known in chunks():
+    for x, known in _gathered(chunks, dimension):
         count += len(x)
-        square += x.T @ x
+        square.addmm_(x.T, x)
         # Exact in float64 up to 2^53 samples.
         pairs += len(x) if known is None else known.T @ known
     _enough(count, modes)
@@ -95,7 +95,7 @@ def _random_range(chunks: Chunks, dimension: int, modes: int) -> tuple[Tensor, T
         image = torch.zeros_like(start)
         for x, _ in chunks():
             scaled = x * weight
-            image += scaled.T @ (scaled @ start)
+            image.addmm_(scaled.T, scaled @ start)
         start = torch.linalg.qr(image).Q
     inner = torch.zeros(start.shape[1], start.shape[1], dtype=torch.float64)
     for x, _ in chunks():
@@ -103,6 +103,24 @@ def _random_range(chunks: Chunks, dimension: int, modes: int) -> tuple[Tensor, T
         inner += projected.T @ projected
     values, vectors = torch.linalg.eigh(inner)
     return values.flip(0)[:modes], start @ vectors.flip(1)[:, :modes], total
+
+
+def _gathered(chunks: Chunks, rows: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The same samples, at least so many at a time: adding to a D × D matrix costs what a product of D samples does."""
+    waiting: list[tuple[Tensor, Tensor | None]] = []
+
+    def together() -> tuple[Tensor, Tensor | None]:
+        everywhere = all(known is None for _, known in waiting)
+        masks = [torch.ones_like(x) if known is None else known for x, known in waiting]
+        return torch.cat([x for x, _ in waiting]), None if everywhere else torch.cat(masks)
+
+    for chunk in chunks():
+        waiting.append(chunk)
+        if sum(len(x) for x, _ in waiting) >= rows:
+            yield together()
+            waiting = []
+    if waiting:
+        yield together()
 
 
 def _weight(chunks: Chunks, dimension: int) -> tuple[Tensor, int]:

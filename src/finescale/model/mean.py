@@ -7,13 +7,16 @@ residual. All in the transform's space.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, pixel_shuffle, pixel_unshuffle
 
 from finescale.grids.factor import Factor
+
+Fold = Annotated[int, Field(ge=1, le=64)]
 
 
 class MeanModel(nn.Module):
@@ -93,7 +96,7 @@ class Network(Learned):
     """
 
     def __init__(
-        self, backbone: nn.Module, channels: int = 1, fold: int = 4, loss: Literal["mse", "mae"] = "mse"
+        self, backbone: nn.Module, channels: int = 1, fold: Fold = 4, loss: Literal["mse", "mae"] = "mse"
     ) -> None:
         super().__init__(backbone, channels, loss)
         self.fold = fold

@@ -52,12 +52,7 @@ MEAN = Statistic(
     lambda terms, members, settings: mean_formula(terms, members),
     (
         Score(
-            "mae",
-            "MAE of the mean",
-            "low",
-            "Cell by cell",
-            "Mean absolute error of the ensemble mean.",
-            units=FIELD,
+            "mae", "MAE of the mean", "low", "Cell by cell", "Mean absolute error of the ensemble mean.", units=FIELD
         ),
         Score(
             "rmse",
