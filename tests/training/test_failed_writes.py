@@ -55,7 +55,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("name", ["weights", "config", "README"])
 @pytest.mark.parametrize(
     ("number", "cause"),
-    [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "Permission denied")],
+    [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "check the permissions")],
     ids=["full", "denied"],
 )
 def test_a_model_that_cannot_be_written_is_kept(
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_training(
     failing("probe", errno.EROFS)
     monkeypatch.setattr("finescale.training.fit.Crops", lambda *_, **__: pytest.fail("the data were read"))
     assert main(command) == 2
-    assert "Read-only file system" in said(capsys)
+    assert "the file system is read-only" in said(capsys)
     assert not (tmp_path / "model").exists()
 
 
