@@ -22,6 +22,7 @@ from finescale import backbones, constraints, latents, samplers, transforms
 from finescale.config.read import read_config, read_yaml
 from finescale.config.schema import as_mapping, call, classes_of, construct, kind_of, part, validated
 from finescale.constraints.penalty import SoftPenalty
+from finescale.data.extent import parse
 from finescale.diffusion import (
     EDM,
     VP,
@@ -127,7 +128,9 @@ def load(folder: str | Path, device: str | None = None) -> Downscaler:
                 f"{folder} is not a finescale model: it has no {name} "
                 "(a model is the folder that `finescale fit` wrote)"
             )
-    model = build_model(read_config(read_yaml(folder / "config.yaml")))
+    config = read_config(read_yaml(folder / "config.yaml"))
+    parse(config.get("trained") or [], f"{folder / 'config.yaml'}, section trained,")  # what outputs carry on
+    model = build_model(config)
     try:
         state = load_file(folder / "weights.safetensors")
         model.load_state_dict(state)
