@@ -69,8 +69,12 @@ ATTRIBUTES: dict[str, Any] = {
 def cases(folder: Path) -> list[Case]:
     fine = made.stored(made.rain(), folder / "fine.nc")
     found = [
-        Case(f"--select {text or 'of nothing'}", ["coarsen", "fine.nc", "-o", "c.nc", "--factor", "1x4", "--select", text],
-             says=(words,), keeps=(fine,))
+        Case(
+            f"--select {text or 'of nothing'}",
+            ["coarsen", "fine.nc", "-o", "c.nc", "--factor", "1x4", "--select", text],
+            says=(words,),
+            keeps=(fine,),
+        )
         for text, words in SELECTIONS.items()
     ]  # fmt: skip
     for number, (name, trained) in enumerate(TRAINED.items()):
