@@ -64,8 +64,8 @@ DRY = {"data.min_wet": 0.0, "data.favour": 0.0, "data.rescale": 0.0}
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "U-Net": ("patch-pod", {"latent": "pixel", "denoiser": "none"}),
     "pixel EDM": ("edm", {"process.noise": {"mean": -0.4, "std": 1.2}, "process.steps": 18, "train.batch": 16}),
+    "PODiff as published": ("podiff", {"mean": "none", "latent.condition": "anomaly"}),
     "global PODiff": ("podiff", {}),
-    "global PODiff of what interpolation leaves": ("podiff", {"mean": "interpolation", "latent.condition": "mean"}),
     "random basis": ("patch-pod", {"latent.random": True}),
     "patch-POD-ViT": ("patch-pod", {}),
     # No sampling: mean network and a head that says the variance of each coefficient of what it leaves.
