@@ -35,6 +35,7 @@ from finescale.cli.allocator import keep_memory
 from finescale.config.build import build_model, load
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Tapered
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.downscaler import Downscaler
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
@@ -42,7 +43,7 @@ from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
 from finescale.scores.image import ssim_cells
-from finescale.training.crops import Augmentation, Criteria, Crops, region
+from finescale.training.crops import Augmentation, Criteria, Crops
 from finescale.verify import score_arrays
 
 SCHEMES: dict[str, dict[str, Any]] = {

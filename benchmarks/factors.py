@@ -41,6 +41,7 @@ from finescale.config.build import build_model, load
 from finescale.config.recipe import recipe
 from finescale.constraints import Additive, Multiplicative, Tapered
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.data.units import convert_units
 from finescale.downscaler import Downscaler
 from finescale.grids.coordinates import increasing
@@ -50,7 +51,7 @@ from finescale.model.sizes import coarse_frames
 from finescale.operators.coarsen import Coarsen
 from finescale.plots import animate
 from finescale.plots.maps import png
-from finescale.training.crops import Crops, region
+from finescale.training.crops import Crops
 from finescale.verify import baselines, score_arrays
 
 PAIRS = ("3x10", "6x25", "1x10", "2x5", "1x4", "3x1")

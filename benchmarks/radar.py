@@ -26,13 +26,14 @@ from torch import Tensor
 
 from finescale.config.build import build_model, load
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.downscaler import Downscaler
 from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
 from finescale.model.batch import Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
-from finescale.training.crops import Crops, region
+from finescale.training.crops import Crops
 from finescale.verify import baselines, paired_bootstrap, score_arrays
 
 CROP = {"1x8": 128, "1x10": 120}

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from finescale.config.build import load
 from finescale.data.coarsen import coarsen
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.grids.coordinates import increasing
 from finescale.plots.maps import png
-from finescale.training.crops import region
 
 FRAME = 10
 

@@ -52,7 +52,7 @@ from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.scores.ranks import LEVELS, PIT_BINS
 from finescale.training.crops import Crops
-from finescale.training.fit import read_data
+from finescale.training.fit import open_data
 from finescale.verify import baselines, score_arrays
 
 COMPARED = 256
@@ -264,7 +264,8 @@ def said(config: Any, key: str) -> Any:
 def crops(place: Place, path: Path, args: argparse.Namespace) -> tuple[Crops, Crops]:
     """The crops that a model is trained on, and those to test on: as `finescale.fit` reads them."""
     preset, settings = configured(FEW[-1], place, path, args)
-    train, test, *_ = read_data(read_config(preset, settings | {"data.valid": {place.parts[0]: place.parts[-1]}}))
+    wanted = read_config(preset, settings | {"data.valid": {place.parts[0]: place.parts[-1]}})
+    train, test = open_data(wanted).crops()
     return train, test
 
 

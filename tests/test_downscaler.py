@@ -155,7 +155,7 @@ def test_dataset_in_dataset_out(built: Callable[..., Downscaler]) -> None:
     assert out["rain"].dims == ("realization", "time", "lat", "lon") and out["rain"].shape == (2, 2, 24, 32)
     assert (
         out["rain"].attrs["units"] == "mm h-1"
-        and out.attrs["title"] == "test"
+        and out.attrs["input_title"] == "test"
         and out["lat"].values[0] > out["lat"].values[-1]
     )
     weight = np.cos(np.deg2rad(out["lat"].values))[:, None] * np.ones(32)

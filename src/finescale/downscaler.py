@@ -10,6 +10,8 @@ x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from finescale.data.atomic import atomic
 from finescale.diffusion import Distillation
+from finescale.errors import InputError, brief
 from finescale.inference.predict import downscale_dataset
 from finescale.inference.request import Request
 from finescale.model import losses, sampling, uncertainty
@@ -29,6 +32,9 @@ from finescale.model.components import Components
 from finescale.model.mean import MeanModel
 from finescale.model.uncertainty import Marginals
 from finescale.operators.coarsen import Coarsen
+
+TRAINED = ("factor", "variable", "static", "transform", "mean", "latent", "denoiser", "variance")
+"""Sections that change what weights mean; the others (process, constraint, ...) may be changed in a model's folder."""
 
 
 class Downscaler(Components):
@@ -121,9 +127,30 @@ class Downscaler(Components):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with atomic(folder / "weights.safetensors") as weights:
-            weights.write_bytes(serialized(state, {"format": "finescale"}))
+            # One key alone: several would stand in any order, and equal models would differ.
+            weights.write_bytes(serialized(state, {"trained": json.dumps(self._trained)}))
         with atomic(folder / "config.yaml") as config:
             config.write_text(yaml.safe_dump(self.config, sort_keys=False), encoding="utf-8")
+
+    @property
+    def _trained(self) -> dict[str, Any]:
+        """The sections of the configuration that weights make sense with alone."""
+        return {section: self.config.get(section) for section in TRAINED}
+
+    def check_trained(self, metadata: Mapping[str, str] | None, source: Path) -> None:
+        """Refuse a configuration that was changed after the training, from what `save` wrote beside the weights.
+
+        Raises:
+            InputError: that names the section.
+        """
+        before = json.loads((metadata or {}).get("trained", "{}"))
+        now = json.loads(json.dumps(self._trained))
+        for section, value in before.items():
+            if section in now and now[section] != value:
+                raise InputError(
+                    f"{source}: {section} is {brief(now[section])}, but the weights were trained with {brief(value)}: "
+                    "put it back, or train another model"
+                )
 
     def __repr__(self) -> str:
         """Factor, variable, parts, parameters and training, in ten lines; torch's own is that of each part."""

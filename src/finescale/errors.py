@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+LONGEST = 1000
 
 
 class InputError(ValueError):
-    """Wrong input, described for the person who gave it: what is wrong, where, and how to mend it, in one line."""
+    """Wrong input, described for the person who gave it: what is wrong, where, and how to mend it, in one line.
+
+    Whatever names and values of theirs it quotes, it is one line of at most `LONGEST` letters.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines())
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 4]} ...")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -33,3 +43,11 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     choices = sorted(allowed)
     close = difflib.get_close_matches(name, choices, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; allowed: {', '.join(choices) or 'none'}"
+
+
+def brief(value: object) -> str:
+    """``repr(value)`` in a line of bounded length."""
+    short = reprlib.Repr()
+    short.maxlist = short.maxtuple = short.maxdict = short.maxset = 4
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, 80, 80, 40
+    return " ".join(short.repr(value).split())[:160]

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
 from finescale.data.coarsen import coarsen as block_means
-from finescale.data.files import check_output, open_store, select, write
-from finescale.data.store import history
+from finescale.data.files import check_apart, check_output, open_store, write
+from finescale.data.files import select as field_of
+from finescale.data.provenance import provenance
+from finescale.data.reader import watched
+from finescale.data.region import region
 from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ def coarsen(
     out: str | Path | None = None,
     *,
     variable: str | None = None,
+    select: Mapping[str, Sequence[Any]] | None = None,
     crop: bool = False,
     overwrite: bool = False,
 ) -> xr.Dataset:
@@ -35,6 +40,8 @@ def coarsen(
         factor: the blocks, such as ``"1x8"`` (time × space).
         out: where to write them, .nc or .zarr; None to return them alone.
         variable: the variable, where there are several.
+        select: ranges of coordinates, such as ``{"time": ["2020-01-01", None]}``: lo <= value < hi, as in the
+            configuration's ``data.train``.
         crop: drop the cells at the ends that do not fill a block.
         overwrite: replace an output that exists.
 
@@ -51,11 +58,15 @@ def coarsen(
         check_output(out, overwrite)
     if isinstance(fine, xr.DataArray):
         fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
-    elif not isinstance(fine, xr.Dataset):
+    if isinstance(fine, xr.Dataset):
+        fine = watched(fine.copy(), source)
+    else:
         source, fine = str(fine), open_store(fine)
-    means = block_means(select(fine, variable, source), whole, crop)
-    attrs = fine.attrs | means.attrs
-    means = means.assign_attrs(attrs | {"history": history(attrs, f"coarsen --factor {whole}")})
+        check_apart(source, out)
+    field = region(field_of(fine, variable, source), select)
+    means = block_means(field, whole, crop)
+    given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{field.name}: means of {whole} cells (time x space)")
+    means = means.assign_attrs(given | means.attrs)
     if out is not None:
         write(means, out, overwrite)
     return means
@@ -71,6 +82,7 @@ def downscale(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    compile: bool = False,
     **settings: Any,
 ) -> xr.Dataset | None:
     """An ensemble of fine fields (realization, time, y, x) whose block means are the coarse field.
@@ -84,6 +96,7 @@ def downscale(
         resume: continue an interrupted run to Zarr.
         overwrite: replace an output that exists.
         progress: show a progress bar on stderr, while a store is written.
+        compile: compile the networks first, see `Downscaler.compile_networks`.
         settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
 
     Returns:
@@ -98,6 +111,7 @@ def downscale(
         check_output(out, overwrite)
     if isinstance(coarse, str | Path):
         open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
+        check_apart(coarse, out)
     from finescale.inference.predict import downscale_dataset, predict
     from finescale.inference.request import Request
 
@@ -106,6 +120,8 @@ def downscale(
         from finescale.config.build import load
 
         model = load(model)
+    if compile:
+        model.compile_networks()
     if out is None:
         return downscale_dataset(model, coarse, request)
     predict(model, coarse, out, request, resume=resume, overwrite=overwrite, progress=progress)

@@ -46,7 +46,7 @@ def test_coarsen(fine, tmp_path, capfd, suffix):
     assert ds["rain"].dims == ("time", "lat", "lon") and ds["rain"].shape == (2, 3, 5)
     assert ds["rain"].attrs["units"] == "mm h-1"
     assert (
-        ds.attrs["title"] == "test rain"
+        ds.attrs["input_title"] == "test rain"
         and ds.attrs["finescale_factor"] == "2x4"
         and "coarsen --factor 2x4" in ds.attrs["history"]
     )
@@ -173,7 +173,7 @@ def bad_inputs(ds, tmp_path):
         (("downscale", tmp_path / "model", fine, "-o", out, "--window", "0x4"), "--window is '0x4', but must be"),
         (("downscale", tmp_path / "model", fine, "-o", out, "--window", "big"), "--window is 'big', but must be"),
         (("fit", "rain", "-o", tmp_path / "model", "--set", "epochs"), "key=value"),
-        (("fit", "rain", "-o", tmp_path / "model", "--set", "a={"), "not a YAML value"),
+        (("fit", "rain", "-o", tmp_path / "model", "--set", "a={"), "--set a is not readable YAML"),
         (("info", tmp_path / "nowhere"), "does not exist"),
     ]
 

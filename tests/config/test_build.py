@@ -41,16 +41,16 @@ def test_a_configuration_may_start_from_a_preset() -> None:
     [
         ({"latent": {"kind": "wavelet", "lvels": 2}}, r"latent\.lvels.*did you mean 'levels'"),
         ({"latent": {"kind": "wavelet", "levels": 4}}, r"latent\.levels is 4.*1, 2 or 3"),
-        ({"latent": {"kind": "wavelet", "frames": 0}}, r"latent\.frames is 0.*greater than 0"),
+        ({"latent": {"kind": "wavelet", "frames": 0}}, r"latent\.frames is 0.*greater than or equal to 1"),
         ({"latent": "wavlet"}, "did you mean 'wavelet'"),
         ({"latnet": "pixel"}, "did you mean 'latent'"),
         ({"constraint": "multiplicitive"}, "did you mean 'multiplicative'"),
-        ({"transform": [{"kind": "log1p", "scale": -1}]}, "scale > 0"),
+        ({"transform": [{"kind": "log1p", "scale": -1}]}, r"transform\[0\]\.scale is -1.*greater than 0"),
         ({"transform": [{"kind": "log1p", "scale": "big"}]}, r"transform\[0\]\.scale is 'big'"),
         ({"process": {"sampler": "huen"}}, "did you mean 'heun'"),
         ({"process": {"stepz": 3}}, "did you mean 'steps'"),
         ({"latent": "pixel", "process": {"tv": 1e-5}}, "which this latent does not have"),
-        ({"process": {"tv": -1.0}}, "must be positive"),
+        ({"process": {"tv": -1.0}}, r"process\.tv\.strength is -1\.0.*greater than 0"),
         ({"process": {"tv": {"strength": 1e-5, "relable": True}}}, r"process\.tv\.relable.*did you mean 'reliable'"),
         ({"process": {"noise": "schedule"}}, "vp or vp_sde"),
         ({"mean": {"kind": "netwrk"}}, "did you mean 'network'"),
@@ -104,7 +104,7 @@ def test_damaged_and_foreign_folders(tiny: dict[str, Any], tmp_path: Path) -> No
         load(tmp_path / "model")
     model.save(tmp_path / "model")
     (tmp_path / "model" / "config.yaml").write_text(yaml.safe_dump(tiny | {"latent": {"kind": "wavelet", "levels": 2}}))
-    with pytest.raises(InputError, match="not of this model"):
+    with pytest.raises(InputError, match=r"latent is .*trained with"):
         load(tmp_path / "model")
     (tmp_path / "model" / "config.yaml").write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(InputError, match="not readable YAML"):

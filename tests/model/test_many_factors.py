@@ -144,7 +144,7 @@ def test_drawn_factors_cover_the_range_and_leave_out_what_is_to_be_left_out() ->
     assert Factor(2, 2) in factors and Factor(3, 1) not in factors
     for wrong, message in (
         ({"time": [3, 1]}, "must rise"),
-        ({"time": [0, 1]}, "at least 1"),
+        ({"time": [0, 1]}, "0 to 1, but must rise, from 1"),
         ({"space": "all"}, "two whole numbers"),
         ({"tme": [1, 2]}, "did you mean 'time'"),
     ):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from finescale.errors import InputError
 from finescale.grids.blocks import block_means
@@ -274,3 +274,24 @@ def test_names_of_other_systems() -> None:
 
     paths = [Path("a/out.nc"), Path("b/out.nc"), Path("c/ensemble.nc"), Path("b/nearest.nc"), Path("b/out.zarr")]
     assert list(names_of(paths)) == ["out", "b/out", "c/ensemble", "b/nearest", "out (5)"]
+
+
+@pytest.mark.parametrize("shift", [0.0, -3.0], ids=["amounts", "both signs"])
+def test_earth_movers_and_quantile_distance(shift: float) -> None:
+    """Against SciPy's Wasserstein distance of all values together, weights included, and NumPy's quantiles."""
+    rng = np.random.default_rng(1)
+    x, y = rng.gamma(2.0, 2.0, (3, 2, 20, 30)) + shift, rng.gamma(3.0, 1.5, (2, 20, 30)) + shift
+    w = rng.uniform(0.5, 2.0, (20, 30))
+    found = distribution.distribution(x, y, w)
+    weights = [np.broadcast_to(w, a.shape).ravel() for a in (x, y)]
+    wanted = stats.wasserstein_distance(x.ravel(), y.ravel(), *weights)
+    assert float(found["earth_mover"]) == pytest.approx(wanted, rel=2e-3)
+    plain = distribution.distribution(x, y)
+    quantiles = [np.quantile(a, distribution.LEVELS) for a in (x, y)]
+    assert float(plain["quantile_distance"]) == pytest.approx(np.abs(quantiles[0] - quantiles[1]).mean(), rel=0.02)
+    # Where values are does not matter, only which there are; a shift moves all by itself.
+    same = distribution.distribution(y[None, :, ::-1], y)
+    assert float(same["earth_mover"]) == float(same["quantile_distance"]) == 0.0
+    moved = distribution.distribution(y[None] + 0.5, y)
+    assert float(moved["earth_mover"]) == pytest.approx(0.5, rel=2e-3)
+    assert float(moved["quantile_distance"]) == pytest.approx(0.5, rel=2e-3)

@@ -33,7 +33,7 @@ def rain(members: int, times: int = 6) -> tuple[Array, Array]:
     [
         Settings(factor=Factor(2, 4)),
         Settings((281.0,), dry=None, factor=Factor(1, 4), full=False),
-        Settings((), dry=None),
+        Settings((), dry=None, data_range=(0.0, 40.0)),
     ],
     ids=["rain", "temperature", "nothing of events"],
 )

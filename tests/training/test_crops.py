@@ -9,7 +9,7 @@ import xarray as xr
 
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
-from finescale.training.crops import Augmentation, Criteria, Crops, region
+from finescale.training.crops import Augmentation, Criteria, Crops
 
 STILL = Augmentation(turn=False)
 FACTOR = Factor(1, 4)
@@ -175,33 +175,15 @@ def test_what_cannot_be_cropped_is_told() -> None:
         Crops([field()], FACTOR, (1, 64, 64))
     with pytest.raises(InputError, match=r"smaller than the training crop"):
         Crops([field()], FACTOR, (4, 16, 16))
-    with pytest.raises(InputError, match=r"above 5\b.*lower data\.min_wet or data\.crop"):
+    with pytest.raises(
+        InputError, match=r"more than 5 in 0\.1 of its cells, but in 0 at most: lower data\.min_wet or data\.wet"
+    ):
         Crops([rain()], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=5))
 
 
-class TestRegion:
-    def test_ranges_are_half_open_and_open_ended(self) -> None:
-        da = field()
-        part = region(da, {"lon": [5.0, 10.0], "lat": [None, 55.0]})
-        assert part["lon"].values[[0, -1]].tolist() == [5.0, 9.5] and part["lat"].values[[0, -1]].tolist() == [
-            50.0,
-            54.5,
-        ]
-        west, east = region(da, {"lon": [None, 10.0]}), region(da, {"lon": [10.0, None]})
-        assert west.sizes["lon"] + east.sizes["lon"] == da.sizes["lon"]
-        xr.testing.assert_identical(region(da, None), da)
-        xr.testing.assert_identical(region(da, {}), da)
-
-    def test_dates(self) -> None:
-        part = region(field(), {"time": ["2020-06-01T01:00", "2020-06-01T02:00"]})
-        assert part["time"].values.tolist() == [np.datetime64("2020-06-01T01:00", "ns").astype(int)]
-
-    def test_decreasing_coordinates(self) -> None:
-        part = region(field().isel(lat=slice(None, None, -1)), {"lat": [60.0, None]})
-        assert part["lat"].values[[0, -1]].tolist() == [69.5, 60.0]
-
-    def test_errors(self) -> None:
-        with pytest.raises(InputError, match=r"no coordinate 'x'.*time, lat, lon"):
-            region(field(), {"x": [0, 1]})
-        with pytest.raises(InputError, match=r"no cell has lon from 400 to None; it goes from 0\.0 to 27\.5"):
-            region(field(), {"lon": [400, None]})
+def test_the_criterion_that_no_crop_fulfils_is_named() -> None:
+    """Not min_wet, where too few cells are known."""
+    gaps = rain()
+    gaps[..., ::2] = np.nan
+    with pytest.raises(InputError, match=r"known in 0\.95 of its cells, but in 0\.5 at most: lower data\.min_valid"):
+        Crops([gaps], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=0.1))

@@ -19,7 +19,7 @@ from finescale.errors import InputError
 from finescale.model.batch import Inputs, Members
 from finescale.training import loop
 from finescale.training.checkpoint import NAME
-from finescale.training.fit import fit, read_data, train
+from finescale.training.fit import fit, open_data, train
 from finescale.training.sections import Training
 
 Run = Callable[..., tuple[Downscaler, list[tuple[str, int]]]]
@@ -34,10 +34,11 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     save = loop.save_checkpoint
 
     def run(settings: dict[str, Any], folder: Path, stop_after: int | None = None) -> tuple[Downscaler, list]:
-        patches, valid, *_ = read_data(settings)
+        opened = open_data(settings)
+        patches, valid = opened.crops()
         budget = Training(**settings["train"], checkpoint=0.0)
         torch.manual_seed(budget.seed)
-        model = build_model(settings)
+        model = build_model(opened.told | settings)
         folder.mkdir(exist_ok=True)
         steps: list[tuple[str, int]] = []
 
@@ -161,7 +162,7 @@ def test_a_budget_in_minutes(
     last = dict(sorted(log(tmp_path / "model")))
     assert last.keys() == {"mean", "denoiser"} and 5 < last["mean"] <= 30
     assert abs(last["mean"] - last["denoiser"]) <= 1, "0.05 is no binary number"
-    with pytest.raises(InputError, match="either steps or minutes"):
+    with pytest.raises(InputError, match="both 8 steps and 1 minutes"):
         fit(config(data, minutes=1), tmp_path / "other")
 
 
@@ -251,7 +252,7 @@ def test_other_ways_to_train_two_networks(
 
 
 def test_folds_do_not_see_each_other(config: Callable[..., Any], data: Path) -> None:
-    patches, *_ = read_data(config(data))
+    patches, _ = open_data(config(data)).crops()
     first, rest = patches.fold(0, 2), patches.fold(0, 2, inside=False)
     reach = patches.stride // 2
     assert len(first) and len(rest)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from finescale.config.build import build_model
-from finescale.training.fit import read_data
+from finescale.training.fit import open_data
 from finescale.training.sections import Training
 from finescale.training.stages import stages
 
 
 def test_stages_and_their_shares(head: dict[str, Any], config: Callable[..., Any], data: Path) -> None:
     settings = config(data) | {"variance": head}
-    patches, *_ = read_data(settings)
+    patches, _ = open_data(settings).crops()
 
     def shares(**changes: Any) -> dict[str, float]:
         training = Training(steps=8, mean_share=0.25, variance_share=0.2, **changes.pop("training", {}))

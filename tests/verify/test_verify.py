@@ -34,7 +34,7 @@ from finescale.scores import (
 from finescale.scores.cells import Frame
 from finescale.verify import Settings, Sums, baselines, paired_bootstrap, rainfarm, score, score_arrays, verify
 from finescale.verify.align import align
-from finescale.verify.scorecard import text
+from finescale.verify.scorecard import text, verdict
 
 FACTOR = Factor(1, y=4, x=6)
 
@@ -145,6 +145,31 @@ def test_psnr_and_ssim_equal_skimage() -> None:
     assert image.image_scores(x, y)["ssim"] == pytest.approx(
         np.mean([structural_similarity(*p, **options) for p in zip(a, b, strict=True)]), rel=1e-10
     )
+
+
+def test_psnr_and_ssim_of_members_and_of_other_fields() -> None:
+    """Of each member, then averaged; of temperatures with the truth's range, whatever their units."""
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    rng = np.random.default_rng(0)
+    y = ndimage.gaussian_filter(rng.normal(size=(2, 30, 40)), (0, 2, 2)) * 30
+    x = y + ndimage.gaussian_filter(rng.normal(size=(5, 2, 30, 40)), (0, 0, 1, 1))
+    span = float(np.ptp(y))
+    options: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    found = score_arrays(x + 280, y + 280, dry=None, thresholds=())
+    single = x.astype(np.float32) + np.float32(280), y.astype(np.float32) + np.float32(280)
+    rough = score_arrays(*single, dry=None, thresholds=())  # 280 K in single precision lose no structure
+    pictures = [(m[t] - y.min(), y[t] - y.min()) for m in x[: image.FIRST] for t in range(2)]
+    mean = [(x.mean(axis=0)[t] - y.min(), y[t] - y.min()) for t in range(2)]
+    for key, pairs in (("ssim_members", pictures), ("ssim", mean)):
+        wanted = np.mean([structural_similarity(*p, data_range=span, **options) for p in pairs])
+        assert found[key] == pytest.approx(wanted, rel=1e-9) and rough[key] == pytest.approx(wanted, abs=1e-4), key
+    assert found["psnr"] == pytest.approx(peak_signal_noise_ratio(y, x.mean(axis=0), data_range=span))
+    wanted = np.mean([peak_signal_noise_ratio(y, m, data_range=span) for m in x])
+    assert found["psnr_members"] == pytest.approx(wanted) and wanted < found["psnr"]
+    alone = score_arrays(x[:1], y, dry=None, thresholds=())
+    assert alone["psnr_members"] == alone["psnr"] and alone["ssim_members"] == alone["ssim"]
+    assert "psnr" not in score_arrays(x, np.full_like(y, 3.0), dry=None, thresholds=())  # no range
 
 
 def test_ssim_leaves_out_windows_with_missing_cells() -> None:
@@ -584,7 +609,10 @@ def test_report_of_a_field_that_is_not_rain(files: tuple[Path, Path, Path], tmp_
     result = verify(files[0], files[1], tmp_path / "out", coarse=files[2])
     assert list(result["systems"]) == ["ensemble", "nearest", "bicubic"]
     assert "RainFARM is left out: it is for rain." in result["notes"]
-    assert "psnr" not in result["systems"]["ensemble"] and result["thresholds"] == []
+    assert result["systems"]["ensemble"]["psnr"] > 0 and result["thresholds"] == []
+    span = result["data_range"]
+    assert span["value"] > 0 and span["says"].startswith("PSNR and SSIM take the range of the truth, ")
+    assert f"with the range of the truth. {span['says']}" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_report_writes_nothing_when_it_fails(files: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -604,3 +632,24 @@ def test_report_writes_nothing_when_it_fails(files: tuple[Path, Path, Path], tmp
 def test_verification_never_imports_torch() -> None:
     code = "import sys, finescale.verify, finescale.plots; assert not {'torch', 'matplotlib'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def verdict_of(ours: dict[str, float], **others: dict[str, float]) -> str:
+    return verdict({"ensemble": ours, **others}, "K")
+
+
+def test_the_verdict_says_where_the_rmse_contradicts() -> None:
+    ours, worse = {"crps": 0.156, "rmse": 0.296}, {"crps": 0.2, "rmse": 0.4}
+    sharp = {"crps": 0.21, "rmse": 0.243}
+    assert verdict_of(ours, nearest=worse) == (
+        "The ensemble's CRPS is 22 % below Nearest's, the best of the others (0.156 against 0.2 K)."
+    )
+    assert verdict_of(ours, nearest=worse, bicubic=sharp) == (
+        "The ensemble's CRPS is 22 % below Nearest's, the best of the others (0.156 against 0.2 K), but the RMSE of "
+        "its mean is 22 % above Bicubic's, the best in that (0.296 against 0.243 K)."
+    )
+    better = {"crps": 0.1, "rmse": 0.5}
+    assert "56 % above Bicubic's" in verdict_of(ours, bicubic=better)
+    assert "but the RMSE of its mean is 41 % below Bicubic's" in verdict_of(ours, bicubic=better)
+    assert "RMSE" not in verdict_of(ours, bicubic={"crps": 0.1, "rmse": 0.2})
+    assert "RMSE" not in verdict_of(ours, bicubic={"crps": 0.2, "rmse": 0.2961})  # equal to three digits

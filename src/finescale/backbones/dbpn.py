@@ -11,11 +11,15 @@ down, for any f. At 2, 4 and 8 these are the original kernels 6, 8 and 12.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, Ratio, Scheme, conv, last, mix, seen, transposed
 from finescale.grids.factor import Factor
+from finescale.ranges import Repeats, Size
 
 PAD = 2
 
@@ -37,8 +41,8 @@ class DBPN(Scheme):
         channels: int,
         out_channels: int,
         factor: Factor,
-        width: int = 64,
-        blocks: int = 4,
+        width: Size = 64,
+        blocks: Annotated[Repeats, Field(ge=2)] = 4,
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, DenseBlock, Scheme, conv, last, mix, ratios, seen, transposed
 from finescale.grids.factor import Factor
+from finescale.ranges import Repeats, Size
 
 
 class DenseSR(Scheme):
@@ -29,10 +30,10 @@ class DenseSR(Scheme):
         channels: int,
         out_channels: int,
         factor: Factor,
-        width: int = 256,
-        blocks: int = 8,
-        layers: int = 6,
-        growth: int = 16,
+        width: Size = 256,
+        blocks: Repeats = 8,
+        layers: Repeats = 6,
+        growth: Size = 16,
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, DenseBlock, Ratio, Scheme, conv, last, mix, ratios, seen, transposed
 from finescale.grids.factor import Factor
+from finescale.ranges import Halvings, Multiple, Repeats, Size
 
 
 class DenseUNet(Scheme):
     """A U-Net of dense blocks whose levels halve the resolution; then a transposed convolution and a block a step.
 
-    Level l has ⌊width·widening^l⌋ channels, step i after the U-Net ⌊width/2^i⌋ (at least 4). Transposed convolutions
-    have kernels of p + 2 cells at factor p (theirs: 4 at 2), and a ReLU.
+    Level l has ⌊width·widening^l⌋ channels (at least 1), step i after the U-Net ⌊width/2^i⌋ (at least 4). Transposed
+    convolutions have kernels of p + 2 cells at factor p (theirs: 4 at 2), and a ReLU.
 
     Args:
         channels: input channels (derived).
@@ -35,14 +36,14 @@ class DenseUNet(Scheme):
         channels: int,
         out_channels: int,
         factor: Factor,
-        width: int = 38,
-        depth: int = 4,
-        layers: int = 3,
-        widening: float = 1.45,
+        width: Size = 38,
+        depth: Halvings = 4,
+        layers: Repeats = 3,
+        widening: Multiple = 1.45,
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)
-        widths = [int(width * widening**level) for level in range(depth + 1)]
+        widths = [max(1, int(width * widening**level)) for level in range(depth + 1)]
         self.unet = Level(channels, widths, layers)
         self.up, before, steps = nn.Sequential(), width, ratios(factor)
         for i, ratio in enumerate(steps):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, Scheme, Shuffle, conv, last, ratios, seen
 from finescale.grids.factor import Factor
+from finescale.ranges import NotNegative, Repeats, Size
 
 
 class EDSR(Scheme):
@@ -28,9 +32,9 @@ class EDSR(Scheme):
         channels: int,
         out_channels: int,
         factor: Factor,
-        width: int = 128,
-        blocks: int = 16,
-        scale: float = 0.1,
+        width: Annotated[Size, Field(multiple_of=2)] = 128,
+        blocks: Repeats = 16,
+        scale: NotNegative = 0.1,
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, Ratio, Scheme, conv, last, mix, ratios, seen, transposed
 from finescale.grids.factor import Factor
+from finescale.ranges import Repeats, Size
 
 
 class LapSRN(Scheme):
@@ -38,8 +39,8 @@ class LapSRN(Scheme):
         channels: int,
         out_channels: int,
         factor: Factor,
-        width: int = 64,
-        convolutions: int = 10,
+        width: Size = 64,
+        convolutions: Repeats = 10,
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)

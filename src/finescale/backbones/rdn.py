@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, DenseBlock, Scheme, Shuffle, conv, last, mix, seen
 from finescale.grids.factor import Factor
+from finescale.ranges import Repeats, Size
 
 
 class RDN(Scheme):
@@ -31,10 +32,10 @@ class RDN(Scheme):
         channels: int,
         out_channels: int,
         factor: Factor,
-        width: int = 64,
-        blocks: int = 10,
-        layers: int = 9,
-        growth: int = 32,
+        width: Size = 64,
+        blocks: Repeats = 10,
+        layers: Repeats = 9,
+        growth: Size = 32,
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)

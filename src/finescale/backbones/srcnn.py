@@ -6,11 +6,23 @@ replicated besides.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from finescale.backbones.scheme import Activation, Scheme, conv, last
+from finescale.ranges import Size
+
+
+def odd(n: int) -> int:
+    """n, or ValueError where it is even: the field would grow."""
+    if n % 2 == 0:
+        raise ValueError(f"{n} is even, but kernels are odd")
+    return n
+
+
+Odd = Annotated[int, Field(ge=1, le=63), AfterValidator(odd)]
 
 
 class SRCNN(Scheme):
@@ -30,8 +42,8 @@ class SRCNN(Scheme):
         self,
         channels: int,
         out_channels: int,
-        width: int = 64,
-        kernels: tuple[int, int, int] = (9, 5, 5),
+        width: Annotated[Size, Field(ge=2)] = 64,
+        kernels: tuple[Odd, Odd, Odd] = (9, 5, 5),
         activation: Activation = "linear",
     ) -> None:
         super().__init__(activation)

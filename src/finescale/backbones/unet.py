@@ -8,9 +8,11 @@ gives the values of the whole domain.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from finescale.backbones.layers import (
@@ -22,6 +24,7 @@ from finescale.backbones.layers import (
     WindowAttention,
     zero,
 )
+from finescale.ranges import Multiple, Optional, Repeats, Size
 
 
 class UNet(nn.Module):
@@ -47,13 +50,13 @@ class UNet(nn.Module):
         channels: int,
         out_channels: int,
         embedding: int = 0,
-        width: int = 64,
-        multipliers: tuple[float, ...] = (1, 2, 2),
-        blocks: int = 2,
+        width: Size = 64,
+        multipliers: Annotated[tuple[Multiple, ...], Field(min_length=1, max_length=8)] = (1, 2, 2),
+        blocks: Repeats = 2,
         attention: bool = True,
-        heads: int = 0,
-        feedforward: int = 0,
-        window: int = 0,
+        heads: Optional = 0,
+        feedforward: Optional = 0,
+        window: Optional = 0,
         convolution: bool = False,
     ) -> None:
         super().__init__()

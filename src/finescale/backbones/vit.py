@@ -24,11 +24,11 @@ from itertools import product
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from finescale.backbones.layers import zero
 from finescale.errors import InputError
+from finescale.ranges import Optional, Repeats, Size
 
 SLOWEST = 100.0
 """Angles of a step: from 1 down to almost 1/SLOWEST."""
@@ -60,11 +60,11 @@ class ViT(nn.Module):
         channels: int,
         out_channels: int,
         embedding: int = 0,
-        width: PositiveInt = 192,
-        depth: PositiveInt = 6,
-        heads: NonNegativeInt = 0,
-        window: NonNegativeInt = 8,
-        mlp: PositiveInt = 4,
+        width: Size = 192,
+        depth: Repeats = 6,
+        heads: Optional = 0,
+        window: Optional = 8,
+        mlp: Repeats = 4,
     ) -> None:
         super().__init__()
         if window > 1 and window % 2:

@@ -28,6 +28,7 @@ app = App(
 
 Output = Annotated[Path, Parameter(["--output", "-o"])]
 Flag = Annotated[bool, Parameter(negative=())]
+Whole = Annotated[int, Parameter(converter=runner.whole)]
 
 
 @app.command
@@ -38,6 +39,7 @@ def coarsen(
     output: Output,
     factor: str,
     variable: str | None = None,
+    select: str | None = None,
     crop: Flag = False,
     overwrite: Flag = False,
 ) -> None:
@@ -53,6 +55,8 @@ def coarsen(
         TIMExSPACE such as 1x10, or TIMExYxX such as 1x8x12.
     variable
         The variable, where the file has several.
+    select
+        Ranges of coordinates to keep, as in data.train: '{time: ["2020-01-01", null]}' is 2020 and later.
     crop
         Drop the cells at the ends that do not fill a block.
     overwrite
@@ -60,7 +64,8 @@ def coarsen(
     """
     from finescale import verbs
 
-    verbs.coarsen(fine, factor, output, variable=variable, crop=crop, overwrite=overwrite)
+    part = runner.ranges(select, "--select") if select else None
+    verbs.coarsen(fine, factor, output, variable=variable, select=part, crop=crop, overwrite=overwrite)
 
 
 @app.command
@@ -108,9 +113,9 @@ def downscale(
     /,
     *,
     output: Output,
-    members: int | None = None,
-    seed: int = 0,
-    steps: int | None = None,
+    members: Whole | None = None,
+    seed: Whole = 0,
+    steps: Whole | None = None,
     variance: Literal["auto", "head", "members", "denoiser"] | None = None,
     variable: str | None = None,
     factor: str | None = None,
@@ -162,18 +167,12 @@ def downscale(
         Replace an output that exists.
     """
     from finescale import verbs
-    from finescale.data.files import check_output, open_store
+    from finescale.data.files import check_output
 
     check_output(output, overwrite)
     size = runner.cells(window, "--window") if window else None
-    open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
-    from finescale.config.build import load
-
-    downscaler = load(model)
-    if compile:
-        downscaler.compile_networks()
     verbs.downscale(
-        downscaler,
+        model,
         coarse,
         output,
         members=members,
@@ -188,6 +187,7 @@ def downscale(
         static=static,
         resume=resume,
         overwrite=overwrite,
+        compile=compile,
     )
     print(output)
 
@@ -204,7 +204,7 @@ def verify(
     against: Annotated[list[Path] | None, Parameter(negative=())] = None,
     variable: str | None = None,
     thresholds: str | None = None,
-    block: int | None = None,
+    block: Whole | None = None,
     regrid: Flag = False,
     overwrite: Flag = False,
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from finescale.data.atomic import explained
 from finescale.data.coarsen import coarsen
 from finescale.data.files import write
 from finescale.data.synthetic import synthetic_rain
@@ -19,6 +20,8 @@ from finescale.grids.factor import Factor
 
 FACTOR = Factor(time=1, space=8)
 MEMBERS = 8
+MARK = "finescale-demo.txt"
+"""What tells a folder of an earlier demo from any other."""
 TRAINING_SEEDS = (1, 2, 3)
 CONFIG: dict[str, Any] = {
     "preset": "wavelet",
@@ -41,9 +44,13 @@ def run(out: str | Path = "demo-output", overwrite: bool = True) -> dict[str, An
         InputError: if ``out`` holds something other than an earlier demo, or the ensemble does not beat the baselines.
     """
     folder = Path(out)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
-        raise InputError(f"{folder} exists and is not an earlier demo; name another folder with -o")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder for the demo with -o")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise InputError(f"{folder} holds other files than an earlier demo's ({MARK}); name another folder with -o")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).write_text("Made by `finescale demo`, which may replace everything here.\n", encoding="utf-8")
     started = time.monotonic()
     config = _make_data(folder)
 
@@ -86,8 +93,10 @@ def _make_data(folder: Path) -> Path:
     train = []
     for seed in TRAINING_SEEDS:
         train.append(str(folder / f"train{seed}.nc"))
-        write(synthetic_rain((12, 256, 256), seed=seed).to_dataset(), train[-1], overwrite=True)
-    truth = synthetic_rain((6, 160, 208), seed=99)
+        write(
+            synthetic_rain((12, 256, 256), seed=seed, start=f"2024-06-0{seed}").to_dataset(), train[-1], overwrite=True
+        )
+    truth = synthetic_rain((6, 160, 208), seed=99)  # on another day
     write(truth.to_dataset(), folder / "truth.nc", overwrite=True)
     _step(time.monotonic(), f"finescale coarsen {folder}/truth.nc -o {folder}/coarse.nc --factor {FACTOR}")
     write(coarsen(truth, FACTOR), folder / "coarse.nc", overwrite=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from finescale.data.extent import parse
 from finescale.data.files import gridded, open_store, select
 from finescale.errors import InputError
 from finescale.grids import coordinates
@@ -96,37 +96,33 @@ def _values(da: xr.DataArray, time: Any) -> str:
 def _model(path: Path) -> str:
     import yaml
 
-    try:
-        config = yaml.safe_load((path / "config.yaml").read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path / 'config.yaml'} is not YAML ({str(error).splitlines()[0]}): the model folder is damaged"
-        ) from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path / 'config.yaml'} holds no settings: the model folder is damaged")
+    from finescale.config.document import read_yaml
+
+    config = read_yaml(path / "config.yaml")
     lines = [f"{path}: a finescale model"]
+    trained = parse(config.pop("trained", None) or [], f"{path / 'config.yaml'}, section trained,")
     for key, value in config.items():
         text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).splitlines()[0]
         lines.append(f"  {key}: {text}")
+    lines += [f"  trained on: {one.text}" for one in trained]
     return "\n".join([*lines, f"  weights: {_weights(path / 'weights.safetensors')}"])
 
 
 def _weights(path: Path) -> str:
-    """Numbers in a safetensors file by part, from its header alone (8 bytes of length, then JSON)."""
+    """Numbers in a safetensors file by part; its header is checked against its size, nothing else is read."""
+    from safetensors import safe_open
+
     if not path.is_file():
         return "none yet (training has not finished)"
+    parts: dict[str, int] = {}
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(min(length, 100_000_000)))
-        header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        parts: dict[str, int] = {}
-        for name, entry in header.items():
-            part = name.split(".")[0]
-            parts[part] = parts.get(part, 0) + int(np.prod(entry["shape"], dtype=np.int64))
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise InputError(f"{path} is not a safetensors file or is truncated: train or copy the model again") from error
-    if path.stat().st_size < 8 + length + end:
-        raise InputError(f"{path} is truncated: copy the model again")
+        with safe_open(path, "np") as file:
+            for name in file.keys():  # noqa: SIM118  (safe_open is no dict)
+                part = name.split(".")[0]
+                parts[part] = parts.get(part, 0) + math.prod(file.get_slice(name).get_shape())
+    except Exception as error:  # its errors have no class in common
+        raise InputError(
+            f"{path} is truncated or no safetensors file ({' '.join(str(error).split())[:120]}): train or copy the "
+            "model again"
+        ) from error
     return f"{sum(parts.values()):,} numbers ({', '.join(f'{part} {n:,}' for part, n in parts.items())})"

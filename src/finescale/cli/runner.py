@@ -7,6 +7,9 @@ SIGTERM.
 
 from __future__ import annotations
 
+import errno
+import io
+import re
 import shlex
 import signal
 import sys
@@ -15,17 +18,23 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from finescale.cli.allocator import keep_memory
-from finescale.errors import InputError, Interrupted, Notice
+from finescale.errors import InputError, Interrupted, Notice, brief
 
 SOURCES = ("auto", "head", "members", "denoiser")
 """Where a variance can be from, as `finescale.model.uncertainty` has them, which takes torch to import."""
+
+MENDABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE),
+    *(errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
+)
+"""Errors of the system that are about a disk or a name, not about us."""
 
 
 def run(app: App, arguments: Sequence[str] | None = None) -> int:
@@ -34,11 +43,15 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     words = bare_variance([word for word in given if word != "--debug"])
     keep_memory()
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files need not be text.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings(), _interruptible():
             if not debug:
                 _quiet()
-            app(words)
+            app(words or ["--help"])
         return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
@@ -56,7 +69,11 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
         return _say(f"{error.filename or error} does not exist", 2, debug)
     except PermissionError as error:
         return _say(f"{error.filename or error} may not be read or written: check its permissions", 2, debug)
+    except MemoryError:
+        return _say("the memory is full: take fewer members or smaller windows (--window), or a smaller file", 2, debug)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in MENDABLE:
+            return _say(f"{error.filename or 'a file'} cannot be used: {error.strerror}", 2, debug)
         return _say(
             f"fault of finescale's own: {type(error).__name__}: {error}" + ("" if debug else "; --debug shows where"),
             1,
@@ -84,7 +101,7 @@ def _interruptible() -> Iterator[None]:
 
 def bare_variance(words: Sequence[str]) -> list[str]:
     """``--variance`` alone means auto; where no source follows, the next word is none of its own."""
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = zip_longest(words, words[1:], fillvalue="")
     return [f"{word}=auto" if word == "--variance" and after not in SOURCES else word for word, after in pairs]
 
 
@@ -120,20 +137,45 @@ def overrides(pairs: Sequence[str]) -> dict[str, object]:
     """``["a.b=1", "c=[x, y]"]`` as ``{"a.b": 1, "c": ["x", "y"]}``; values are YAML.
 
     Raises:
-        InputError: for a pair without ``=`` or a value that is not YAML.
+        InputError: for a pair without ``=`` or a value that is not YAML, or too much of it.
     """
-    import yaml
+    from finescale.config.document import parse
 
     values: dict[str, object] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"--set {pair} is not understood: write it as key=value, such as train.minutes=5")
-        try:
-            values[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise InputError(f"--set {pair}: {text!r} is not a YAML value") from None
+            raise InputError(f"--set {brief(pair)} is not understood: write it as key=value, such as train.minutes=5")
+        values[key.strip()] = parse(text, f"--set {key.strip()}")
     return values
+
+
+def whole(_: Any, tokens: Sequence[Any]) -> int:
+    """A whole number as it is written; Cyclopts alone would round 1.5.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    text = tokens[0].value
+    if not re.fullmatch(r"[+-]?\d{1,40}", text):
+        raise ValueError(f"{text[:80]!r} is not a whole number")
+    return int(text)
+
+
+def ranges(text: str, option: str) -> dict[str, list[object]]:
+    """``{time: ["2020-01-01", null], lat: [40, 50]}`` as a mapping.
+
+    Raises:
+        InputError: for anything else.
+    """
+    from finescale.config.document import parse
+
+    found = parse(text, option)
+    if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, list) for k, v in found.items()):
+        raise InputError(
+            f"{option} is {brief(text)}, but must be ranges of coordinates, such as '{{time: [\"2020-01-01\", null]}}'"
+        )
+    return found
 
 
 def numbers(text: str, option: str) -> list[float]:

@@ -7,20 +7,20 @@ constructor is the schema: unknown keys and wrong types are errors that say what
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, Literal
 
 import torch
-from pydantic import PositiveInt
-from safetensors import SafetensorError
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from finescale import backbones, constraints, latents, samplers, transforms
-from finescale.config.read import read_config, read_yaml
-from finescale.config.schema import as_mapping, call, classes_of, construct, kind_of, part, validated
+from finescale.config.document import blamed, read_yaml
+from finescale.config.read import read_config
+from finescale.config.schema import as_mapping, call, check_kind, classes_of, construct, kind_of, part, validated
 from finescale.constraints.penalty import SoftPenalty
 from finescale.diffusion import (
     EDM,
@@ -43,11 +43,19 @@ from finescale.grids.factor import Factor, Factors
 from finescale.latents import LatentSpace, LinearLatentSpace
 from finescale.model import mean
 from finescale.model.factor_scale import SCALARS
+from finescale.model.mean import Fold
 from finescale.model.process import Process
 from finescale.model.variance import VarianceHead
+from finescale.ranges import Steps
 
 EMBEDDING = 64
 """Sinusoidal features of the noise level."""
+LARGEST = 5 * 10**8
+"""Numbers of a network: 2 GB, and 10 GB with what its training needs."""
+NOISIEST = 1e6
+"""sigma_max of a schedule: under more noise, float32 keeps nothing of a latent."""
+ABSURD = 1e6
+"""A weight of a network that no training ends with; statistics in physical units may be larger."""
 
 
 def build_model(config: Mapping[str, Any]) -> Downscaler:
@@ -56,6 +64,11 @@ def build_model(config: Mapping[str, Any]) -> Downscaler:
     Raises:
         InputError: naming the key, the value and what is allowed.
     """
+    with blamed("the configuration"):
+        return _assembled(config)
+
+
+def _assembled(config: Mapping[str, Any]) -> Downscaler:
     factors = Factors.parse(config.get("factor", "1x8"))
     scalars = 0 if factors.single is not None else SCALARS
     channels = 1
@@ -132,17 +145,38 @@ def load(folder: str | Path, device: str | None = None) -> Downscaler:
                 f"{folder} is not a finescale model: it has no {name} "
                 "(a model is the folder that `finescale fit` wrote)"
             )
-    model = build_model(read_config(read_yaml(folder / "config.yaml")))
+    settings, weights = folder / "config.yaml", folder / "weights.safetensors"
     try:
-        state = load_file(folder / "weights.safetensors")
+        model = build_model(read_config(read_yaml(settings)))
+    except InputError as error:
+        raise InputError(str(error) if str(settings) in str(error) else f"{settings}: {error}") from error
+    try:
+        with safe_open(weights, "pt") as file:
+            model.check_trained(file.metadata(), settings)
+        state = load_file(weights)
         model.load_state_dict(state)
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:
         # The first line of PyTorch's message names no key, the second one does.
-        reason = shorten([*str(error).splitlines(), ""][1] or str(error), 90, placeholder=" ...")
+        reason = " ".join([*str(error).splitlines(), ""][1].split()) or str(error)
         raise InputError(
-            f"{folder / 'weights.safetensors'} is truncated or not of this model ({reason}); copy or train it again"
+            f"{weights} is truncated or not of this model ({reason[:90]}); copy or train it again"
         ) from error
+    _checked(folder, state, {name for name, _ in model.named_parameters()})
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+
+
+def _checked(folder: Path, state: Mapping[str, torch.Tensor], networks: set[str]) -> None:
+    """Refuse weights that are not finite, or absurd in networks: what they make looks like a field and is none."""
+    for name, value in state.items():
+        most = float(value.abs().max()) if value.numel() and value.is_floating_point() else 0.0
+        if not most <= (ABSURD if name in networks else torch.finfo(torch.float32).max):
+            what = "values that are not finite" if not math.isfinite(most) else f"values of {most:.1g}"
+            raise InputError(
+                f"{folder / 'weights.safetensors'} holds {what} in {name}: the training failed or the file is damaged; "
+                "copy or train it again"
+            )
 
 
 def _mean(spec: Any, fields: int, channels: int, factors: Factors) -> mean.MeanModel:
@@ -169,7 +203,7 @@ def _mean(spec: Any, fields: int, channels: int, factors: Factors) -> mean.MeanM
             raise InputError(
                 f"backbone {as_mapping(spec['backbone'])['kind']} cannot be told the factor, of {factors}: take unet"
             )
-    cells = validated(PositiveInt, spec.get("fold", 4), "mean.fold") ** 2
+    cells = validated(Fold, spec.get("fold", 4), "mean.fold") ** 2
     if validated(bool, spec.get("interval", False), "mean.interval") and factors.single is not None:
         cells *= factors.single.time
     scalars = 0 if factors.single is not None else SCALARS
@@ -193,8 +227,7 @@ def _variance(
     if "embedding" not in inspect.signature(_backbone_class(spec, "variance")).parameters:
         kind = kind_of(spec["backbone"])
         raise InputError(f"variance.backbone.kind is {kind!r}, which is made for fields, not for latents: take unet")
-    network = part(
-        backbones,
+    network = _network(
         spec.get("backbone", "unet"),
         "variance.backbone",
         channels=latent.condition_channels(fields),
@@ -210,19 +243,30 @@ def _backbone_class(spec: Mapping[str, Any], where: str) -> type:
     """The class that a section's backbone names."""
     classes = classes_of(backbones)
     kind = kind_of(spec.get("backbone", "unet"))
-    if kind not in classes:
-        raise InputError(f"{where}.backbone.kind is {kind!r}{nearest(str(kind), classes)}")
+    check_kind(kind, classes, f"{where}.backbone")
     return classes[kind]
 
 
 def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
     if not isinstance(spec, Mapping):
         raise InputError(f"configuration key {where} is {spec!r}, but must hold a backbone, such as {{backbone: unet}}")
+    mean_keys = ("kind", "backbone", "fold", "interval", "loss", "conserve")
+    allowed = {"mean": mean_keys, "denoiser": ("backbone", "prediction")}[where]
     for key in spec:
-        if key not in ("backbone", "kind", "fold", "interval", "loss", "conserve", "prediction"):
-            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, ('backbone', 'prediction'))}")
-    network: nn.Module = part(backbones, spec.get("backbone", "unet"), f"{where}.backbone", **derived)
+        if key not in allowed:
+            raise InputError(f"unknown configuration key {where}.{key}{nearest(key, allowed)}")
+    network = _network(spec.get("backbone", "unet"), f"{where}.backbone", **derived)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _network(spec: Any, where: str, **derived: Any) -> nn.Module:
+    """A backbone, whose size is known before memory is taken for it."""
+    with torch.device("meta"):
+        numbers = sum(parameter.numel() for parameter in part(backbones, spec, where, **derived).parameters())
+    if numbers > LARGEST:
+        raise InputError(f"{where} would have {numbers:.1g} numbers, over {LARGEST:.0e}: lower its width or depth")
+    network: nn.Module = part(backbones, spec, where, **derived)
+    return network
 
 
 def _process(spec: Mapping[str, Any], latent: LatentSpace) -> Process:
@@ -232,11 +276,13 @@ def _process(spec: Mapping[str, Any], latent: LatentSpace) -> Process:
             raise InputError(f"unknown configuration key process.{key}{nearest(key, allowed)}")
     kinds = {"edm": EDM, "vp": VP, "vp_cosine": VPCosine, "vp_sde": VPSDE}
     schedule = construct(kinds, spec.get("schedule", "edm"), "process.schedule")
+    if not 0 < schedule.sigma_max <= NOISIEST:
+        raise InputError(f"process.schedule begins at a noise of {schedule.sigma_max:.3g}; at most {NOISIEST:g}")
     return Process(
         schedule=schedule,
         noise=_noise(spec.get("noise", {}), schedule),
         sampler=part(samplers, spec.get("sampler", "dpm"), "process.sampler"),
-        steps=validated(PositiveInt, spec.get("steps", 12), "process.steps"),
+        steps=validated(Steps, spec.get("steps", 12), "process.steps"),
         constrain=validated(Literal["end", "steps"], spec.get("constrain", "end"), "process.constrain"),
         tv=_tv(spec.get("tv"), latent),
         persistent=validated(bool, spec.get("persistent", False), "process.persistent"),

@@ -3,62 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, Literal
 
 from finescale import latents
+from finescale.config.document import MOST_LEVELS, blamed, plain, read_yaml
 from finescale.config.recipe import recipe
-from finescale.config.schema import as_mapping, part
-from finescale.errors import InputError, nearest
+from finescale.config.schema import as_mapping, part, validated
+from finescale.errors import InputError, brief, nearest
 from finescale.grids.factor import Factor, Factors
 
 PRESETS = Path(__file__).parent / "presets"
-SECTIONS = (
-    "data",
-    "factor",
-    "recipe",
-    "variable",
-    "static",
-    "transform",
-    "mean",
-    "latent",
-    "denoiser",
-    "variance",
-    "process",
-    "constraint",
-    "precision",
-    "train",
-    "distilled",
-)
+Settings = dict[str, Any] | None
+Part = str | dict[str, Any] | None
+SECTIONS: dict[str, Any] = {
+    "data": Settings,
+    "factor": str | dict[str, Any],
+    "recipe": Settings,
+    "variable": dict[str, str] | None,
+    "static": list[str] | None,
+    "transform": str | dict[str, Any] | list[str | dict[str, Any]],
+    "mean": Part,
+    "latent": Part,
+    "denoiser": Part,
+    "variance": Part,
+    "process": Settings,
+    "constraint": Part,
+    "precision": Literal["auto", "float32"],
+    "train": Settings,
+    "distilled": Settings,
+    "trained": list[dict[str, Any]] | None,
+}
+"""What each section of a configuration looks like; what is in it, the constructors say."""
+PARTS = ("mean", "latent", "constraint", "schedule", "sampler", "backbone")
+"""Keys whose value may be a bare kind: ``latent: pixel`` is ``latent: {kind: pixel}``."""
 
 
 def read_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A configuration from a mapping, a YAML file or a preset's name, with ``{"a.b": value}`` overrides.
+    """A configuration from a mapping, a YAML file or a preset's name, with overrides.
 
-    A configuration with ``preset: NAME`` starts from that preset.
+    A configuration with ``preset: NAME`` starts from that preset. Overrides are ``{"a.b": value}`` or nested mappings;
+    what they, or a file, say beyond its preset is merged: nested mappings key by key, but another ``kind`` replaces a
+    part's section, and ``train.steps`` replaces ``train.minutes``, and the other way round.
 
     Raises:
-        InputError: if there is no such file or preset, or a section is unknown (the nearest is named).
+        InputError: if there is no such file or preset, or a section is unknown (the nearest is named) or of a wrong
+            shape.
     """
-    config = deepcopy(dict(source)) if isinstance(source, Mapping) else read_yaml(_find(str(source)))
-    if "preset" in config:
-        config = _merge(read_config(str(config.pop("preset"))), config)
-    for dotted, value in (overrides or {}).items():
-        *path, last = dotted.split(".")
-        node = config
-        for key in path:
-            child = node.setdefault(key, {})
-            if not isinstance(child, dict):
-                raise InputError(f"--set {dotted}: {key} is {child!r}, which has no keys")
-            node = child
-        node[last] = value
-    for section in config:
-        if section not in SECTIONS:
-            raise InputError(f"unknown configuration key {section!r}{nearest(section, SECTIONS)}")
-    return advised(config) if "recipe" in config else config
+    with blamed("the configuration" if isinstance(source, Mapping) else source):
+        config = _started(source)
+        config = layered(config, _nested(overrides or {}, config))
+        for section, value in config.items():
+            if section not in SECTIONS:
+                raise InputError(f"unknown configuration key {brief(section)}{nearest(section[:80], SECTIONS)}")
+            validated(SECTIONS[section], value, section)
+        return advised(config) if "recipe" in config else config
+
+
+def layered(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``, which win; the merging rules are those of `read_config`."""
+    merged, given = _merge(base, changes), changes.get("train")
+    for chosen, other in (("steps", "minutes"), ("minutes", "steps")):
+        if isinstance(given, Mapping) and given.get(chosen) is not None and given.get(other) is None:
+            merged["train"] = {key: value for key, value in merged["train"].items() if key != other}
+    return merged
+
+
+def _started(source: str | Path | Mapping[str, Any], seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A source as it stands, with the preset that it starts from."""
+    if isinstance(source, Mapping):
+        config: dict[str, Any] = plain(source, "the configuration")
+    else:
+        path = _find(str(source)).resolve()
+        if path in seen:
+            raise InputError(f"{source} names itself as its preset; presets are {', '.join(presets())}")
+        seen, config = (*seen, path), read_yaml(path)
+    if "preset" not in config:
+        return config
+    name = config.pop("preset")
+    if not isinstance(name, str):
+        raise InputError(f"configuration key preset is {brief(name)}, but must be one of {', '.join(presets())}")
+    return layered(_started(name, seen), config)
+
+
+def _nested(overrides: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"a.b": 1, "a.c": 2}`` as ``{"a": {"b": 1, "c": 2}}``, whatever their order."""
+    changes: dict[str, Any] = {}
+    for dotted, value in overrides.items():
+        path = dotted.split(".") if isinstance(dotted, str) else [""]
+        if "" in path or len(path) > MOST_LEVELS:
+            raise InputError(f"--set {brief(dotted)} is not understood: write keys joined by dots, such as data.path")
+        node: Any = config
+        for key in path[:-1]:
+            node = node.get(key)
+            if node in (None, "none") or (isinstance(node, str) and key in PARTS):
+                break
+            if not isinstance(node, Mapping):
+                raise InputError(f"--set {dotted}: {key} is {brief(node)}, which has no keys")
+        value = plain(value, f"--set {dotted}")
+        for key in reversed(path):
+            value = {key: value}
+        changes = _joined(changes, value)
+    return changes
+
+
+def _joined(first: Any, second: Any, key: str = "") -> Any:
+    """What two overrides say together; of two that cannot both be, the second."""
+    if key in PARTS and {type(first), type(second)} == {str, dict}:
+        first, second = ({"kind": each} if isinstance(each, str) else each for each in (first, second))
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return second
+    return first | {k: _joined(first[k], v, k) if k in first else v for k, v in second.items()}
 
 
 def advised(config: dict[str, Any]) -> dict[str, Any]:
@@ -86,8 +141,8 @@ def advised(config: dict[str, Any]) -> dict[str, Any]:
         data |= {"frames": knobs.context} if factors.single else {"horizon": knobs.context * largest.time}
     schedule, constraint = as_mapping(process.get("schedule", "edm")), as_mapping(config.get("constraint", "none"))
     amplitudes = {"edm": {"sigma_max": knobs.sigma_max}, "vp": {"beta_max": knobs.beta_max}}
-    taper = {"power": knobs.power, "tau": knobs.tau} if constraint["kind"] == "tapered" else {}
-    process["schedule"] = amplitudes.get(schedule["kind"], {}) | schedule
+    taper = {"power": knobs.power, "tau": knobs.tau} if constraint.get("kind") == "tapered" else {}
+    process["schedule"] = amplitudes.get(str(schedule.get("kind")), {}) | schedule
     return config | {"data": data, "process": process, "constraint": taper | constraint}
 
 
@@ -106,26 +161,15 @@ def _find(source: str) -> Path:
     )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no configuration: expected sections such as data, factor, latent")
-    return content
-
-
-def _merge(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes win; a section that names another kind replaces the base's section whole."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        same = (
-            isinstance(old, dict)
-            and isinstance(value, Mapping)
-            and value.get("kind", old.get("kind")) == old.get("kind")
-        )
-        merged[key] = _merge(old, value) if same else value  # type: ignore[arg-type]
+        if isinstance(value, Mapping) and isinstance(old, str) and old != "none" and key in PARTS:
+            old = {"kind": old}
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            same = "kind" not in value or "kind" not in old or value["kind"] == old["kind"]
+            value = _merge(old, value) if same else value
+        merged[key] = value
     return merged

@@ -12,9 +12,8 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError
 
-from finescale.errors import InputError, nearest
+from finescale.errors import InputError, brief, nearest
 
 
 def part(folder: ModuleType, spec: Any, where: str, **derived: Any) -> Any:
@@ -35,14 +34,26 @@ def classes_of(folder: ModuleType) -> dict[str, type]:
 def construct(classes: Mapping[str, type], spec: Any, where: str, **derived: Any) -> Any:
     """Build ``classes[kind]`` from ``{"kind": kind, **arguments}``, or just the kind; its constructor is the schema."""
     kind = kind_of(spec)
-    if kind not in classes:
-        raise InputError(f"{where}.kind is {kind!r}{nearest(str(kind), classes)}")
+    check_kind(kind, classes, where)
     arguments = {key: value for key, value in spec.items() if key != "kind"} if isinstance(spec, Mapping) else {}
     return call(classes[kind], arguments, where, **derived)
 
 
-def call(cls: type, arguments: Mapping[str, Any], where: str, **derived: Any) -> Any:
-    """``cls(**arguments)`` after checking keys and types against its signature."""
+def check_kind(kind: Any, classes: Mapping[str, type], where: str) -> None:
+    """Refuse a kind that is none of ``classes``."""
+    if not isinstance(kind, str) or kind not in classes:
+        raise InputError(f"{where}.kind is {brief(kind)}{nearest(str(kind)[:80], classes)}")
+
+
+def call(cls: type, arguments: Any, where: str, **derived: Any) -> Any:
+    """``cls(**arguments)`` after checking keys and types against its signature; None for no arguments.
+
+    Raises:
+        InputError: that names the key, the value and what is allowed; for any failure of the constructor too.
+    """
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, Mapping):
+        raise InputError(f"configuration key {where} is {brief(arguments)}, but must hold settings (key: value)")
     signature = inspect.signature(cls)
     hints = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
     derived = {key: value for key, value in derived.items() if key in signature.parameters}
@@ -59,22 +70,24 @@ def call(cls: type, arguments: Mapping[str, Any], where: str, **derived: Any) ->
             )
     try:
         return cls(**checked, **derived)
-    except InputError:
-        raise
-    except (ValueError, TypeError) as error:
+    except InputError as error:
+        if where.split(".")[0] in str(error):
+            raise
         raise InputError(f"configuration section {where}: {error}") from error
+    except Exception as error:
+        # Sizes that only fail together, such as a kernel larger than what it acts on, fail inside of libraries.
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"configuration section {where}: {reason}") from error
 
 
 def validated(hint: Any, value: Any, where: str) -> Any:
-    """``value`` as the type ``hint`` says, or an InputError that names the key."""
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    except PydanticSchemaGenerationError:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    """``value`` as the type ``hint`` says, or an InputError that names the key; numbers are finite unless it says."""
+    adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise InputError(f"configuration key {where} is {value!r}: {error.errors()[0]['msg'].lower()}") from error
+        reason = error.errors(include_url=False)[0]["msg"].lower()
+        raise InputError(f"configuration key {where} is {brief(value)}: {reason}") from error
 
 
 def kind_of(spec: Any) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from finescale.grids.factor import Factor
 from finescale.operators.coarsen import Coarsen, require_blocks
+from finescale.ranges import NotNegative
 
 
 class SoftPenalty(nn.Module):
@@ -30,7 +31,7 @@ class SoftPenalty(nn.Module):
     """
 
     def __init__(
-        self, factor: Factor, weight: float = 1.0, area: Tensor | None = None, mask: Tensor | None = None
+        self, factor: Factor, weight: NotNegative = 1.0, area: Tensor | None = None, mask: Tensor | None = None
     ) -> None:
         super().__init__()
         if not 0 <= weight < math.inf:

@@ -10,6 +10,7 @@ from torch import Tensor
 from finescale.constraints.base import Constraint, widest
 from finescale.grids.factor import Factor
 from finescale.operators.coarsen import Coarsen
+from finescale.ranges import Bound
 
 
 class Projection(Constraint):
@@ -43,8 +44,8 @@ class Projection(Constraint):
         factor: Factor,
         area: Tensor | None = None,
         mask: Tensor | None = None,
-        low: float = 0.0,
-        high: float = math.inf,
+        low: Bound = 0.0,
+        high: Bound = math.inf,
     ) -> None:
         super().__init__(factor, area, mask)
         if not low < high:

@@ -11,6 +11,7 @@ from torch import Tensor
 from finescale.constraints.multiplicative import Multiplicative
 from finescale.grids.factor import Factor
 from finescale.operators.coarsen import Coarsen
+from finescale.ranges import NotNegative, Positive
 
 
 class Tapered(Multiplicative):
@@ -48,8 +49,8 @@ class Tapered(Multiplicative):
         factor: Factor,
         area: Tensor | None = None,
         mask: Tensor | None = None,
-        power: float = 1.0,
-        tau: float = 0.0,
+        power: Positive = 1.0,
+        tau: NotNegative = 0.0,
         scope: Literal["block", "frame"] = "block",
     ) -> None:
         super().__init__(factor, area, mask)

@@ -1,1 +1,1 @@
-"""Data in and out: files, block means, patches for training, synthetic fields. Import from the modules."""
+"""Data in and out: files, block means, units, synthetic fields. Import from the modules."""

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from finescale.errors import InputError
@@ -33,7 +33,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 def partial_path(path: Path) -> Path:
     """Where an output is written before it is whole: hidden, in the same folder, under a name that is no one else's."""
-    return path.with_name(f".{path.stem[:64]}.{secrets.token_hex(4)}.partial{path.suffix}")
+    return path.with_name(f".{path.stem[:48]}.{secrets.token_hex(4)}.partial{path.suffix}")
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -91,13 +91,47 @@ def explained(path: str | Path, later: str = "") -> Iterator[None]:
         later: what the user can do besides.
 
     Raises:
-        InputError: instead of an OSError, or of a RuntimeError, as which the NetCDF library reports a full disk.
+        InputError: instead of an OSError, or of a RuntimeError. To the NetCDF library a full disk is an "HDF error" or
+            "Permission denied": the cause is then what another write beside the output meets.
     """
     try:
         yield
     except InputError:
         raise
     except (OSError, RuntimeError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{path} could not be written: {'the disk is full' if full else text}{later}") from error
+        number = getattr(error, "errno", None)
+        if number not in _CERTAIN:
+            number = _met(Path(path).parent) or number
+        text = _CAUSES.get(number or 0) or (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{path} could not be written: {text}{later}") from error
+
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than the system allows (ulimit -f)",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "its folder may not be written: check the permissions",
+    errno.EPERM: "its folder may not be written: check the permissions",
+    errno.ENAMETOOLONG: "its name is too long",
+    errno.ENOENT: "its folder is gone",
+    errno.EIO: "the disk reports an error",
+}
+_CERTAIN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_PROBE = 2**20
+"""Bytes that a full disk has no room for."""
+
+
+def _met(folder: Path) -> int | None:
+    """The number of the error that writing a file into ``folder`` meets; None for none."""
+    probe = partial_path(folder / "probe")
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(_PROBE))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno
+    finally:
+        with suppress(OSError):
+            remove(probe)
+    return None

@@ -6,15 +6,21 @@ through. A block without a valid cell is missing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
+from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.grids.blocks import block_means
+from finescale.grids.dimensions import label
 from finescale.grids.factor import Factor, check_divisible
+from finescale.grids.grid import Grid
+
+MOST_CHUNKS = 100_000
+"""Of a field that is coarsened in one go: dask plans them all before it begins, in about a kilobyte each."""
 
 
 def coarsen(da: xr.DataArray, factor: Factor, crop: bool = False) -> xr.Dataset:
@@ -36,8 +42,11 @@ def coarsen(da: xr.DataArray, factor: Factor, crop: bool = False) -> xr.Dataset:
         )
     check_divisible((da.sizes[sides[0]], da.sizes[sides[1]], da.sizes[sides[2]]), factor)
     coords = coordinates.coarsened_coords(da, factor)
-    area = coordinates.read_grid(da).cell_area
-    means = _lazy_means(da, area, factor) if da.chunks is not None else block_means(da.values, factor, area, np.float32)
+    grid = coordinates.read_grid(da)
+    if da.chunks is not None:
+        means = _lazy_means(da, grid, factor)
+    else:
+        means = block_means(da.values, factor, grid.cell_area, np.float32)
     attrs = dict(da.attrs)
     methods = str(attrs.get("cell_methods", ""))
     for method in ("area: mean", "time: mean")[: 2 if factor.time > 1 else 1]:
@@ -51,19 +60,31 @@ def coarsen(da: xr.DataArray, factor: Factor, crop: bool = False) -> xr.Dataset:
     return out.assign_attrs(finescale_factor=str(factor))
 
 
-def _lazy_means(da: xr.DataArray, area: NDArray[np.float64], factor: Factor) -> object:
+def _lazy_means(da: xr.DataArray, grid: Grid, factor: Factor) -> object:
     import dask.array as dask_array
 
+    chunks = math.prod(map(len, da.chunks or ()))
+    if chunks > MOST_CHUNKS:
+        raise InputError(
+            f"{da.encoding.get('source', label(da))} has {da.size} cells in {chunks} chunks, of which {MOST_CHUNKS} "
+            "can be handled at once: select a part of it"
+        )
     # Near the chunks there are: moving to wholly different ones would hold many of them at once.
     has = dict(zip(da.dims, da.chunks or (), strict=True))
     wanted = {dim: max(f, max(has[dim]) // f * f) for dim, f in zip(da.dims[-3:], factor, strict=True)}
     chunked = da.chunk(wanted | ({da.dims[0]: 1} if da.ndim == 4 else {})).data
-    areas = dask_array.from_array(area, chunks=chunked.chunks[-2:])[(None,) * (da.ndim - 2)]
+    # Rows and columns apart: areas of all cells together may be larger than the memory.
+    rows, columns = (
+        dask_array.from_array(sides, chunks=cells)
+        for sides, cells in zip(grid.cell_sides, chunked.chunks[-2:], strict=True)
+    )
+    lead = (None,) * (da.ndim - 2)
     out = tuple(tuple(n // f for n in sizes) for sizes, f in zip(chunked.chunks[-3:], factor, strict=True))
     return dask_array.map_blocks(
-        lambda x, a: block_means(x, factor, a.reshape(a.shape[-2:]), np.float32),
+        lambda x, dy, dx: block_means(x, factor, np.outer(dy, dx), np.float32),
         chunked,
-        areas,
+        rows[(*lead, slice(None), None)],
+        columns[(*lead, None)],
         dtype="float32",
         chunks=chunked.chunks[:-3] + out,
     )

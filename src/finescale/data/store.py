@@ -8,9 +8,8 @@ its region is written, so that an interruption costs at most the tasks under way
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -18,10 +17,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.atomic import partial_path, publish, remove
+from finescale.data.atomic import explained, partial_path, publish, remove
 from finescale.data.files import check_output, consolidate, prepared
 from finescale.errors import InputError
-from finescale.version import __version__
 
 JOURNAL = "finescale-run.jsonl"
 Region = tuple[slice, ...]
@@ -46,6 +44,17 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of the file, and of what is of no use for a resumption."""
+
+
+@contextmanager
+def whole_or_gone(path: Path, temporary: Path) -> Iterator[None]:
+    """Delete the beginnings of a store that cannot be begun."""
+    try:
+        with explained(path):
+            yield
+    except BaseException:
+        remove(temporary)
+        raise
 
 
 def open_output(
@@ -103,8 +112,9 @@ class ZarrStore:
             empty = prepared(template)
             for name, cells in chunks.items():
                 empty[name].encoding["chunks"] = cells
-            empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
-            (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
+            with whole_or_gone(self.path, self.temporary):
+                empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
+                (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
         self.group = zarr.open_group(str(self.temporary), mode="r+")
         self.arrays = {name: cast("zarr.Array[Any]", self.group[name]) for name in chunks}
 
@@ -177,15 +187,16 @@ class NetcdfStore:
 
         self.path, self.temporary = path, partial_path(path)
         self.done: dict[int, list[float]] = {}
-        prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
-        self.file = netCDF4.Dataset(self.temporary, "a")
-        # xarray names the coordinates of a file without variables globally; they belong to the variable.
-        if "coordinates" in self.file.ncattrs():
-            self.file.delncattr("coordinates")
-        for dim, n in template.sizes.items():
-            if dim not in self.file.dimensions:
-                self.file.createDimension(str(dim), n)
-        self.variables = {name: self._variable(template, name, cells) for name, cells in chunks.items()}
+        with whole_or_gone(self.path, self.temporary):
+            prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
+            self.file = netCDF4.Dataset(self.temporary, "a")
+            # xarray names the coordinates of a file without variables globally; they belong to the variable.
+            if "coordinates" in self.file.ncattrs():
+                self.file.delncattr("coordinates")
+            for dim, n in template.sizes.items():
+                if dim not in self.file.dimensions:
+                    self.file.createDimension(str(dim), n)
+            self.variables = {name: self._variable(template, name, cells) for name, cells in chunks.items()}
 
     def _variable(self, template: xr.Dataset, name: str, chunks: tuple[int, ...]) -> Any:
         da = template[name]
@@ -218,9 +229,3 @@ class NetcdfStore:
             with suppress(RuntimeError, OSError):  # a failed file is deleted; its own error has been raised
                 self.file.close()
         remove(self.temporary)
-
-
-def history(attrs: Mapping[Any, Any], what: str) -> str:
-    """The CF history attribute with a line for this step put first."""
-    line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}: finescale {__version__} {what}"
-    return "\n".join([line, *([str(attrs["history"])] if attrs.get("history") else [])])

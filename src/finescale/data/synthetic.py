@@ -104,6 +104,7 @@ def synthetic_rain(
     cell_km: float = 20.0,
     velocity: tuple[float, float] = (3.0, 9.0),
     decorrelation: float = 120.0,
+    start: str = "2024-07-01T12:00",
 ) -> xr.DataArray:
     """Rain rates ``precipitation_rate(time, y, x)`` in mm h⁻¹ with CF coordinates and attributes.
 
@@ -118,6 +119,7 @@ def synthetic_rain(
         wet_fraction: part of the cells, over all frames together, that is wet.
         sigma: standard deviation of the natural logarithm of wet rates.
         cell_km: outer scale of the convective cells within the storms, whose outer scale is ``outer_km``.
+        start: the first time.
 
     The other arguments are those of `gaussian_field`.
 
@@ -145,7 +147,7 @@ def synthetic_rain(
 
     storms = field(0, outer_km, decorrelation)
     cells = field(1, cell_km, decorrelation * min(1.0, cell_km / outer_km))
-    return _as_array(_rain(storms, cells, wet_fraction, sigma), spacing_km, cadence_minutes, seed)
+    return _as_array(_rain(storms, cells, wet_fraction, sigma), spacing_km, cadence_minutes, seed, start)
 
 
 def _rain(
@@ -167,14 +169,14 @@ def _rain(
     return rain
 
 
-def _as_array(rain: NDArray[np.float32], spacing_km: float, cadence_minutes: float, seed: int) -> xr.DataArray:
-    """The CF array of rain (T, H, W): time from noon of a summer day, cell centres in metres."""
+def _as_array(
+    rain: NDArray[np.float32], spacing_km: float, cadence_minutes: float, seed: int, start: str
+) -> xr.DataArray:
+    """The CF array of rain (T, H, W), cell centres in metres."""
     import xarray as xr
 
     frames, height, width = rain.shape
-    time = np.datetime64("2024-07-01T12:00:00", "ns") + np.round(np.arange(frames) * cadence_minutes * 60e9).astype(
-        "timedelta64[ns]"
-    )
+    time = np.datetime64(start, "ns") + np.round(np.arange(frames) * cadence_minutes * 60e9).astype("timedelta64[ns]")
     metres = spacing_km * 1000.0
 
     def axis(name: str, size: int) -> tuple[str, NDArray[np.floating], dict[str, str]]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from finescale.diffusion.schedule import Schedule, stratified
 from finescale.errors import InputError
+from finescale.ranges import Steps
 
 Spacing = Literal["trailing", "leading"]
 
@@ -75,7 +76,7 @@ class VP(DiscreteVP):
     """
 
     def __init__(
-        self, beta_max: float = 0.02, beta_min: float = 1e-4, T: int = 1000, spacing: Spacing = "trailing"
+        self, beta_max: float = 0.02, beta_min: float = 1e-4, T: Steps = 1000, spacing: Spacing = "trailing"
     ) -> None:
         if not 0 < beta_min <= beta_max < 1 or T < 1:
             raise ValueError(
@@ -111,7 +112,7 @@ class VPCosine(DiscreteVP):
         ValueError: unless s >= 0, T >= 1 and 0 < clip < 1.
     """
 
-    def __init__(self, s: float = 0.008, T: int = 1000, clip: float = 0.999, spacing: Spacing = "trailing") -> None:
+    def __init__(self, s: float = 0.008, T: Steps = 1000, clip: float = 0.999, spacing: Spacing = "trailing") -> None:
         if s < 0 or T < 1 or not 0 < clip < 1:
             raise ValueError(f"the cosine schedule needs s >= 0, T >= 1 and 0 < clip < 1, not {s}, {T} and {clip}")
         super().__init__(T, spacing)

@@ -12,10 +12,17 @@ c_out = sqrt(1 − ᾱ), so D = sqrt(ᾱ) z_vp − sqrt(1 − ᾱ) v with v = �
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from finescale.ranges import Positive
+
+Power = Annotated[float, Field(ge=1, le=100)]
+LogLevel = Annotated[float, Field(ge=-20, le=20)]
+Spread = Annotated[float, Field(ge=0, le=10)]
 
 
 class Schedule:
@@ -37,7 +44,7 @@ class EDM(Schedule):
         rho: how strongly steps gather at small noise.
     """
 
-    def __init__(self, sigma_max: float = 80.0, sigma_min: float = 0.002, rho: float = 7.0) -> None:
+    def __init__(self, sigma_max: Positive = 80.0, sigma_min: Positive = 0.002, rho: Power = 7.0) -> None:
         if not 0 < sigma_min < sigma_max:
             raise ValueError(f"the schedule needs 0 < sigma_min < sigma_max, not {sigma_min} and {sigma_max}")
         self.sigma_max, self.sigma_min, self.rho = sigma_max, sigma_min, rho
@@ -111,7 +118,7 @@ class TrainingNoise:
         std: P_std.
     """
 
-    def __init__(self, mean: float = -1.2, std: float = 1.2) -> None:
+    def __init__(self, mean: LogLevel = -1.2, std: Spread = 1.2) -> None:
         self.mean, self.std = mean, std
 
     def sample(self, batch: int, generator: torch.Generator) -> Tensor:

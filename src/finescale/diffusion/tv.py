@@ -18,6 +18,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from finescale.ranges import Positive
+
 
 class TotalVariation:
     """λ · TV of detail bands.
@@ -30,7 +32,7 @@ class TotalVariation:
         ValueError: unless strength > 0.
     """
 
-    def __init__(self, strength: float, reliable: bool = False) -> None:
+    def __init__(self, strength: Positive, reliable: bool = False) -> None:
         if not strength > 0:
             raise ValueError(f"the strength of total variation must be positive, not {strength}")
         self.strength, self.reliable = strength, reliable

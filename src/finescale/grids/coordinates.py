@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Hashable
-from typing import Any
+import warnings
+from collections.abc import Hashable, Iterable
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.errors import InputError
+from finescale.errors import InputError, Notice
 from finescale.grids.dimensions import (
     AXES,
+    EAST,
     NAMES,
     NORTH,
     axis_by_attributes,
@@ -37,8 +39,10 @@ from finescale.grids.grid import Grid
 
 __all__ = [
     "canonical",
+    "check_latitudes",
     "coarsened_coords",
     "even",
+    "file_order",
     "find",
     "has_plane",
     "increasing",
@@ -50,6 +54,7 @@ __all__ = [
 
 TOLERANCE = 0.01
 """How far spacings may vary, in cells, on an axis taken as uniform."""
+T = TypeVar("T")
 _TIME_UNITS = (
     ("days", 86400.0),
     ("hours", 3600.0),
@@ -94,6 +99,19 @@ def read_grid(da: xr.DataArray) -> Grid:
     return Grid(np.array([-0.5, 0.5]) if times is None else times, sides[0], sides[1], _crs(da, y))
 
 
+def check_latitudes(da: xr.DataArray) -> None:
+    """Refuse latitudes beyond a pole.
+
+    Raises:
+        InputError: naming the latitude.
+    """
+    y = da.dims[-2]
+    if y in da.coords and _crs(da, y) == "latlon" and da[y].dtype.kind in "fiu":
+        farthest = float(da[y].values[np.abs(da[y].values).argmax()])
+        if abs(farthest) > 90 * (1 + 1e-6):
+            raise InputError(f"{label(da)} has the latitude {farthest:g} in {y}, beyond the pole: correct it")
+
+
 def even(edges: NDArray[np.float64]) -> bool:
     """Whether the steps between ``edges`` vary by at most 1 %."""
     steps = np.abs(np.diff(edges))
@@ -134,7 +152,7 @@ def refined_coords(da: xr.DataArray, factor: Factor) -> dict[Hashable, xr.Variab
     """Coordinates, CF bounds, grid mapping and scalar coordinates of the grid ``factor`` times finer than ``da``'s.
 
     Raises:
-        InputError: if time is refined and its steps are uneven.
+        InputError: if time is refined and its steps are uneven, or a name of the output is taken.
     """
     return _new_coords(da, factor, refine=True)
 
@@ -162,8 +180,24 @@ def _new_coords(da: xr.DataArray, factor: Factor, refine: bool) -> dict[Hashable
         raise InputError(
             f"{label(da)} has one time only, whose length is unknown, so it cannot be refined: give {time} bounds"
         )
+    if refine and factor.y > 1 and grid.geographic and np.abs(grid.y).max() > 90 * (1 + 1e-6):
+        raise InputError(
+            f"{label(da)} has cells that reach over the pole, to latitude {np.abs(grid.y).max():g}, and cannot be "
+            "refined: leave these rows out"
+        )
     new = grid.refine(factor) if refine else grid.coarsen(factor)
     changed = {dim: n for dim, n in zip(da.dims[-3:], factor, strict=True) if n > 1}
+    lost = [
+        str(name)
+        for name, c in da.coords.items()
+        if set(c.dims) & set(changed) and name not in da.dims and not str(name).endswith(("__lower", "__upper"))
+    ]
+    if lost:
+        warnings.warn(
+            f"{label(da)}: the output is on another grid and does not have the coordinates {', '.join(lost)}",
+            Notice,
+            stacklevel=4,
+        )
     coords: dict[Hashable, xr.Variable] = {
         name: c.variable.copy()
         for name, c in da.coords.items()
@@ -177,17 +211,41 @@ def _new_coords(da: xr.DataArray, factor: Factor, refine: bool) -> dict[Hashable
             if axis == "time" and gaps:
                 coords |= _time_between_gaps(da, n)
                 continue
-            coords |= _axis_coords(da, dim, axis, old_edges, edges, n if refine else -n)
+            ours = _axis_coords(da, dim, axis, old_edges, edges, n if refine else -n)
+            _check_names(da, [name for name in ours if name != dim])
+            coords |= ours
     if "realization" in da.dims:
         values = da["realization"].values if "realization" in da.coords else np.arange(da.sizes["realization"])
         coords["realization"] = realization(values)
     return coords
 
 
+def _check_names(da: xr.DataArray, ours: list[Hashable]) -> None:
+    """Refuse names that the output needs for itself."""
+    taken = {da.name, *da.coords, *da.dims} & {*ours, "bnds"} | {da.name} & {*da.dims, "realization", "quantile"}
+    if taken:
+        raise InputError(
+            f"{label(da)}: the output needs the name {min(map(str, taken))} for itself: rename the input's"
+        )
+
+
+def file_order(before: Iterable[T], cells: Iterable[T]) -> tuple[T, ...]:
+    """What belongs to the dimensions of an output, (time, members or quantiles, y, x): CDO reads no other order.
+
+    Args:
+        before: of the members, quantiles or neither.
+        cells: of time, y and x.
+    """
+    time, *plane = cells
+    return (time, *before, *plane)
+
+
 def realization(values: NDArray[Any]) -> xr.Variable:
     """The CF coordinate of ensemble members."""
     return xr.Variable(
-        "realization", values, {"standard_name": "realization", "axis": "E", "long_name": "ensemble member"}
+        "realization",
+        values,
+        {"standard_name": "realization", "axis": "E", "long_name": "ensemble member", "units": "1"},
     )
 
 
@@ -203,15 +261,27 @@ def _axis_coords(
     name = related(coord, "bounds") or f"{dim}_bnds"
     known = axis != "time" or abs(factor) > 1 or f"{dim}__lower" in da.coords
     attrs = {k: v for k, v in coord.attrs.items() if k != "bounds"} | ({"bounds": name} if known else {})
-    attrs.setdefault("axis", {"time": "T", "y": "Y", "x": "X"}[axis])
+    attrs = _described(coord, axis) | attrs
     if axis == "time":
-        variable, bounds = _time_variables(coord, labels, pairs)
+        variable, bounds = _time_variables(coord, labels, pairs, known)
     else:
         variable, bounds = xr.Variable(dim, labels), xr.Variable((dim, "bnds"), pairs)
     if abs(factor) == 1:
         variable = xr.Variable(dim, coord.values, encoding=variable.encoding)
     variable.attrs = attrs
     return {dim: variable, name: bounds} if known else {dim: variable}
+
+
+def _described(coord: xr.DataArray, axis: str) -> dict[str, str]:
+    """What CF wants said of an axis, where the input leaves it to be guessed."""
+    said = {"axis": {"time": "T", "y": "Y", "x": "X"}[axis]}
+    units = str(coord.attrs.get("units", "")).lower()
+    if axis == "time" and is_date(coord):
+        said["standard_name"] = "time"
+    elif units in NORTH | EAST or (not units and str(coord.name).lower() in ("lat", "latitude", "lon", "longitude")):
+        said["standard_name"] = "latitude" if axis == "y" else "longitude"
+        said["units"] = "degrees_north" if axis == "y" else "degrees_east"
+    return said
 
 
 def _time_between_gaps(da: xr.DataArray, factor: int) -> dict[Hashable, xr.Variable]:
@@ -224,13 +294,14 @@ def _time_between_gaps(da: xr.DataArray, factor: int) -> dict[Hashable, xr.Varia
     starts = (lower[:, None] + step * np.arange(factor) / factor).ravel()
     labels = starts + np.repeat(centres - lower, factor) / factor
     variable, bounds = _time_variables(coord, labels, np.stack([starts, starts + step / factor], axis=1))
-    variable.attrs = {"axis": "T"} | coord.attrs | {"bounds": name}
+    variable.attrs = _described(coord, "time") | coord.attrs | {"bounds": name}
     return {dim: variable, name: bounds}
 
 
 def _time_variables(
-    coord: xr.DataArray, labels: NDArray[np.float64], pairs: NDArray[np.float64]
+    coord: xr.DataArray, labels: NDArray[np.float64], pairs: NDArray[np.float64], bounded: bool = True
 ) -> tuple[xr.Variable, xr.Variable]:
+    """The times and their bounds, in the largest unit in which all are whole; not ``bounded``, bounds are a guess."""
     encoding: dict[str, Any] = {}
     if is_date(coord):
         if coord.dtype.kind == "M":
@@ -238,7 +309,7 @@ def _time_variables(
             offset = float((coord.values[0].astype("datetime64[us]") - start) / np.timedelta64(1, "s"))
         else:
             start, offset = coord.values[0], 0.0
-        every = np.concatenate([labels, pairs.ravel()]) + offset
+        every = (np.concatenate([labels, pairs.ravel()]) if bounded else labels) + offset
         unit = next(
             (u for u, s in _TIME_UNITS if np.allclose(every / s, np.rint(every / s), rtol=0, atol=1e-6)), "microseconds"
         )

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+import numpy as np
 import xarray as xr
 
 from finescale.errors import InputError
 
 AXES = ("time", "y", "x")
+LONGEST = 10**7
+"""Cells along an axis, such as minutes of nineteen years: coordinates are in memory whole."""
 
 NAMES = {
     "realization": {"realization", "number", "ensemble", "ensemble_member", "member", "sample", "ens"},
@@ -89,8 +92,14 @@ def canonical(da: xr.DataArray) -> xr.DataArray:
     length 1 (from a scalar time coordinate where there is one); other dimensions of length 1 are dropped.
 
     Raises:
-        InputError: for missing dimensions, or further ones longer than 1.
+        InputError: for missing or empty dimensions, or further ones longer than 1.
     """
+    empty = [str(dim) for dim, n in da.sizes.items() if n == 0]
+    if empty:
+        raise InputError(f"{label(da)} has no cells along {', '.join(empty)} ({_sizes(da)}): it is empty")
+    long = [str(dim) for dim, n in da.sizes.items() if n > LONGEST]
+    if long:
+        raise InputError(f"{label(da)} has more than {LONGEST:,} cells along {long[0]} ({_sizes(da)}): select a part")
     da = _time_from_auxiliary(da)
     axes = find(da)
     extra = [dim for dim in da.dims if dim not in axes.values()]
@@ -119,10 +128,11 @@ def _axis_of(da: xr.DataArray, dim: Hashable) -> str | None:
 
 
 def axis_by_attributes(coord: xr.DataArray) -> str | None:
-    if coord.attrs.get("axis") in _LETTERS:
-        return _LETTERS[coord.attrs["axis"]]
+    letter, standard = text(coord, "axis"), text(coord, "standard_name")
+    if letter in _LETTERS:
+        return _LETTERS[letter]
     for axis, names in _STANDARD.items():
-        if coord.attrs.get("standard_name") in names:
+        if standard in names:
             return axis
     units = str(coord.attrs.get("units", "")).lower()
     if units in NORTH:
@@ -160,7 +170,19 @@ def _time_from_auxiliary(da: xr.DataArray) -> xr.DataArray:
 
 def related(da: xr.DataArray, key: str) -> str:
     """The name in a CF attribute, which xarray moves to the encoding on request."""
-    return str(da.attrs.get(key) or da.encoding.get(key) or "")
+    return text(da, key) or str(da.encoding.get(key, ""))
+
+
+def text(da: xr.DataArray, key: str) -> str:
+    """A CF attribute that is text by definition; empty where there is none.
+
+    Raises:
+        InputError: if it is something else.
+    """
+    value = da.attrs.get(key, "")
+    if not isinstance(value, str):
+        raise InputError(f"the attribute {key} of {da.name} is {value!r}, not text: correct or delete it")
+    return value
 
 
 def label(da: xr.DataArray) -> str:
@@ -169,3 +191,13 @@ def label(da: xr.DataArray) -> str:
 
 def _sizes(da: xr.DataArray) -> str:
     return ", ".join(f"{dim}: {n}" for dim, n in da.sizes.items()) or "no dimensions"
+
+
+def texts(time: xr.DataArray) -> list[str]:
+    """Values as text, times as ISO text to the millisecond whatever kind of date they are: equal where they are."""
+    values = time.values
+    if values.dtype.kind == "M":
+        return [str(v) for v in np.datetime_as_string(values, unit="ms")]
+    if values.dtype.kind == "O":
+        return [v.isoformat(timespec="milliseconds") if hasattr(v, "isoformat") else str(v) for v in values]
+    return [f"{v:.6g}" if isinstance(v, float) else str(v) for v in values.tolist()]

@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from finescale.errors import InputError, nearest
+from finescale.errors import InputError, brief, nearest
+
+LARGEST = 100_000
+"""In any axis; a slip of the pen beyond."""
 
 
 @dataclass(frozen=True, init=False)
@@ -37,8 +40,9 @@ class Factor:
         values = {"time": time, "y": y if space is None else space, "x": x if space is None else space}
         for axis, value in values.items():
             value = 1 if value is None else value
-            if isinstance(value, bool) or int(value) != value or value < 1:
-                raise InputError(f"factor in {axis} is {value!r}, but must be a whole number of at least 1")
+            number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            if not number or not 1 <= value <= LARGEST or int(value) != value:
+                raise InputError(f"factor in {axis} is {brief(value)}, but must be a whole number from 1 to {LARGEST}")
             object.__setattr__(self, axis, int(value))
 
     @classmethod
@@ -46,10 +50,10 @@ class Factor:
         """Read ``"3x10"`` or ``"1x8x12"``."""
         if isinstance(text, Factor):
             return text
-        match = re.fullmatch(r"\s*(\d+)\s*x\s*(\d+)(?:\s*x\s*(\d+))?\s*", str(text))
+        match = re.fullmatch(r"\s*(\d{1,9})\s*x\s*(\d{1,9})(?:\s*x\s*(\d{1,9}))?\s*", str(text)[:100])
         if match is None:
             raise InputError(
-                f"factor {text!r} is not understood: write TIMExSPACE, such as 1x8, or TIMExYxX, such as 1x8x12"
+                f"factor {brief(text)} is not understood: write TIMExSPACE, such as 1x8, or TIMExYxX, such as 1x8x12"
             )
         time, y, x = match.groups()
         return cls(time=int(time), y=int(y), x=int(x or y))
@@ -99,8 +103,12 @@ class Factors:
 
     def __post_init__(self) -> None:
         for axis, (low, high) in (("time", self.time), ("space", self.space)):
-            if not 1 <= low <= high:
-                raise InputError(f"the factors in {axis} are {low} to {high}, but must rise from at least 1")
+            if not 1 <= low <= high <= LARGEST:
+                raise InputError(
+                    f"the factors in {axis} are {brief(low)} to {brief(high)}, but must rise, from 1 to {LARGEST}"
+                )
+        if self.single is None and not self._teach():
+            raise InputError(f"the factors {self} leave none to train on: widen their range")
 
     @classmethod
     def parse(cls, spec: str | Factor | Mapping[str, Any]) -> Factors:
@@ -114,7 +122,19 @@ class Factors:
                     f"unknown configuration key factor.{key}{nearest(str(key), ('time', 'space', 'without'))}"
                 )
         time, space = (_ends(spec.get(axis, 1), axis) for axis in ("time", "space"))
-        return cls(time, space, frozenset(Factor.parse(text) for text in spec.get("without", ())))
+        without = spec.get("without") or []
+        if not isinstance(without, list | tuple):
+            raise InputError(f"configuration key factor.without is {brief(without)}, but must be a list of factors")
+        return cls(time, space, frozenset(map(Factor.parse, without)))
+
+    def _teach(self) -> bool:
+        """Whether `draw` finds a factor: not 1x1, and not left out."""
+        every = (
+            Factor(time, space)
+            for time in range(self.time[0], self.time[1] + 1)
+            for space in range(self.space[0], self.space[1] + 1)
+        )
+        return any(factor.cells > 1 and factor not in self.without for factor in every)
 
     def __contains__(self, factor: Factor) -> bool:
         if self.single is not None:
@@ -142,7 +162,7 @@ class Factors:
 def _ends(value: Any, axis: str) -> tuple[int, int]:
     pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, list | tuple) else ()
     if len(pair) != 2 or any(isinstance(n, bool) or not isinstance(n, int) for n in pair):
-        raise InputError(f"configuration key factor.{axis} is {value!r}, but must be two whole numbers, such as [1, 6]")
+        raise InputError(f"configuration key factor.{axis} is {brief(value)}, but must be two whole numbers: [1, 6]")
     return pair[0], pair[1]
 
 

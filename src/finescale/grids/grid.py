@@ -1,4 +1,4 @@
-"""Grids and the whole factors between them.
+"""A grid: cell edges along time, y and x.
 
 A fine grid of shape (T, H, W) and a coarse grid of shape (t, h, w) belong together when a `Factor` (ft, fy, fx) of
 whole numbers joins them: T = ft·t, H = fy·h, W = fx·w, and every ft-th, fy-th, fx-th fine cell edge is a coarse one.
@@ -62,11 +62,17 @@ class Grid:
     def geographic(self) -> bool:
         return self.crs == "latlon"
 
+    @property
+    def cell_sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Δ(sin φ) on latitude and longitude, Δy otherwise, of each row (H,), and Δx of each column (W,)."""
+        y = np.sin(np.deg2rad(np.clip(self.y, -90.0, 90.0))) if self.geographic else self.y
+        return np.abs(np.diff(y)), np.abs(np.diff(self.x))
+
     @cached_property
     def cell_area(self) -> NDArray[np.float64]:
         """Cell areas (H, W) up to a constant: Δx·Δ(sin φ) on latitude and longitude, Δx·Δy otherwise."""
-        y = np.sin(np.deg2rad(np.clip(self.y, -90.0, 90.0))) if self.geographic else self.y
-        area = np.abs(np.diff(y))[:, None] * np.abs(np.diff(self.x))[None, :]
+        rows, columns = self.cell_sides
+        area = rows[:, None] * columns[None, :]
         return area / area.mean()
 
     def coarsen(self, factor: Factor) -> Grid:

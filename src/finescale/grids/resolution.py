@@ -31,7 +31,7 @@ def factor_to(coarse: xr.DataArray, resolution: str) -> Factor:
     for part in parts:
         match = re.fullmatch(r"([0-9.eE+-]+)\s*(km|m|)", part)
         if match:
-            spaces.append(_length(coarse, float(match[1]), match[2], part))
+            spaces.append(_length(coarse, _number(match[1], resolution), match[2], part))
         else:
             time = _time(grid.time, parse_duration(part, "--to"), coarse)
     if len(spaces) > 1 or len(parts) > 2:
@@ -43,6 +43,13 @@ def factor_to(coarse: xr.DataArray, resolution: str) -> Factor:
             for name, edges in (("y", grid.y), ("x", grid.x))
         )
     return Factor(time, y=y, x=x)
+
+
+def _number(text: str, resolution: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--to {resolution}: {text!r} is not a number; write a spacing such as 0.01 or 1km") from None
 
 
 def _length(coarse: xr.DataArray, value: float, unit: str, text: str) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +14,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.store import history
+from finescale.data.extent import ATTRIBUTE
+from finescale.data.provenance import provenance
+from finescale.errors import Notice
 from finescale.grids import coordinates
 from finescale.model.uncertainty import LEVELS
 
@@ -55,13 +59,13 @@ class Output:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every variable."""
         cells = [n * f for n, f in zip(self.tasks.grid.shape, self.tasks.model.factor, strict=True)]
-        return {name: (*before.values(), *cells) for name, before in self.leading.items()}
+        return {name: coordinates.file_order(before.values(), cells) for name, before in self.leading.items()}
 
     @property
     def chunks(self) -> dict[str, tuple[int, ...]]:
         """One member of one window's core."""
         cells = [c.stop - c.start for c in self.tasks.windows[0].scaled(self.tasks.model.factor)[0]]
-        return {name: (*(1 for _ in before), *cells) for name, before in self.leading.items()}
+        return {name: coordinates.file_order([1] * len(before), cells) for name, before in self.leading.items()}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -96,6 +100,8 @@ class Output:
             data = {n: dask.array.empty(s, dtype="float32", chunks=chunks[n]) for n, s in self.shapes.items()}
         coords, count = coordinates.refined_coords(tasks.coarse, tasks.model.factor), tasks.request.count
         if count:
+            if "realization" in coords:  # of the one member that the input was
+                coords["input_realization"] = coords["realization"]
             coords["realization"] = coordinates.realization(np.arange(count))
         attrs = dict(tasks.coarse.attrs)
         mapping = tasks.coarse.encoding.get("grid_mapping")
@@ -108,13 +114,45 @@ class Output:
                 levels = {"long_name": "probability not to be exceeded"}
                 coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
         described = self._described(attrs)
-        variables = {n: ((*before, *tasks.coarse.dims), data[n], described[n]) for n, before in self.leading.items()}
-        return xr.Dataset(variables, coords=coords, attrs=dict(tasks.attrs)).assign_attrs(
-            finescale_factor=str(tasks.model.factor),
-            finescale_model=tasks.model.fingerprint,
+        variables = {
+            n: (coordinates.file_order(before, tasks.coarse.dims), data[n], described[n])
+            for n, before in self.leading.items()
+        }
+        kept = {key: value for key, value in tasks.attrs.items() if key != ATTRIBUTE}
+        factor, model = tasks.model.factor, tasks.model.fingerprint
+        title = f"{self.name}: downscaled by {factor} (time x space)" + (f", {count} members" if count > 1 else "")
+        given = provenance(kept, asked, title, f"model {model}")
+        out = xr.Dataset(variables, coords=coords, attrs=given).assign_attrs(
+            finescale_factor=str(factor),
+            finescale_model=model,
             finescale_seed=tasks.request.seed,
-            history=history(tasks.attrs, asked),
+            **self._unmasked(),
+            **self._trained,
         )
+        # In memory members come first, as in every array of this package.
+        first = [dim for dim in ("realization", "quantile") if dim in out.dims]
+        return out if values is None else out.transpose(*first, ...)
+
+    def _unmasked(self) -> dict[str, str]:
+        """What has to be said where the training data had missing cells: no mask tells which cells here are.
+
+        Besides in the output, it is said as a Notice.
+        """
+        share = self.tasks.model.variable.get("missing")
+        if not share:
+            return {}
+        text = (
+            f"{share} of the cells of the training data were missing, such as land in a field of the sea; which fine "
+            "cells are is not known here: all those within known coarse cells have values"
+        )
+        warnings.warn(text, Notice, stacklevel=2)
+        return {"comment_on_missing_cells": text}
+
+    @property
+    def _trained(self) -> dict[str, str]:
+        """What the model was trained on, as `finescale verify` reads it."""
+        trained = [dict(one) for one in self.tasks.model.trained]
+        return {ATTRIBUTE: json.dumps(trained, ensure_ascii=False, separators=(",", ":"))} if trained else {}
 
     def attrs(self, notes: Iterable[Note]) -> dict[str, float]:
         """The conservation residual over all tasks, max |A x - c| / max |c|, after and before the constraint."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,14 +18,17 @@ import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
 from finescale.data.files import open_store, select
+from finescale.data.reader import watched
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
-from finescale.errors import InputError, Interrupted
+from finescale.errors import InputError, Interrupted, Notice
 from finescale.grids.factor import Factor
 from finescale.grids.resolution import factor_to
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 
+SLOW = 200
+"""Network evaluations a member from which the cost is told before sampling begins."""
 Coarse = str | Path | xr.Dataset | xr.DataArray
 
 
@@ -132,7 +136,18 @@ def tasks_of(model: Model, coarse: Coarse, request: Request) -> Tasks:
     model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
     # Told before anything is computed: windows without a halo would not show it.
     model.check_plane(*(n * f for n, f in zip(da.shape[-2:], (model.factor.y, model.factor.x), strict=True)))
-    return Tasks(model, da, attrs, request.of(model), _static(model, request))
+    request, static = request.of(model), _static(model, request)
+    evaluations = model.evaluations(request.steps)
+    tasks = Tasks(model, da, attrs, request, static)
+    if evaluations >= SLOW and request.count:
+        warnings.warn(
+            f"sampling takes {evaluations} network evaluations for each of {request.count} members in each of "
+            f"{len(tasks.windows)} windows, {evaluations * request.count * len(tasks.windows):,} in all; fewer steps "
+            "(--steps) take less time",
+            Notice,
+            stacklevel=2,
+        )
+    return tasks
 
 
 def _static(model: Model, request: Request) -> StaticFields | None:
@@ -152,7 +167,9 @@ def _input(model: Model, coarse: Coarse, variable: str | None) -> tuple[xr.DataA
     source = "the dataset"
     if isinstance(coarse, xr.DataArray):
         coarse = coarse.to_dataset(name=coarse.name if coarse.name is not None else "field")
-    elif not isinstance(coarse, xr.Dataset):
+    if isinstance(coarse, xr.Dataset):
+        coarse = watched(coarse.copy(), source)
+    else:
         source, coarse = str(coarse), open_store(coarse, chunks=None)
     name = model.variable.get("name")
     da = select(coarse, variable or (name if name in coarse.data_vars else None), source)
@@ -167,5 +184,11 @@ def _shown(results: Iterator[Any], total: int, done: int, progress: bool) -> Ite
     from tqdm import tqdm
 
     yield from tqdm(
-        results, total=total, initial=done, desc="downscale", unit="window", disable=not progress, leave=False
+        results,
+        total=total,
+        initial=done,
+        desc="downscale",
+        unit="window",
+        disable=None if progress else True,  # None: where nobody looks at it
+        leave=False,
     )

@@ -6,9 +6,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-from finescale.errors import InputError, Notice
+import numpy as np
+
+from finescale.errors import InputError, Notice, brief
 from finescale.grids.factor import Factor
 from finescale.grids.windows import Triple
 from finescale.model.batch import Ensemble, Inputs, Members
@@ -18,6 +20,9 @@ MEMBERS = 16
 """Members unless a number is asked for."""
 LATENTS = 64
 """Latents that a variance from members is estimated from where no members are asked for."""
+
+RANGES = {"members": (0, 100_000), "seed": (0, 2**63 - 1), "steps": (1, 100_000), "batch": (1, 10**9)}
+"""Least and most of what is counted."""
 
 
 class Model(Protocol):
@@ -29,6 +34,8 @@ class Model(Protocol):
     def variable(self) -> Mapping[str, str]: ...
     @property
     def static(self) -> Sequence[str]: ...
+    @property
+    def trained(self) -> Sequence[Mapping[str, Any]]: ...
     @property
     def deterministic(self) -> bool: ...
     @property
@@ -49,6 +56,7 @@ class Model(Protocol):
     def check_plane(self, height: int, width: int) -> None: ...
     def sample(self, given: Inputs, members: Members) -> Ensemble: ...
     def marginals(self, given: Inputs, members: Members, source: str, *, fields: bool) -> Marginals: ...
+    def evaluations(self, steps: int | None) -> int: ...
     def variance_source(self, source: str, members: int) -> str: ...
     def variance_comment(self, source: str, members: int) -> str: ...
 
@@ -90,10 +98,14 @@ class Request:
     def __post_init__(self) -> None:
         if self.members == 0 and self.variance is False:
             raise InputError("members is 0: ask for at least 1, or for their mean and standard deviation (--variance)")
-        for name, least in (("members", 0), ("seed", 0), ("steps", 1), ("batch", 1)):
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and (int(value) != value or value < least):
-                raise InputError(f"{name} is {value!r}, but must be a whole number of at least {least}")
+            if value is not None and not _whole(value, least, most):
+                raise InputError(f"{name} is {brief(value)}, but must be a whole number from {least} to {most}")
+        for name, least in (("window", 1), ("halo", 0)):
+            cells = getattr(self, name)
+            if cells is not None and (len(cells) != 3 or not all(_whole(n, least, 10**9) for n in cells)):
+                raise InputError(f"{name} is {brief(cells)}, but must be three whole numbers (t, y, x) from {least} on")
         if self.factor is not None and self.to is not None:
             raise InputError("give either a factor or a resolution to reach, not both")
 
@@ -115,3 +127,9 @@ class Request:
     def latents(self) -> int:
         """Latents that a variance from members is estimated from: those of the members, if there are several."""
         return self.count if self.count > 1 else LATENTS
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(least <= value <= most and int(value) == value)

@@ -1,4 +1,4 @@
-"""One prediction cut into tasks: every window x batch of members is one, and so is every window's spread.
+"""One prediction cut into tasks: every window x batch of members is one, and so are a window's marginals.
 
 Noise is keyed by (seed, member, absolute position), so a task is to read a window with its halo, sample, and keep the
 core; a result depends neither on the order of tasks nor on an interruption. Small windows that follow each other in
@@ -222,7 +222,7 @@ class Tasks:
     def _sampled(
         self, stack: range, blocks: list[NDArray[np.float32]], static: Tensor | None, batch: range
     ) -> Iterator[tuple[list[Part], Note]]:
-        """The cores of some windows for some members, or of the spread, or of both."""
+        """The cores of some windows for some members, or of their marginals, or of both."""
         windows = [self.windows[number] for number in stack]
         known = [bool(np.isfinite(block[w.inner]).any()) for block, w in zip(blocks, windows, strict=True)]
         drawn: Ensemble | None = None
@@ -345,7 +345,7 @@ class Tasks:
         for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self._fine.shape[-2:], strict=True):
             sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)
             values = np.flip(values, axis) if flip else values
-        return (*before, t, sides[0], sides[1]), values
+        return coordinates.file_order(before, (t, *sides)), np.moveaxis(values, -3, 0)
 
 
 def _alike(a: Window, b: Window) -> bool:

@@ -28,6 +28,8 @@ from torch import Tensor, nn
 
 from finescale.errors import InputError
 
+MOST_CHANNELS = 2**16
+
 
 class LatentSpace(nn.Module):
     """Base of all latent spaces.
@@ -36,6 +38,9 @@ class LatentSpace(nn.Module):
         channels: K, coefficients a latent position.
         stride: fine cells a latent cell along (t, y, x).
         exact: whether decode(encode(x)) = x.
+
+    Raises:
+        InputError: for more than `MOST_CHANNELS`.
     """
 
     exact = True
@@ -44,6 +49,8 @@ class LatentSpace(nn.Module):
 
     def __init__(self, channels: int, stride: tuple[int, int, int]) -> None:
         super().__init__()
+        if channels > MOST_CHANNELS:
+            raise InputError(f"a latent of {channels} channels is too large: lower its frames, patch or modes")
         self.channels = channels
         self.stride = stride
         self.register_buffer("shift", torch.zeros(channels, 1, 1, 1))

@@ -19,6 +19,9 @@ from finescale.latents.pod import captured, pod, random_basis
 Fields = Callable[[], Iterator[tuple[Tensor, Tensor | None]]]
 """Goes through fields (B, C, T, H, W) with where they are known (B, 1, T, H, W), or None."""
 
+MOST_NUMBERS = 2**28
+"""Of a basis: a gigabyte."""
+
 
 class PatchBasis(nn.Module):
     """An orthonormal basis of the patches of one size.
@@ -41,6 +44,10 @@ class PatchBasis(nn.Module):
             raise InputError(f"latent.modes is {modes} of patches of {patches.size} cells: all must be at least 1")
         if modes > self.dimension:
             raise InputError(f"{modes} modes, but a patch of {patches.size} cells has {self.dimension}: take fewer")
+        if modes * self.dimension > MOST_NUMBERS:
+            raise InputError(
+                f"a basis of {modes} modes of {self.dimension} cells is too large: lower latent.modes or latent.patch"
+            )
         self.patches, self.modes, self.energy, self.random = patches, modes, energy, random
         basis = random_basis(modes, self.dimension).float()
         self.register_buffer("basis", basis.reshape(modes, channels, *patches.size))

@@ -36,7 +36,6 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from finescale.errors import InputError
@@ -44,6 +43,7 @@ from finescale.latents.base import LinearLatentSpace, blocks, depth_to_space, sp
 from finescale.latents.patch_basis import Fields, PatchBasis
 from finescale.latents.patches import Patches
 from finescale.latents.runs import ALL, Runs
+from finescale.ranges import Size
 
 LEAST = 0.1
 """Conditions are divided by the latent's standard deviations, but by none smaller than this share of the largest."""
@@ -82,12 +82,12 @@ class PatchPOD(LinearLatentSpace):
     def __init__(
         self,
         channels: int = 1,
-        patch: PositiveInt | tuple[PositiveInt, PositiveInt] = 8,
-        frames: PositiveInt = 1,
-        modes: PositiveInt = 16,
+        patch: Size | tuple[Size, Size] = 8,
+        frames: Size = 1,
+        modes: Size = 16,
         energy: float | None = None,
         overlap: bool = False,
-        coarse: tuple[PositiveInt, PositiveInt] | None = None,
+        coarse: tuple[Size, Size] | None = None,
         random: bool = False,
         remainder: bool = False,
         condition: Literal["mean", "anomaly"] = "mean",

@@ -33,11 +33,11 @@ from typing import Literal
 
 import pywt
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from finescale.errors import InputError
 from finescale.latents.base import LinearLatentSpace, depth_to_space, space_to_depth
+from finescale.ranges import Size
 
 Y, X = -2, -1
 
@@ -61,7 +61,7 @@ class Wavelet(LinearLatentSpace):
         self,
         levels: Literal[1, 2, 3] = 2,
         family: str = "haar",
-        frames: PositiveInt = 1,
+        frames: Size = 1,
         condition: Literal["fold", "analysis"] = "fold",
         channels: int = 1,
         packet: bool = False,

@@ -117,6 +117,15 @@ class Components(nn.Module):
         """
         return self.batch or max(LEAST_AT_ONCE, CELLS_AT_ONCE // cells)
 
+    def evaluations(self, steps: int | None = None) -> int:
+        """How often a member of a window goes through the denoiser in so many steps, None for the model's own.
+
+        Raises:
+            InputError: for more steps than the schedule or the sampler has.
+        """
+        levels = len(self.process.sigmas(steps)) - 1
+        return 0 if self.denoiser is None else self.process.sampler.nfe(levels)
+
     def physical(self, y: Tensor) -> Tensor:
         """Transform's space -> units; logits, which have none, are left to their constraint."""
         logits = self.constraint is not None and self.constraint.domain == "logits"
@@ -184,6 +193,11 @@ class Components(nn.Module):
     def static(self) -> list[str]:
         """Names of the static fields that the networks see."""
         return self.conditions.names
+
+    @property
+    def trained(self) -> list[dict[str, Any]]:
+        """Where and when the training data lie, as `finescale.data.extent.Extent.plain` says it; empty if unknown."""
+        return list(self.config.get("trained") or [])
 
     @property
     def deterministic(self) -> bool:

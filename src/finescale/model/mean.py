@@ -7,14 +7,17 @@ residual. All in the transform's space.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d
 
 from finescale.grids.factor import Factor
 from finescale.latents.base import depth_to_space, space_to_depth
+
+Fold = Annotated[int, Field(ge=1, le=64)]
 
 
 class MeanModel(nn.Module):
@@ -115,7 +118,7 @@ class Network(Learned):
         self,
         backbone: nn.Module,
         channels: int = 1,
-        fold: int = 4,
+        fold: Fold = 4,
         interval: bool = False,
         loss: Literal["mse", "mae"] = "mse",
         conserve: bool = False,

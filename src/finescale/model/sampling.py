@@ -155,7 +155,7 @@ def gap(model: Components, x: Tensor, given: Inputs) -> float:
     """Largest |A x − c| of fields (B, M, C, T, H, W) before the constraint; 0 without one, or of logits."""
     if model.constraint is None or model.constraint.domain != "field":
         return 0.0
-    return float((operators(model, given, 1)(x) - _wanted(x, given)).abs().nan_to_num().max())
+    return float((operators(model, given, 1)(x) - _wanted(x, given)).detach().abs().nan_to_num().max())
 
 
 def _wanted(x: Tensor, given: Inputs) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from finescale.errors import InputError
+from finescale.ranges import Positive, Steps
 from finescale.samplers.base import Denoise, Fresh, Sampler
 
 
@@ -33,7 +34,7 @@ class Consistency(Sampler):
 
     stochastic = True
 
-    def __init__(self, levels: int = 16, amplitude: float = 1.0) -> None:
+    def __init__(self, levels: Steps = 16, amplitude: Positive = 1.0) -> None:
         if levels < 1:
             raise ValueError(f"the number of levels must be at least 1, not {levels}")
         if not 0 < amplitude < float("inf"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from finescale.ranges import Share
 from finescale.samplers.base import Denoise, Stochastic
 from finescale.samplers.euler import Euler
 
@@ -30,7 +31,7 @@ class DDIM(Stochastic):
 
     stochastic = False
 
-    def __init__(self, eta: float = 0.0) -> None:
+    def __init__(self, eta: Share = 0.0) -> None:
         if not 0 <= eta <= 1:
             raise ValueError(f"eta must be from 0 to 1, not {eta}")
         self.eta, self.stochastic = eta, eta > 0

@@ -1,8 +1,11 @@
 """Do values have the right distribution, wherever they are?
 
 Values are counted in 2²⁰ bins, equal in the bits of a float32 and so 0.05 % wide at any magnitude; quantiles are linear
-within a bin. From them come the quantiles of all members' cells beside the truth's (quantile–quantile), and
+within a bin. From them come the quantiles of all members' cells Q_x beside the truth's Q_y (quantile–quantile), F_x
+and F_y being the shares of cells up to a value, and
 
+    earth mover's distance  ∫ |F_x(v) − F_y(v)| dv = ∫ |Q_x(p) − Q_y(p)| dp, the 1-Wasserstein distance
+    quantile distance       mean of |Q_x(p) − Q_y(p)| over p in `LEVELS`: a quarter of them are in the highest 2.5 %
     bias of a percentile    (Q_x − Q_y) / Q_y
     wet fraction            share of the area with at least 0.1 mm/h
     maximum                 largest value of each member, then averaged: the largest of M members is larger by chance
@@ -54,16 +57,35 @@ def quantiles(terms: Array, levels: ArrayLike) -> Array:
     if total[-1] == 0:
         return np.full(q.shape, np.nan)
     place = np.minimum(np.searchsorted(total, q * total[-1]), terms.size - 1)
-    edges = np.stack([place, place + 1]).astype(np.int64) - _BINS // 2
-    ordered = np.clip(edges << _SHIFT, -(2**31), 2**31 - 1).astype(np.int32)
-    low, high = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(np.float32).astype(np.float64)
+    low, high = _edges(np.stack([place, place + 1]))
     return low + (high - low) * (q * total[-1] - (total[place] - terms[place])) / terms[place]
 
 
+def earth_mover(ours: Array, true: Array) -> Array:
+    """∫ |F_x − F_y| dv of two distributions in bins (2²⁰,), values even within a bin; NaN where one is empty."""
+    if not (ours.any() and true.any()):
+        return np.array(np.nan)
+    gap = np.concatenate([[0.0], np.cumsum(ours / ours.sum() - true / true.sum())])
+    kept = np.flatnonzero((np.abs(gap[:-1]) > 1e-15) | (np.abs(gap[1:]) > 1e-15))  # less is rounding of the sum
+    a, b = gap[kept], gap[kept + 1]
+    # The mean of |a + (b − a)t| over t in (0, 1): of a trapezoid, or of two triangles where the sign changes.
+    apart = np.maximum(np.abs(a) + np.abs(b), 1e-300)
+    mean = np.where(a * b >= 0, apart / 2, (a * a + b * b) / (2 * apart))
+    return np.asarray(np.sum(mean * (_edges(kept + 1) - _edges(kept))))
+
+
+def _edges(place: Array) -> Array:
+    """The lower edges of bins, as values."""
+    ordered = np.clip((place.astype(np.int64) - _BINS // 2) << _SHIFT, -(2**31), 2**31 - 1).astype(np.int32)
+    with np.errstate(invalid="ignore"):  # bins beyond the largest float have no value
+        return (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(np.float32).astype(np.float64)
+
+
 def value_formula(terms: Array) -> dict[str, Array]:
-    """quantiles and quantiles_truth at `LEVELS`; p99, p999, p9999, the truth's, and the bias of each."""
+    """quantiles and quantiles_truth at `LEVELS`, both distances; p99, p999, p9999, the truth's, and their biases."""
     ours, true = (quantiles(part, LEVELS) for part in terms)
     found: dict[str, Array] = {"quantiles": ours, "quantiles_truth": true}
+    found |= {"earth_mover": earth_mover(*terms), "quantile_distance": np.abs(ours - true).mean()}
     for name, q in PERCENTILES.items():
         a, b = (quantiles(part, q) for part in terms)
         found |= {name: a, f"{name}_truth": b, f"{name}_bias": ratio(a - b, b)}
@@ -112,6 +134,24 @@ VALUES = Statistic(
     lambda terms, members, settings: value_formula(terms),
     (
         Score("quantiles", units=FIELD, dims=("quantile_level",), truth=True),
+        Score(
+            "earth_mover",
+            "Earth mover's distance",
+            "low",
+            "Distribution",
+            "1-Wasserstein distance of all members' cells from the truth's, wherever they are: how far values would "
+            "have to be moved, on average, to have the truth's distribution.",
+            units=FIELD,
+        ),
+        Score(
+            "quantile_distance",
+            "Quantile distance",
+            "low",
+            "Distribution",
+            "Mean distance between the quantiles of all members' cells and the truth's at 5, 10 … 95, 97.5, 99, 99.5, "
+            "99.9, 99.95 and 99.99 %: as the earth mover's, with more weight on extremes.",
+            units=FIELD,
+        ),
         *(Score(key, units=FIELD, truth=True) for key in PERCENTILES),
         Score("p99_bias", "99th percentile", 0.0, "Distribution", "As for the 99.9th percentile.", style="percent"),
         Score(

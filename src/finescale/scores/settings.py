@@ -26,6 +26,8 @@ class Settings:
         scales: widths in cells of FSS windows.
         dry: values below count as equal in the rank histogram; None for a field that is not rain, which has no scores
             of log-rain, no wet fraction and no rain objects.
+        data_range: the truth's least and largest value, for PSNR and SSIM of a field that is not rain; it has neither
+            score where they are equal.
         seed: of random ties and bootstraps.
         area: cell areas (H, W), up to a constant; None for equal ones.
         cell: (dy, dx), cell size for spectra and objects, in metres or any unit.
@@ -44,6 +46,7 @@ class Settings:
     factor: Factor | None = None
     full: bool = True
     bands: tuple[tuple[int, int, tuple[float, float]], ...] = ()
+    data_range: tuple[float, float] = (0.0, 0.0)
 
     @property
     def rain(self) -> bool:

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from finescale.data.extent import parse
 from finescale.downscaler import Downscaler
 from finescale.training.sections import Training
 
@@ -28,16 +29,22 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
         f"- Factor (time x space): {model.factors}",
         f"- Variable: {model.variable.get('name')} in {model.variable.get('units')}",
         f"- Training data: {', '.join(names)}, ranges {data.get('train')}, {crops} crops of {data.get('crop')} cells",
+        *_trained(model),
         *_origin(model),
         f"- Parts: {', '.join(f'{part} {model.kinds[part]}' for part in ('mean', 'latent', 'constraint'))}",
         f"- Parameters: {', '.join(f'{n:,} in {part}' for part, n in model.parameters_by_part.items())}",
         f"- Training: {json.dumps(spent)}",
         *(f"- Stage {s}: {r['step']} steps, {r['seconds']} s, validation loss {kept[s]:.4f}" for s, r in last.items()),
         "- Licence: that of the training data applies to what is learned from them; not stated by this file.",
-        "- Scores: run `finescale verify` on data outside the training ranges.",
+        "- Scores: run `finescale verify` on data kept aside; it says when the truth is among the training data.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _trained(model: Downscaler) -> list[str]:
+    """Where and when the training data lie."""
+    return [f"- Trained on: {one.text}" for one in parse(model.trained, "the section trained")]
 
 
 def _origin(model: Downscaler) -> list[str]:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
-from finescale.data.atomic import atomic
+from finescale.config.document import blamed
+from finescale.data.atomic import atomic, explained
 from finescale.errors import InputError
 
 NAME = "checkpoint.safetensors"
+KEPT = "; the last checkpoint is kept: mend that, and the same command goes on from there"
+"""What to do after a write of a training failed."""
 
 
 def save_checkpoint(
@@ -25,14 +28,18 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     progress: dict[str, Any],
 ) -> None:
-    """Write model, moving average, best weights, optimizer and ``progress`` (plain numbers and strings)."""
+    """Write model, moving average, best weights, optimizer and ``progress`` (plain numbers and strings).
+
+    Raises:
+        InputError: if the disk is full or the folder may not be written; the checkpoint before is kept.
+    """
     tensors: dict[str, Tensor] = {}
     for group, module in (("model", model), ("average", average), ("best", best)):
         tensors |= {f"{group}.{name}": value for name, value in module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     contents = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    with atomic(folder / NAME) as temporary:
+    with explained(folder / NAME, KEPT), atomic(folder / NAME) as temporary:
         temporary.write_bytes(serialized(contents, {"progress": json.dumps(progress)}))
 
 
@@ -47,8 +54,10 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     try:
         with safe_open(folder / NAME, "pt") as file:
             progress: dict[str, Any] = json.loads((file.metadata() or {})["progress"])
-            return progress
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        if not isinstance(progress["config"], dict) or not isinstance(progress["stage"], str):
+            raise ValueError("no progress")
+        return progress
+    except Exception as error:
         raise InputError(
             f"{folder / NAME} is damaged; delete it or pass --overwrite to train from the start"
         ) from error
@@ -61,9 +70,18 @@ def load_checkpoint(
     best: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Read back what `save_checkpoint` wrote."""
+    """Read back what `save_checkpoint` wrote.
+
+    Raises:
+        InputError: if it is that of other networks.
+    """
+    with blamed(folder / NAME):
+        _load(folder / NAME, model, average, best, optimizer)
+
+
+def _load(path: Path, model: nn.Module, average: nn.Module, best: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "optimizer": {}}
-    with safe_open(folder / NAME, "pt") as file:
+    with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118  (safe_open is no dict)
             group, key = name.split(".", 1)
             groups[group][key] = file.get_tensor(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,24 +94,15 @@ class Crops:
         static: StaticFields | None = None,
     ) -> None:
         self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
-        single = self.factors.single
-        if single is not None and any(n % f for n, f in zip(crop, single, strict=True)):
-            raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {single}")
-        if single is None and min(crop[1:]) < self.factors.space[1]:
-            raise InputError(f"a crop of {crop} cells (time, y, x) is smaller than a block of the largest factor")
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
         self.augmentation = augmentation or Augmentation()
         self.stride = stride or max(1, crop[1] // 4)
         self.arrays: list[Array] = []
         self.areas: list[Array] = []
         self.statics: list[Array] | None = None if static is None else []
-        candidates, amounts = [], []
+        candidates, amounts, self.most = [], [], (0.0, 0.0)
         for index, field in enumerate(fields):
-            if any(n < c for n, c in zip(field.shape, crop, strict=True)):
-                raise InputError(
-                    f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
-                    "lower data.crop or data.frames"
-                )
+            check_crop(field, self.factors, crop)
             array = np.asarray(field.astype(np.float32).data)
             self.arrays.append(array)
             self.areas.append(read_grid(field).cell_area.astype(np.float32))
@@ -122,16 +113,19 @@ class Crops:
                 candidates.append((index, *position))
                 amounts.append(amount)
         if not candidates:
-            raise InputError(
-                f"no crop of {crop} cells has {self.criteria.min_valid:.0%} known and {self.criteria.min_wet:.0%} "
-                f"above {self.criteria.wet} in the training data; lower data.min_wet or data.crop"
-            )
+            raise InputError(self._none())
         self.positions = np.array(candidates)
         weight = np.clip(amounts, 1e-6, None) ** self.augmentation.favour
         self.cumulative = np.cumsum(weight / weight.sum())
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def missing(self) -> float:
+        """The share of cells of the fields that are missing."""
+        known = sum(int(np.isfinite(array).sum()) for array in self.arrays)
+        return 1 - known / sum(array.size for array in self.arrays)
 
     def fold(self, number: int, of: int, inside: bool = True) -> Crops:
         """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
@@ -212,10 +206,29 @@ class Crops:
             valid = self._share(np.isfinite(slab))
             wet = self._share(slab > self.criteria.wet)
             amount = self._share(np.nan_to_num(slab))
-            rows, columns = np.nonzero((valid >= self.criteria.min_valid) & (wet >= self.criteria.min_wet))
+            enough = valid >= self.criteria.min_valid
+            self.most = (
+                max(self.most[0], float(valid.max())),
+                max(self.most[1], float(wet[enough].max(initial=0.0))),
+            )
+            rows, columns = np.nonzero(enough & (wet >= self.criteria.min_wet))
             for y, x in zip(rows, columns, strict=True):
                 found.append((t, int(y) * self.stride, int(x) * self.stride, float(amount[y, x])))
         return found
+
+    def _none(self) -> str:
+        """Which criterion no crop fulfils, and what would."""
+        known, wet = self.most
+        size = " x ".join(map(str, self.crop))
+        if known < self.criteria.min_valid:
+            return (
+                f"no crop of {size} cells (time, y, x) is known in {self.criteria.min_valid:.4g} of its cells, but in "
+                f"{known:.4g} at most: lower data.min_valid or data.crop, or choose other data"
+            )
+        return (
+            f"no crop of {size} cells (time, y, x) has more than {self.criteria.wet:g} in {self.criteria.min_wet:.4g} "
+            f"of its cells, but in {wet:.4g} at most: lower data.min_wet or data.wet, or choose other data"
+        )
 
     def _share(self, flags: NDArray[Any]) -> NDArray[np.float64]:
         """Mean (of flags: share of true cells) in every crop of the candidate grid, by a summed-area table."""
@@ -265,37 +278,19 @@ class Crops:
         return [np.ascontiguousarray(part) for part in parts]
 
 
-def region(field: xr.DataArray, ranges: Mapping[str, Sequence[Any]] | None) -> xr.DataArray:
-    """The cells with coordinates lo <= value < hi for ``{dimension: [lo, hi]}``; None leaves a side open.
+def check_crop(field: xr.DataArray, factors: Factors, crop: tuple[int, int, int]) -> None:
+    """Refuse crops (T, H, W) that a field does not hold, or that are not whole blocks; nothing is read.
 
     Raises:
-        InputError: for a dimension the field lacks, or a range that leaves nothing.
+        InputError: that says which of the two.
     """
-    for name, pair in (ranges or {}).items():
-        if len(pair) != 2:
-            raise InputError(f"the range of {name} is {list(pair)}, but must be two values, such as [null, -94]")
-        low, high = pair
-        if name not in field.coords or field[name].ndim != 1:
-            raise InputError(
-                f"the data have no coordinate {name!r} to select by; they have {', '.join(map(str, field.coords))}"
-            )
-        coordinate = field[name]
-        dates = np.issubdtype(coordinate.dtype, np.datetime64)
-        try:
-            ends = [None if end is None else np.datetime64(end, "ns") if dates else float(end) for end in pair]
-        except (TypeError, ValueError):
-            raise InputError(
-                f"the range of {name} is {list(pair)}, which are not {'dates' if dates else 'numbers'}"
-            ) from None
-        keep = xr.ones_like(coordinate, dtype=bool)
-        if ends[0] is not None:
-            keep &= coordinate >= ends[0]
-        if ends[1] is not None:
-            keep &= coordinate < ends[1]
-        if not bool(keep.any()):
-            first, last = coordinate.values.min(), coordinate.values.max()
-            raise InputError(f"no cell has {name} from {low} to {high}; it goes from {first} to {last}")
-        # Coordinates are monotonic, so what is kept is one slice.
-        inside = np.flatnonzero(keep.values)
-        field = field.isel({coordinate.dims[0]: slice(int(inside[0]), int(inside[-1]) + 1)})
-    return field
+    single = factors.single
+    if single is not None and any(n % f for n, f in zip(crop, single, strict=True)):
+        raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {single}")
+    if single is None and min(crop[1:]) < factors.space[1]:
+        raise InputError(f"a crop of {crop} cells (time, y, x) is smaller than a block of the largest factor")
+    if any(n < c for n, c in zip(field.shape, crop, strict=True)):
+        raise InputError(
+            f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
+            "lower data.crop or data.frames"
+        )

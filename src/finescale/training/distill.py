@@ -18,11 +18,12 @@ import torch
 from finescale.config import schema
 from finescale.config.build import build_model, load
 from finescale.config.read import read_config
+from finescale.data.extent import merged, parse
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.samplers import DPM2M, Consistency
-from finescale.training.fit import check_folder, finish, read_data, train
+from finescale.training.fit import begin, check_folder, check_same, check_writable, finish, open_data, train
 from finescale.training.sections import Training
 
 LEVELS = 16
@@ -66,15 +67,22 @@ def distill(
             "process.sampler of a distilled model is consistency; only its levels and amplitude can be set"
         )
     check_folder(folder, config, overwrite)
-    crops, valid, _, static = read_data(config)
-    if static != list(config.get("static") or []):
+    data = open_data(config)
+    if data.names != list(config.get("static") or []):
         raise InputError(
-            f"{source} was trained with the static fields {config.get('static')}; data.static gives {static}"
+            f"{source} was trained with the static fields {config.get('static')}; data.static gives {data.names}"
         )
+    # A student knows what its teacher saw, and what it sees itself.
+    both = [*parse(config.get("trained") or [], f"{source / 'config.yaml'}, section trained"),
+            *parse(data.told["trained"], "the data")]  # fmt: skip
+    model.config["trained"] = [one.plain() for one in merged(both)]
+    check_same(folder, model.config)
     model.load_state_dict(teacher.state_dict())
     assert teacher.denoiser is not None
     distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
+    crops, valid = data.crops()
+    begin(folder, overwrite)
     torch.manual_seed(training.seed)
     train(model, crops, valid, training, folder, distillation)
     finish(model, training, folder, len(crops))
@@ -94,9 +102,6 @@ def student_config(teacher: Downscaler, source: Path, overrides: Mapping[str, An
     config = deepcopy(teacher.config)
     old = Training(**{"steps": 1} | {k: v for k, v in config.get("train", {}).items() if k in ("batch", "lr")})
     kept = {key: value for key, value in config.get("train", {}).items() if key in KEPT}
-    for given, other in (("steps", "minutes"), ("minutes", "steps")):
-        if f"train.{given}" in overrides:
-            kept.pop(other, None)
     config["train"] = kept | {"batch": max(1, old.batch // PICKS), "lr": old.lr / 2}
     process = {key: value for key, value in (config.get("process") or {}).items() if key != "tv"}
     config["process"] = process | {

@@ -9,18 +9,23 @@ import json
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import xarray as xr
 from lightning_fabric import Fabric
 from torch import nn
 
 from finescale.config import schema
 from finescale.config.build import build_model
+from finescale.config.document import blamed
 from finescale.config.read import read_config
-from finescale.data.atomic import atomic
+from finescale.data.atomic import atomic, explained, partial_path
+from finescale.data.extent import extent, merged
 from finescale.data.files import open_field
+from finescale.data.region import region
 from finescale.data.static import StaticFields
 from finescale.data.units import convert_units
 from finescale.diffusion import Distillation
@@ -33,8 +38,8 @@ from finescale.model.precision import has_bfloat16
 from finescale.model.sizes import coarse_frames
 from finescale.training import statistics
 from finescale.training.card import card
-from finescale.training.checkpoint import NAME, read_progress
-from finescale.training.crops import Augmentation, Criteria, Crops, region
+from finescale.training.checkpoint import KEPT, NAME, read_progress
+from finescale.training.crops import Augmentation, Criteria, Crops, check_crop
 from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
 from finescale.training.sections import Data, Training
 from finescale.training.stages import fresh, stages
@@ -57,27 +62,45 @@ def fit(
     """
     folder = Path(out)
     resolved = read_config(config, overrides)
-    training = schema.call(Training, resolved.get("train", {}), "train")
+    training = schema.call(Training, resolved.get("train"), "train")
     check_folder(folder, resolved, overwrite)
-    crops, valid, variable, static = read_data(resolved)
-    resolved.setdefault("variable", variable)
-    if static:
-        resolved["static"] = static
-    check_same(folder, resolved)
+    data = open_data(resolved)
+    resolved = {"variable": data.variable} | resolved | data.told
+    if not overwrite:
+        check_same(folder, resolved)
     torch.manual_seed(training.seed)
     model = build_model(resolved)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
+    # Last, for it takes long: whatever else is wrong has been told.
+    crops, valid = data.crops()
+    begin(folder, overwrite)
     train(model, crops, valid, training, folder)
+    if crops.missing:  # prediction says that it knows no mask
+        model.config["variable"] = model.variable | {"missing": f"{crops.missing:.1%}"}
     finish(model, training, folder, len(crops))
     return model
 
 
 def finish(model: Downscaler, training: Training, folder: Path, crops: int) -> None:
     """Write the trained model and its card; the checkpoint goes."""
-    model.save(folder)
-    with atomic(folder / "README.md") as path:
-        path.write_text(card(model, training, folder, crops), encoding="utf-8")
-    (folder / NAME).unlink(missing_ok=True)
+    with explained(folder, KEPT):
+        model.save(folder)
+        with atomic(folder / "README.md") as path:
+            path.write_text(card(model, training, folder, crops), encoding="utf-8")
+        (folder / NAME).unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or written into, before anything takes long; nothing is left behind.
+
+    Raises:
+        InputError: that names the cause.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    probe = partial_path(there / "probe")
+    with explained(folder):
+        probe.write_bytes(b"")
+        probe.unlink()
 
 
 def train(
@@ -105,7 +128,8 @@ def train(
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
     saved = read_progress(folder)
-    at = Progress() if saved is None else Progress(**{key: saved[key] for key in saved if key != "config"})
+    with blamed(folder / NAME):
+        at = Progress() if saved is None else Progress(**{key: saved[key] for key in saved if key != "config"})
     if (folder / LOG).exists():
         # What was logged after the checkpoint, or without one, is logged again.
         os.truncate(folder / LOG, at.log)
@@ -140,9 +164,67 @@ def train(
     model.to("cpu").eval()
 
 
-def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, str], list[str]]:
-    """Training and validation crops as the ``data`` section says, the variable, and the static fields' names."""
-    section = schema.call(Data, config.get("data", {}), "data")
+@dataclass(frozen=True)
+class TrainingData:
+    """What the ``data`` section names, opened and checked but not read.
+
+    Attributes:
+        section: the section.
+        factors: of the model.
+        fields: fine fields (time, y, x) of training, lazy.
+        held: those of validation; None for the training data.
+        static: static fields, if there are any.
+        variable: name and units of the fine fields.
+        paths: of their files.
+    """
+
+    section: Data
+    factors: Factors
+    fields: list[xr.DataArray]
+    held: list[xr.DataArray] | None
+    static: StaticFields | None
+    variable: dict[str, str]
+    paths: list[str]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the data tell a configuration: ``trained``, where and when they lie, and ``static``."""
+        extents = merged([extent(*pair) for pair in zip(self.fields, self.paths, strict=True)])
+        return {"trained": [one.plain() for one in extents]} | ({"static": self.names} if self.names else {})
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the static fields."""
+        return [] if self.static is None else self.static.names
+
+    def frames(self, factor: Factor) -> int:
+        """Coarse frames of a crop."""
+        return coarse_frames(factor, self.section.frames, self.section.horizon)
+
+    def crops(self) -> tuple[Crops, Crops]:
+        """Training and validation crops; the fields are read now."""
+        section, factors = self.section, self.factors
+        longest = max(self.frames(Factor(t)) * t for t in range(factors.time[0], factors.time[1] + 1))
+        crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
+        settings: dict[str, Any] = {
+            "criteria": Criteria(section.min_valid, section.min_wet, section.wet),
+            "frames": self.frames,
+            "static": self.static,
+        }
+        augmentation = Augmentation(section.turn, section.favour, section.rescale)
+        for field in [*self.fields, *(self.held or [])]:
+            check_crop(field, factors, crop)
+        crops = Crops(self.fields, factors, crop, augmentation=augmentation, **settings)
+        return crops, Crops(self.held, factors, crop, **settings) if self.held else crops
+
+
+def open_data(config: Mapping[str, Any]) -> TrainingData:
+    """Open what the ``data`` section names.
+
+    Raises:
+        InputError: for a section, files or ranges that cannot be used.
+    """
+    section = schema.call(Data, config.get("data"), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
     paths = [section.path] if isinstance(section.path, str) else list(section.path)
     units = (config.get("variable") or {}).get("units", "")
@@ -153,33 +235,19 @@ def read_data(config: Mapping[str, Any]) -> tuple[Crops, Crops, dict[str, str], 
             raise InputError(
                 f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"
             )
-
-    def frames(factor: Factor) -> int:
-        return coarse_frames(factor, section.frames, section.horizon)
-
-    longest = max(frames(Factor(time)) * time for time in range(factors.time[0], factors.time[1] + 1))
-    crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
-    criteria = Criteria(section.min_valid, section.min_wet, section.wet)
-    augmentation = Augmentation(section.turn, section.favour, section.rescale)
-    static = None if section.static is None else StaticFields(section.static)
-    crops = Crops(
-        [region(f, section.train).load() for f in fields],
+    return TrainingData(
+        section,
         factors,
-        crop,
-        criteria,
-        augmentation=augmentation,
-        frames=frames,
-        static=static,
+        [region(field, section.train) for field in fields],
+        [region(field, section.valid) for field in fields] if section.valid else None,
+        None if section.static is None else StaticFields(section.static),
+        {"name": str(fields[0].name), "units": str(fields[0].attrs.get("units", ""))},
+        paths,
     )
-    held = [region(f, section.valid).load() for f in fields] if section.valid else None
-    valid = Crops(held, factors, crop, criteria, frames=frames, static=static) if held else crops
-    first = fields[0]
-    variable = {"name": str(first.name), "units": str(first.attrs.get("units", ""))}
-    return crops, valid, variable, [] if static is None else static.names
 
 
 def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse to train over something else; with ``overwrite`` remove what an earlier training left."""
+    """Refuse to train over something else, or, unless ``overwrite``, over another training; nothing is changed."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; name a folder for the model")
     names = {path.name for path in folder.iterdir()} if folder.exists() else set()
@@ -187,13 +255,19 @@ def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> No
     if other:
         raise InputError(f"{folder} holds other files ({min(other)}); name a new folder for the model")
     if overwrite:
-        for name in names:
-            (folder / name).unlink()
         return
     if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
     # What the data tell, and the configuration does not, is compared once they have been read.
-    check_same(folder, {"variable": None, "static": None} | dict(config))
+    check_same(folder, {"variable": None, "static": None} | dict(config) | {"trained": None})
+
+
+def begin(folder: Path, overwrite: bool) -> None:
+    """Make the folder; with ``overwrite`` remove what an earlier training left there, now that this one can begin."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir() if overwrite else ():
+            path.unlink()
 
 
 def check_same(folder: Path, config: Mapping[str, Any]) -> None:
@@ -207,7 +281,8 @@ def check_same(folder: Path, config: Mapping[str, Any]) -> None:
         if section == "train" or (section in now and now[section] is None):
             continue
         if before and before.get(section) != now.get(section):
+            begun = "data of other times or cells" if section == "trained" else f"another {section}"
             raise InputError(
-                f"{folder} holds a training begun with another {section}: {before.get(section)}; "
+                f"{folder} holds a training begun with {begun}: {before.get(section)}; "
                 "keep the configuration to resume it, or pass --overwrite"
             )

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from finescale.data.atomic import explained
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Interrupted
 from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
-from finescale.training.checkpoint import load_checkpoint, save_checkpoint
+from finescale.training.checkpoint import KEPT, load_checkpoint, save_checkpoint
 from finescale.training.sections import Training
 from finescale.training.signals import deferred
 from finescale.training.stages import Stage
@@ -107,7 +108,7 @@ class Loop:
             load_checkpoint(self.folder, self.networks, average, best.part, raw)
             best.loss = at.best
         before, started = at.elapsed, training.now()
-        saved = started
+        saved, whole = started, at.step
         bar = tqdm(total=self.steps, initial=at.step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
         with deferred() as asked, ThreadPoolExecutor(1) as pool, closing(bar):
             batch = pool.submit(self._draw, at.step)
@@ -143,9 +144,12 @@ class Loop:
                     self._check(bar, at, held, average, best)
                 if asked.signal is not None or training.now() - saved >= training.checkpoint:
                     save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
-                    saved = training.now()
+                    saved, whole = training.now(), at.step
                 if asked.signal is not None:
                     raise Interrupted(asked.signal, f"step {at.step} of training {stage.name} is saved", again=True)
+            # Whole stages are kept too, so that a failure to write the model costs no training.
+            if whole != at.step:
+                save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
             self._check(bar, at, held, average, best)
         self.part.load_state_dict(best.part.state_dict())
 
@@ -197,7 +201,7 @@ class Loop:
         left = "" if self.seconds is None else f", {max(0.0, self.seconds - at.elapsed):.0f} s left"
         bar.set_postfix_str(f"loss {at.loss:.4f}, validation {valid:.4f}{left}")
         row = {"stage": self.stage.name, "step": at.step, "loss": at.loss, "valid": valid}
-        with (self.folder / LOG).open("a", encoding="utf-8") as log:
+        with explained(self.folder / LOG, KEPT), (self.folder / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(row | {"seconds": round(at.elapsed, 2)}) + "\n")
         return valid
 

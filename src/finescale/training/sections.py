@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, PositiveInt
 
 from finescale.errors import InputError
+from finescale.ranges import Cells, Inside, NotNegative, Positive, Seed, Share
+
+Exponent = Annotated[float, Field(ge=0, le=10)]
+Batch = Annotated[int, Field(ge=1, le=2**16)]
+Folds = Annotated[int, Field(ge=0, le=64)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -34,17 +42,17 @@ class Data:
         valid: ranges to validate on; None for the training data.
     """
 
-    path: str | list[str]
+    path: str | Annotated[list[str], Field(min_length=1)]
     variable: str | None = None
-    crop: int | tuple[int, int] = 128
-    frames: int | None = None
-    horizon: int | None = None
-    min_valid: float = 0.95
-    min_wet: float = 0.0
+    crop: Cells | tuple[Cells, Cells] = 128
+    frames: Cells | None = None
+    horizon: Cells | None = None
+    min_valid: Share = 0.95
+    min_wet: Share = 0.0
     wet: float = 0.1
     turn: bool = True
-    favour: float = 0.0
-    rescale: float = 0.0
+    favour: Exponent = 0.0
+    rescale: Exponent = 0.0
     static: str | list[str] | None = None
     train: dict[str, list[Any]] | None = None
     valid: dict[str, list[Any]] | None = None
@@ -75,25 +83,29 @@ class Training:
         checkpoint: seconds of that clock between checkpoints; 0 for one a step.
     """
 
-    steps: int | None = None
-    minutes: float | None = None
-    mean_share: float = 0.25
-    variance_share: float = 0.2
+    steps: PositiveInt | None = None
+    minutes: Positive | None = None
+    mean_share: Inside = 0.25
+    variance_share: Inside = 0.2
     joint: bool = False
-    through: float = 0.2
-    folds: int = 0
-    batch: int = 16
-    lr: float = 1e-3
-    warmup: int = 100
-    ema: float = 0.998
+    through: Share = 0.2
+    folds: Folds = 0
+    batch: Batch = 16
+    lr: Rate = 1e-3
+    warmup: PositiveInt = 100
+    ema: Decay = 0.998
     keep: Literal["best", "last"] = "best"
-    seed: int = 0
+    seed: Seed = 0
     clock: Literal["wall", "cpu"] = "wall"
-    checkpoint: float = 60.0
+    checkpoint: NotNegative = 60.0
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise InputError("the train section needs either steps or minutes")
+        if self.steps is None and self.minutes is None:
+            raise InputError("the train section needs either steps or minutes: --set train.minutes=30")
+        if self.steps is not None and self.minutes is not None:
+            raise InputError(
+                f"the train section has both {self.steps} steps and {self.minutes:g} minutes: leave one of them out"
+            )
         for name in ("steps", "minutes", "batch", "warmup", "lr"):
             value = getattr(self, name)
             if value is not None and value <= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from finescale.ranges import NotNegative, Positive
 from finescale.transforms.base import Transform
 
 
@@ -17,7 +18,7 @@ class Log1p(Transform):
             positive rain in dry cells; cutting it before the conserving rescale repairs rank histograms and CRPS.
     """
 
-    def __init__(self, scale: float = 0.1, threshold: float = 0.0) -> None:
+    def __init__(self, scale: Positive = 0.1, threshold: NotNegative = 0.0) -> None:
         super().__init__()
         if scale <= 0 or threshold < 0:
             raise ValueError(f"log1p needs scale > 0 and threshold >= 0, not {scale} and {threshold}")

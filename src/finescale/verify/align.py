@@ -15,11 +15,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finescale.data import files
+from finescale.data.extent import ATTRIBUTE, Seen, parse, seen
 from finescale.data.regrid import regrid as to_cells
 from finescale.data.units import in_mm_per_hour, is_rain, same_units
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.grids.blocks import block_means
+from finescale.grids.dimensions import texts
 from finescale.grids.factor import Factor, check_divisible
 from finescale.grids.grid import Grid
 from finescale.scores.cells import Array
@@ -37,6 +39,7 @@ class Aligned:
         coarse: (t, h, w), or None.
         factor: from coarse to fine, or None where nothing tells it.
         notes: sentences on what was assumed or left out, for the report.
+        seen: name -> what of the truth is among the training data that a system's file names; none where nothing is.
     """
 
     systems: dict[str, xr.DataArray]
@@ -44,6 +47,7 @@ class Aligned:
     coarse: xr.DataArray | None = None
     factor: Factor | None = None
     notes: list[str] = field(default_factory=list)
+    seen: dict[str, Seen] = field(default_factory=dict)
 
     @property
     def time(self) -> Hashable:
@@ -108,6 +112,7 @@ def align(
         for name, da in (against or {}).items()
     }
     systems = {"ensemble": ens, **others}
+    known = _seen({"ensemble": ensemble, **(against or {})}, reference, notes)
     low = None
     if coarse is not None:
         low = same_units(_single(_field(coarse, variable, "the coarse field"), "the coarse field"), ens, notes)
@@ -118,12 +123,12 @@ def align(
             "No coarse field was given and the ensemble's file names no factor: there are no baselines and no "
             "conservation residual."
         )
-        return Aligned(systems, reference, None, None, notes)
+        return Aligned(systems, reference, None, None, notes, known)
     factor = Factor.parse(factor)
     check_divisible((reference.shape[0], reference.shape[1], reference.shape[2]), factor)
     if low is None:
         notes.append(f"No coarse field was given: the truth's block means by the factor {factor} stand in for it.")
-    return Aligned(systems, reference, low, factor, notes)
+    return Aligned(systems, reference, low, factor, notes, known)
 
 
 def on_cells(da: xr.DataArray, like: xr.DataArray, what: str) -> xr.DataArray:
@@ -173,7 +178,7 @@ def common_times(
             )
         notes.append(f"Times of {what} were matched by position, because one file has no time coordinate.")
         return ens, _rename(other, theirs, dim)
-    mine, place = _keys(ens[dim]), {key: i for i, key in enumerate(_keys(other[theirs]))}
+    mine, place = texts(ens[dim]), {key: i for i, key in enumerate(texts(other[theirs]))}
     keep = [i for i, key in enumerate(mine) if key in place]
     if not keep:
         raise InputError(
@@ -203,11 +208,11 @@ def on_coarse(coarse: xr.DataArray, ens: xr.DataArray, factor: Factor) -> xr.Dat
     dim, own = ens.dims[1], coarse.dims[0]
     frames = ens.shape[1] // factor.time
     if factor.time == 1 and dim in ens.coords and own in coarse.coords:
-        place = {key: i for i, key in enumerate(_keys(coarse[own]))}
-        missing = [key for key in _keys(ens[dim]) if key not in place]
+        place = {key: i for i, key in enumerate(texts(coarse[own]))}
+        missing = [key for key in texts(ens[dim]) if key not in place]
         if missing:
             raise InputError(f"the coarse field lacks {len(missing)} of the ensemble's times, such as {missing[0]}")
-        return coarse.isel({own: [place[key] for key in _keys(ens[dim])]})
+        return coarse.isel({own: [place[key] for key in texts(ens[dim])]})
     if coarse.sizes[own] != frames:
         raise InputError(
             f"with the factor {factor}, {ens.shape[1]} scored times need {frames} coarse ones, but the coarse "
@@ -261,6 +266,23 @@ def _attribute(data: Field) -> Any:
     return data.attrs.get("finescale_factor")
 
 
+def _seen(given: Mapping[str, Field], truth: xr.DataArray, notes: list[str]) -> dict[str, Seen]:
+    """What of the truth is among the training data of systems whose files name them."""
+    found = {}
+    for name, data in given.items():
+        if ATTRIBUTE not in data.attrs:
+            continue
+        try:
+            trained = parse(str(data.attrs[ATTRIBUTE]), f"the attribute {ATTRIBUTE} of {name}")
+        except InputError as error:
+            notes.append(f"{str(error)[0].upper()}{str(error)[1:]}.")
+            continue
+        among = seen(truth, trained)
+        if among is not None:
+            found[name] = among
+    return found
+
+
 def _factor_from_sizes(ens: xr.DataArray, coarse: xr.DataArray) -> Factor:
     fine, low = ens.shape[1:], coarse.shape
     ratios = [n // c if c and n % c == 0 else 0 for n, c in zip(fine, low, strict=True)]
@@ -275,16 +297,6 @@ def _factor_from_sizes(ens: xr.DataArray, coarse: xr.DataArray) -> Factor:
 
 def _rename(da: xr.DataArray, old: Hashable, new: Hashable) -> xr.DataArray:
     return da if old == new else da.rename({old: new})
-
-
-def _keys(time: xr.DataArray) -> list[str]:
-    """Times as text to the millisecond, whatever kind of date they are."""
-    values = time.values
-    if values.dtype.kind == "M":
-        return [str(v) for v in np.datetime_as_string(values, unit="ms")]
-    if values.dtype.kind == "O":
-        return [v.isoformat(timespec="milliseconds") if hasattr(v, "isoformat") else str(v) for v in values]
-    return [f"{v:.6g}" if isinstance(v, float) else str(v) for v in values.tolist()]
 
 
 def _describe(edges: Array) -> str:

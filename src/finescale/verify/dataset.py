@@ -90,7 +90,8 @@ def to_dataset(sums: Mapping[str, Sums], aligned: Aligned, settings: Settings, b
     }
     if aligned.time in aligned.truth.coords:
         coords["time"] = aligned.truth[aligned.time].values
-    return xr.Dataset(data, coords, {"cells": results["ensemble"]["cells"], "notes": "; ".join(aligned.notes)})
+    notes = [one.says(name) for name, one in aligned.seen.items()] + aligned.notes
+    return xr.Dataset(data, coords, {"cells": results["ensemble"]["cells"], "notes": "; ".join(notes)})
 
 
 def _stack(rows: list[np.ndarray[Any, Any]], ndim: int) -> np.ndarray[Any, Any]:

@@ -74,7 +74,8 @@ def score_arrays(
         raise InputError(f"{times} times are no whole number of sequences of {length} frames")
     follows = np.arange(times) % length != 0
     weights = None if area is None else np.asarray(area, dtype=np.float64)
-    sums = Sums(Settings(tuple(thresholds), tuple(scales), dry, seed, weights, cell, factor, full))
+    span = (0.0, 0.0) if dry is not None else ends(np.asarray(truth))
+    sums = Sums(Settings(tuple(thresholds), tuple(scales), dry, seed, weights, cell, factor, full, data_range=span))
     sums.add(members, truth, coarse, follows)
     return sums.scores() | {"wavenumber": wavenumbers(np.shape(truth), cell)}
 
@@ -89,7 +90,17 @@ def settings_for(aligned: Aligned, thresholds: Sequence[float] | None = None, se
     rain = is_rain(aligned.truth) or is_rain(aligned.systems["ensemble"])
     chosen = tuple(thresholds) if thresholds is not None else (THRESHOLDS if rain else ())
     grid, dry = aligned.grid, 0.05 if rain else None
-    return Settings(chosen, SCALES, dry, seed, grid.cell_area, cell_size(grid), aligned.factor, bands=cell_bands(grid))
+    span = (0.0, 0.0) if rain else ends(aligned.truth.data)
+    sizes = cell_size(grid), aligned.factor, True, cell_bands(grid)
+    return Settings(chosen, SCALES, dry, seed, grid.cell_area, *sizes, data_range=span)
+
+
+def ends(truth: Any) -> tuple[float, float]:
+    """The least and the largest finite value of an array, in chunks where it is lazy; (0, 0) where there is none."""
+    known = np.isfinite(truth)
+    found = np.stack([f(np.where(known, truth, end)) for f, end in ((np.min, np.inf), (np.max, -np.inf))])
+    low, high = np.asarray(found).tolist()
+    return (low, high) if high >= low else (0.0, 0.0)
 
 
 def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
@@ -12,7 +13,7 @@ from typing import Any
 
 from finescale.data import files
 from finescale.data.atomic import atomic, explained
-from finescale.errors import InputError
+from finescale.errors import InputError, Notice
 from finescale.scores.settings import Settings
 from finescale.verify import figures, figures_maps
 from finescale.verify.align import Aligned, align
@@ -79,6 +80,8 @@ def verify(
     summary, pictures = _results(aligned, settings, baselines, block, progress or (lambda share: None))
     summary |= {"files": {name: Path(path).name for name, path in paths.items()}, "constraint": stated}
     _publish(folder, _files(summary, pictures))
+    for one in summary["trained_on"].values():
+        warnings.warn(one["says"], Notice, stacklevel=2)
     return summary
 
 

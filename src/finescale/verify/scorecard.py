@@ -32,17 +32,28 @@ SHORTEST = (
 
 
 def verdict(results: Mapping[str, Mapping[str, Any]], units: str) -> str:
-    """One sentence: the ensemble's CRPS against that of the best other system."""
-    ours = results["ensemble"]["crps"]
-    best = rival(results)
+    """One sentence: the ensemble's CRPS against that of the best other system; its RMSE too where that disagrees."""
+    best, ours = rival(results), results["ensemble"]["crps"]
     if best is None:
         return f"The ensemble's CRPS is {ours:.3g} {units}".rstrip() + ", with no baseline to compare it with."
-    theirs = results[best]["crps"]
+    change, numbers = _change(results, "crps", best, units)
+    if not change:
+        return f"The ensemble's CRPS equals that of {title(best)}, the best of the others ({numbers})."
+    sentence = f"The ensemble's CRPS is {change} {title(best)}'s, the best of the others ({numbers})"
+    sharpest = rival(results, "rmse")
+    other, errors = _change(results, "rmse", sharpest, units) if sharpest else ("", "")
+    if other and other.split()[-1] != change.split()[-1]:
+        sentence += f", but the RMSE of its mean is {other} {title(str(sharpest))}'s, the best in that ({errors})"
+    return f"{sentence}."
+
+
+def _change(results: Mapping[str, Mapping[str, Any]], key: str, other: str, units: str) -> tuple[str, str]:
+    """``12 % below``, empty where they are equal, and both numbers."""
+    ours, theirs = results["ensemble"][key], results[other][key]
     numbers = f"{ours:.3g} against {theirs:.3g} {units}".rstrip()
     if theirs == 0 or abs(ours / theirs - 1) < 0.005:
-        return f"The ensemble's CRPS equals that of {title(best)}, the best of the others ({numbers})."
-    change = f"{abs(ours / theirs - 1):.0%} {'below' if ours < theirs else 'above'}".replace("%", " %")
-    return f"The ensemble's CRPS is {change} {title(best)}'s, the best of the others ({numbers})."
+        return "", numbers
+    return f"{100 * abs(ours / theirs - 1):.0f} % {'below' if ours < theirs else 'above'}", numbers
 
 
 def confidence(results: Mapping[str, Mapping[str, Any]], units: str, block: int | None = None) -> str:
@@ -61,9 +72,9 @@ def confidence(results: Mapping[str, Mapping[str, Any]], units: str, block: int 
     return text.replace("-", "−")
 
 
-def rival(results: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The system with the lowest CRPS beside the ensemble."""
-    others = {name: r["crps"] for name, r in results.items() if name != "ensemble" and math.isfinite(r["crps"])}
+def rival(results: Mapping[str, Mapping[str, Any]], key: str = "crps") -> str | None:
+    """The system with the lowest CRPS, or other loss, beside the ensemble."""
+    others = {name: r[key] for name, r in results.items() if name != "ensemble" and math.isfinite(r[key])}
     return min(others, key=others.__getitem__) if others else None
 
 

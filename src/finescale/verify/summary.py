@@ -6,11 +6,13 @@ import csv
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
+from finescale.scores import image
 from finescale.scores.bootstrap import LEAST_TIMES, block_length, compare, intervals
 from finescale.scores.record import Score
 from finescale.scores.settings import Settings
@@ -28,6 +30,7 @@ _ALONE = [
 _PARTS = ("difference", "low", "high", "significant")
 _LEADING = (
     *("crps", "mae", "rmse", "bias", "energy_score", "spread_skill", "rank_departure", "csi", "fss", "psnr", "ssim"),
+    *("psnr_members", "ssim_members", "earth_mover", "quantile_distance"),
     *("p999_bias", "wet_fraction", "log_spectral_distance", "log_spectral_distance_log_rain"),
     *("autocorrelation", "border_ratio", "conservation_residual", "correlation", "threshold_weighted_crps"),
 )
@@ -57,6 +60,7 @@ def summarise(
         "finescale": _version(),
         "verdict": verdict(results, units),
         "confidence": confidence(results, units, block),
+        "trained_on": {name: asdict(one) | {"says": one.says(name)} for name, one in aligned.seen.items()},
         "variable": str(aligned.systems["ensemble"].name or aligned.truth.name or "field"),
         "units": units,
         "members": ours["members"],
@@ -66,6 +70,7 @@ def summarise(
         "factor": None if aligned.factor is None else str(aligned.factor),
         "seed": settings.seed,
         "dry_threshold": settings.dry,
+        "data_range": {"value": image.data_range(settings), "says": image.range_text(settings, units)},
         "thresholds": list(settings.thresholds),
         "fss_scales_cells": list(settings.scales),
         "coverage_levels": ours["coverage_levels"],

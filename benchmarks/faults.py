@@ -1,0 +1,144 @@
+"""Commands as processes of their own: hundreds in a row, and trainings that are killed.
+
+    python benchmarks/faults.py [--count 100] [--kills 10] [--workers 2] [--seed 0] [--results benchmarks/results]
+
+Data are made (`finescale.data.synthetic`), models are tiny: what is asked is whether every process ends as it should.
+
+    loops       ``coarsen``, ``downscale`` and ``verify``, each ``--count`` times: exit codes, and whether anything but
+                one line was said on stderr
+    kills       ``fit`` with a checkpoint a step, killed (SIGKILL) ``--kills`` times at random moments between its start
+                and the time that an unbroken run takes, the same command again after each; then to its end: are weights
+                and log those of the unbroken run?
+
+Writes faults.json and faults.md as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from finescale.data.synthetic import synthetic_rain
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+SETTINGS = [
+    "train.minutes=null",
+    "train.steps=60",
+    "train.warmup=4",
+    "train.batch=2",
+    "train.checkpoint=0",
+    "data.crop=32",
+    "factor=1x4",
+    "mean.backbone.width=8",
+    "denoiser.backbone.width=8",
+    "data.min_wet=0",
+]
+
+
+def finescale(*words: object) -> list[str]:
+    return [sys.executable, "-m", "finescale", *map(str, words)]
+
+
+def ended(command: list[str]) -> tuple[int, int]:
+    """Exit code, and lines on stderr that are no progress bar."""
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    lines = [line for line in done.stderr.splitlines() if line.strip() and "\r" not in line and "|" not in line]
+    return done.returncode, len(lines)
+
+
+def loops(folder: Path, count: int, workers: int) -> dict[str, Any]:
+    """Exit codes of each command, and processes that said something on stderr."""
+    found = {}
+    commands = {
+        "coarsen": lambda n: finescale("coarsen", folder / "fine.nc", "-o", folder / f"c{n}.nc", "--factor", "1x4"),
+        "downscale": lambda n: finescale(
+            "downscale", folder / "whole", folder / "coarse.nc", "-o", folder / f"e{n}.nc", "--members", 2
+        ),
+        "verify": lambda n: finescale("verify", folder / "e0.nc", folder / "fine.nc", "-o", folder / f"v{n}"),
+    }
+    for name, command in commands.items():
+        with ThreadPoolExecutor(workers) as pool:
+            results = list(pool.map(ended, map(command, range(count))))
+        codes = Counter(code for code, _ in results)
+        found[name] = {"codes": dict(codes), "said something": sum(lines > 0 for _, lines in results)}
+    return found
+
+
+def kills(folder: Path, count: int, seed: int, seconds: float) -> dict[str, Any]:
+    """A training killed at random moments, and whether it ends as the unbroken one in ``folder/whole``."""
+    rng, killed = random.Random(seed), 0
+    for _ in range(count):
+        process = subprocess.Popen(fit(folder, "broken"), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(rng.uniform(0, seconds))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            killed += 1
+        if (folder / "broken" / "weights.safetensors").exists():
+            break
+    code = 0 if (folder / "broken" / "weights.safetensors").exists() else ended(fit(folder, "broken"))[0]
+    names = ("weights.safetensors", "config.yaml")
+    same = {name: (folder / "broken" / name).read_bytes() == (folder / "whole" / name).read_bytes() for name in names}
+    return {"killed": killed, "code": code, "same log": log(folder / "broken") == log(folder / "whole")} | same
+
+
+def fit(folder: Path, name: str) -> list[str]:
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    return finescale("fit", "wavelet", "-o", folder / name, "--set", f"data.path={folder / 'fine.nc'}", *settings)
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+    out: dict[str, Any] = {"command": " ".join(["python", "benchmarks/faults.py", *sys.argv[1:]])}
+
+    def write() -> None:
+        (args.results / "faults.json").write_text(json.dumps(out, indent=2) + "\n")
+        (args.results / "faults.md").write_text(report(out))
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        synthetic_rain((4, 64, 96), seed=args.seed).to_dataset().to_netcdf(folder / "fine.nc", engine="netcdf4")
+        assert ended(finescale("coarsen", folder / "fine.nc", "-o", folder / "coarse.nc", "--factor", "1x4")) == (0, 0)
+        started = time.monotonic()
+        assert ended(fit(folder, "whole"))[0] == 0
+        out["kills"] = kills(folder, args.kills, args.seed, time.monotonic() - started)
+        write()
+        out["loops"] = loops(folder, args.count, args.workers)
+        write()
+
+
+def report(out: dict[str, Any]) -> str:
+    lines = [f"`{out['command']}`", "", "| | |", "|---|---|"]
+    for key, value in out["kills"].items():
+        lines.append(f"| training killed: {key} | {value} |")
+    for name, found in out.get("loops", {}).items():
+        codes = ", ".join(f"{n} × exit {code}" for code, n in found["codes"].items())
+        lines.append(f"| {name} | {codes}; {found['said something']} said something on stderr |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""NetCDF, Zarr and GRIB opened through xarray, so that whatever is wrong with a file is said of that file.
+
+What a file says of its storage is looked at before values are decoded, and values as they are read: block by block,
+wherever the reading happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.core import indexing
+
+from finescale.data.values import check_values
+from finescale.errors import InputError
+
+Engine = type[xr.backends.BackendEntrypoint]
+
+
+class Reader(xr.backends.BackendEntrypoint):
+    """An engine of xarray that opens with another one and watches over what is read."""
+
+    def open_dataset(  # type: ignore[override]
+        self,
+        filename_or_obj: Path,
+        *,
+        drop_variables: Any = None,
+        reader: Engine,
+        settings: dict[str, Any],
+    ) -> xr.Dataset:
+        """The decoded dataset of ``reader``, opened with ``settings``.
+
+        Raises:
+            InputError: for a file that cannot be read or decoded.
+        """
+        path = filename_or_obj
+        try:
+            raw = xr.open_dataset(
+                path,
+                engine=reader,
+                chunks=None,
+                cache=False,
+                drop_variables=drop_variables,
+                backend_kwargs=settings,
+                mask_and_scale=False,
+                decode_times=False,
+                decode_timedelta=False,
+                concat_characters=False,
+                decode_coords=False,
+            )
+        except PermissionError:
+            raise InputError(f"{path} may not be read: check its permissions") from None
+        except Exception as error:  # every reader raises classes of its own for damaged files
+            raise InputError(f"{path} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
+        for name, variable in raw.variables.items():
+            check_storage(variable, name, path)
+        try:
+            return watched(xr.decode_cf(raw, decode_timedelta=False), path)
+        except Exception as error:
+            raise InputError(f"{path} cannot be decoded: {first_line(error)}") from error
+
+
+class Watched(xr.backends.BackendArray):
+    """A lazy variable whose values are checked when they are read.
+
+    Args:
+        variable: the variable.
+        name: its name.
+        source: the file's name, for messages.
+    """
+
+    def __init__(self, variable: xr.Variable, name: object, source: str) -> None:
+        self.variable, self.name, self.source = variable, name, source
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        try:
+            values = np.asarray(self.variable[key].values)
+        except MemoryError:
+            raise InputError(f"{self.source}: variable {self.name} is too large for this machine's memory") from None
+        except Exception as error:
+            raise InputError(
+                f"{self.source} cannot be read: variable {self.name} may be truncated or damaged ({first_line(error)})"
+            ) from error
+        check_values(values, self.variable.attrs, self.name, self.source)
+        return values
+
+
+def watched(ds: xr.Dataset, source: str | Path) -> xr.Dataset:
+    """``ds``, changed in place: the values of its numeric fields are checked when they are read or computed."""
+    for name in list(ds.data_vars):
+        variable = ds[name].variable
+        if variable.ndim < 2 or variable.dtype.kind not in "fiu":
+            continue
+        data: Any
+        if variable.chunks is None:
+            data = indexing.LazilyIndexedArray(Watched(variable, name, str(source)))
+        else:
+            checked = partial(_checked, attrs=variable.attrs, name=name, source=str(source))
+            data = variable.data.map_blocks(checked, dtype=variable.dtype)
+        ds[name] = xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
+    return ds
+
+
+def _checked(values: NDArray[Any], attrs: Mapping[Any, Any], name: object, source: str) -> NDArray[Any]:
+    check_values(values, attrs, name, source)
+    return values
+
+
+def check_storage(variable: xr.Variable, name: object, path: Path) -> None:
+    """Refuse attributes from which values cannot be decoded.
+
+    Raises:
+        InputError: naming the attribute.
+    """
+    for key in ("scale_factor", "add_offset"):
+        value = variable.attrs.get(key, 1)
+        if isinstance(value, str) or np.size(value) != 1 or not np.isfinite(value) or (key[0] == "s" and value == 0):
+            raise InputError(f"{path}: the attribute {key} of variable {name} is {value!r}, not a number: correct it")
+    for key in ("coordinates", "calendar"):
+        if not isinstance(variable.attrs.get(key, ""), str):
+            raise InputError(
+                f"{path}: the attribute {key} of variable {name} is {variable.attrs[key]!r}, not text: correct it"
+            )
+
+
+def check_types(path: Path) -> None:
+    """Refuse numbers of half or extended precision in NetCDF-4, which the NetCDF library takes for strings.
+
+    It ends the process when it reads them. Strings have no byte order; these numbers do.
+
+    Raises:
+        InputError: naming the variable; for a file that cannot be opened.
+    """
+    import netCDF4
+
+    try:
+        with netCDF4.Dataset(path) as file:
+            strange = [name for name, v in file.variables.items() if v.dtype is str and v.endian() != "native"]
+            types = {name: v.datatype for name, v in file.variables.items() if v.dtype is not str}
+    except PermissionError:
+        raise InputError(f"{path} may not be read: check its permissions") from None
+    except Exception as error:
+        raise InputError(f"{path} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
+    lists = [name for name, kind in types.items() if isinstance(kind, netCDF4.VLType)]
+    if strange:
+        raise InputError(
+            f"{path}: variable {strange[0]} holds numbers of half or extended precision, which the NetCDF library "
+            "cannot read: store them in single or double precision"
+        )
+    if lists:
+        raise InputError(f"{path}: variable {lists[0]} holds lists of changing length, not numbers: store it otherwise")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one short line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,110 @@
+"""Signals that end a command: one line, 128 + the number, nothing under the output's name, nothing hidden."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from finescale.data.files import write
+from finescale.downscaler import Downscaler
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# A child says when it writes: the signal comes in the middle of its work, whatever the machine's speed.
+SLOW = """
+import sys, time
+import {module}
+from finescale.cli import main
+
+real = {module}.{name}
+
+def slow(*arguments, **settings):
+    print("working", flush=True)
+    for _ in range(600):
+        time.sleep(0.1)
+    return real(*arguments, **settings)
+
+{module}.{name} = slow
+sys.exit(main({arguments}))
+"""
+WORK = {
+    "coarsen": ("xarray", "Dataset.to_netcdf"),
+    "downscale": ("finescale.downscaler", "Downscaler.sample"),
+    "verify": ("finescale.verify.report", "evaluate"),
+}
+
+
+@pytest.fixture
+def files(rain: Callable[..., xr.Dataset], built: Callable[..., Downscaler], tmp_path: Path) -> Path:
+    truth = rain(2, 16, 16).fillna(0)
+    write(truth, tmp_path / "truth.nc")
+    write(truth.coarsen(lat=4, lon=4).mean(), tmp_path / "coarse.nc")
+    members = xr.concat([truth, truth * np.float32(1.1)], "realization")
+    write(members.assign_coords(realization=[0, 1]), tmp_path / "ensemble.nc")
+    built().save(tmp_path / "model")
+    return tmp_path
+
+
+def words(command: str) -> list[str]:
+    return {
+        "coarsen": ["coarsen", "truth.nc", "-o", "out.nc", "--factor", "1x4"],
+        "downscale": ["downscale", "model", "coarse.nc", "-o", "out.nc", "--members", "2"],
+        "verify": ["verify", "ensemble.nc", "truth.nc", "-o", "out"],
+    }[command]
+
+
+def listing(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=[number.name for number in SIGNALS])
+@pytest.mark.parametrize("command", WORK)
+def test_a_signal_ends_a_command_in_order(files: Path, command: str, number: signal.Signals) -> None:
+    before = listing(files)
+    module, name = WORK[command]
+    code = SLOW.format(module=module, name=name, arguments=words(command))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "working\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    lines = [line for line in err.splitlines() if "finescale:" in line]
+    assert process.returncode == 128 + number, err
+    assert len(lines) == 1 and "interrupted; " in lines[0] and "Traceback" not in err
+    assert listing(files) == before
+
+
+def test_signals_at_any_moment(files: Path) -> None:
+    """Of an unchanged command: in order from the first line of its own on; before that it is the system's to end it."""
+    before, number = listing(files), signal.SIGTERM
+    for wait in (0.0, 0.2, 0.4, 0.6, 0.8):
+        code = (
+            f"import sys; from finescale.cli import main; print('on', flush=True); sys.exit(main({words('coarsen')}))"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", code], cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(wait)
+            os.kill(process.pid, number)
+            _, err = process.communicate(timeout=60)
+        if process.returncode == 0:
+            assert not err and (files / "out.nc").is_file()
+            (files / "out.nc").unlink()
+        elif process.returncode == 128 + number:
+            assert len(err.splitlines()) == 1 and "interrupted" in err
+        else:
+            assert process.returncode == -number and not err, err  # before its handlers are there, or after its end
+            (files / "out.nc").unlink(missing_ok=True)
+        assert listing(files) == before

@@ -1,0 +1,5 @@
+"""``python -m tests.hostile [PART ...]``."""
+
+from tests.hostile.run import main
+
+main()
