@@ -22,6 +22,7 @@ from finescale.config.document import blamed, read_yaml
 from finescale.config.read import read_config
 from finescale.config.schema import as_mapping, call, check_kind, classes_of, construct, kind_of, part, validated
 from finescale.constraints.penalty import SoftPenalty
+from finescale.data.extent import parse
 from finescale.diffusion import (
     EDM,
     VP,
@@ -147,7 +148,9 @@ def load(folder: str | Path, device: str | None = None) -> Downscaler:
             )
     settings, weights = folder / "config.yaml", folder / "weights.safetensors"
     try:
-        model = build_model(read_config(read_yaml(settings)))
+        config = read_config(read_yaml(settings))
+        parse(config.get("trained") or [], "section trained")  # what outputs carry on
+        model = build_model(config)
     except InputError as error:
         raise InputError(str(error) if str(settings) in str(error) else f"{settings}: {error}") from error
     try:

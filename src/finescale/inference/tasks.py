@@ -29,7 +29,7 @@ from finescale.data.static import StaticFields
 from finescale.data.store import Part, Region
 from finescale.data.units import conversion, convert_units
 from finescale.errors import InputError, Notice
-from finescale.grids import coordinates
+from finescale.grids import coordinates, relabel
 from finescale.grids.blocks import block_means
 from finescale.grids.grid import Grid
 from finescale.grids.windows import Window, cut, shifted
@@ -345,7 +345,7 @@ class Tasks:
         for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self._fine.shape[-2:], strict=True):
             sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)
             values = np.flip(values, axis) if flip else values
-        return coordinates.file_order(before, (t, *sides)), np.moveaxis(values, -3, 0)
+        return relabel.file_order(before, (t, *sides)), np.moveaxis(values, -3, 0)
 
 
 def _alike(a: Window, b: Window) -> bool:
