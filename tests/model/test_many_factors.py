@@ -109,7 +109,7 @@ def test_what_the_latent_leaves_out_follows_the_factor() -> None:
         left_out = (residual - at.latent.decode(latents)).square().mean()
         given, sixty = Inputs(batch.coarse[:1]), Members(range(60))
         cond = sampling.conditions(at, given)
-        mu = sampling.mean(at, cond)
+        mu = sampling.mean(at, given, cond)
         same = torch.zeros(1, 60, *latents.shape[1:])  # members that have only what is left out
         variance = sampling.fields(at, given, mu, same, sixty).var(1)
         torch.testing.assert_close(variance.mean(), left_out, rtol=0.3, atol=0)

@@ -39,13 +39,14 @@ def sea(folder: Path, frames: int = 160) -> Path:
 
 @pytest.fixture
 def fitted(tmp_path: Path) -> Callable[..., Any]:
-    """``fitted(**settings)``: `podiff` of the sea, trained for two steps."""
+    """``fitted(**settings)``: `podiff` as published, of the sea, trained for two steps."""
     path = sea(tmp_path)
 
     def fit(**settings: Any) -> Any:
         overrides = {
             "data.path": str(path), "data.crop": 8, "latent.patch": 8, "latent.modes": 6, "factor": "1x2",
-            "denoiser.backbone.width": 8, "train.minutes": None, "train.steps": 2,
+            "mean": "none", "latent.condition": "anomaly", "denoiser.backbone.width": 8,
+            "train.minutes": None, "train.steps": 2,
         }  # fmt: skip
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         return finescale.fit("podiff", folder, overrides | settings)
