@@ -52,7 +52,7 @@ from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.scores.ranks import LEVELS, PIT_BINS
 from finescale.training.crops import Crops
-from finescale.training.fit import read_data
+from finescale.training.fit import open_data
 from finescale.verify import baselines, score_arrays
 
 COMPARED = 256
@@ -64,8 +64,8 @@ DRY = {"data.min_wet": 0.0, "data.favour": 0.0, "data.rescale": 0.0}
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "U-Net": ("patch-pod", {"latent": "pixel", "denoiser": "none"}),
     "pixel EDM": ("edm", {"process.noise": {"mean": -0.4, "std": 1.2}, "process.steps": 18, "train.batch": 16}),
+    "PODiff as published": ("podiff", {"mean": "none", "latent.condition": "anomaly"}),
     "global PODiff": ("podiff", {}),
-    "global PODiff of what interpolation leaves": ("podiff", {"mean": "interpolation", "latent.condition": "mean"}),
     "random basis": ("patch-pod", {"latent.random": True}),
     "patch-POD-ViT": ("patch-pod", {}),
     # No sampling: mean network and a head that says the variance of each coefficient of what it leaves.
@@ -264,7 +264,8 @@ def said(config: Any, key: str) -> Any:
 def crops(place: Place, path: Path, args: argparse.Namespace) -> tuple[Crops, Crops]:
     """The crops that a model is trained on, and those to test on: as `finescale.fit` reads them."""
     preset, settings = configured(FEW[-1], place, path, args)
-    train, test, *_ = read_data(read_config(preset, settings | {"data.valid": {place.parts[0]: place.parts[-1]}}))
+    wanted = read_config(preset, settings | {"data.valid": {place.parts[0]: place.parts[-1]}})
+    train, test = open_data(wanted).crops()
     return train, test
 
 

@@ -67,7 +67,7 @@ class Downscaler(Components):
         """Members y = mu + decode(z) in the transform's space, (B, M, C, T, H, W), padded to the networks' stride."""
         given = given.to(self.device)
         cond = sampling.conditions(self, given)
-        mu = sampling.mean(self, cond)
+        mu = sampling.mean(self, given, cond)
         if self.denoiser is None:
             return mu[:, None].expand(-1, len(members), -1, -1, -1, -1)
         z = sampling.latents(self, given, cond, mu, members)

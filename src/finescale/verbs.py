@@ -85,7 +85,7 @@ def downscale(
     compile: bool = False,
     **settings: Any,
 ) -> xr.Dataset | None:
-    """An ensemble of fine fields (realization, time, y, x) whose block means are the coarse field.
+    """An ensemble of fine fields whose block means are the coarse field: (realization, time, y, x); files: time first.
 
     Args:
         model: a model, or the folder that `finescale.fit` wrote.

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from finescale.errors import InputError
-from finescale.grids import coordinates
+from finescale.grids import coordinates, relabel
 from finescale.grids.factor import Factor
 from finescale.grids.grid import Grid
 
@@ -92,9 +92,9 @@ def test_uneven_coordinates():
         coordinates.read_grid(field().isel(time=[0, 2, 1, 3]))
     uneven = field().isel(time=[0, 1, 3])
     assert not coordinates.even(coordinates.read_grid(uneven).time)
-    assert "lat" in coordinates.refined_coords(uneven, Factor(1, 2))
+    assert "lat" in relabel.refined_coords(uneven, Factor(1, 2))
     with pytest.raises(InputError, match="uneven times"):
-        coordinates.refined_coords(uneven, Factor(2, 2))
+        relabel.refined_coords(uneven, Factor(2, 2))
 
 
 def test_bounds_win_and_labels_keep_their_place():
@@ -104,11 +104,11 @@ def test_bounds_win_and_labels_keep_their_place():
     ds.time.attrs["bounds"] = "time_bnds"
     da = coordinates.with_bounds(ds["rain"], ds)
     np.testing.assert_allclose(coordinates.read_grid(da).time, 3600 * np.arange(5))
-    fine = coordinates.refined_coords(da, Factor(3, 2))
+    fine = relabel.refined_coords(da, Factor(3, 2))
     assert fine["time"].values[1] == np.datetime64("2020-01-01T00:20") and fine["time"].dtype == da.time.dtype
     assert fine["time_bnds"].shape == (12, 2) and fine["lat_bnds"].shape == (12, 2)
     assert fine["lat"].attrs["bounds"] == "lat_bnds" and fine["lat"].attrs["standard_name"] == "latitude"
-    coarse = coordinates.coarsened_coords(da, Factor(time=2, y=3, x=2))
+    coarse = relabel.coarsened_coords(da, Factor(time=2, y=3, x=2))
     assert coarse["time"].values[1] == np.datetime64("2020-01-01T02:00")
     np.testing.assert_allclose(coarse["lat"].values, [40.5, 42.0])
     np.testing.assert_allclose(coarse["lat_bnds"].values, [[39.75, 41.25], [41.25, 42.75]])
@@ -128,9 +128,9 @@ def test_one_cell_takes_its_width_from_bounds_or_the_other_axis():
 def test_other_calendars_round_trip(calendar):
     times = xr.date_range("2001-02-27", periods=4, freq="D", calendar=calendar, use_cftime=True)
     da = field(time=("time", times))
-    fine = coordinates.refined_coords(da, Factor(4, 1))
+    fine = relabel.refined_coords(da, Factor(4, 1))
     assert fine["time"].values[0] == cftime.datetime(2001, 2, 26, 15, calendar=calendar)
-    back = coordinates.coarsened_coords(
+    back = relabel.coarsened_coords(
         xr.DataArray(np.zeros((16, 6, 8)), dims=da.dims, coords={k: fine[k] for k in da.dims}), Factor(4, 1)
     )
     assert list(back["time"].values) == list(times)
@@ -139,12 +139,12 @@ def test_other_calendars_round_trip(calendar):
 def test_refined_then_coarsened_is_the_same_grid_and_reads_back(tmp_path):
     da = field().assign_coords(crs=((), 0, {"grid_mapping_name": "latitude_longitude"}))
     da.attrs["grid_mapping"] = "crs"
-    coords = coordinates.refined_coords(da, Factor(3, 5))
+    coords = relabel.refined_coords(da, Factor(3, 5))
     assert "crs" in coords
     fine = xr.Dataset({"rain": (da.dims, np.zeros((12, 30, 40), np.float32))}, coords=coords)
     fine.to_netcdf(tmp_path / "fine.nc", engine="netcdf4")
     with xr.open_dataset(tmp_path / "fine.nc", engine="netcdf4") as ds:
         read = coordinates.with_bounds(ds["rain"], ds)
         assert coordinates.read_grid(read).coarsen(Factor(3, 5)).matches(coordinates.read_grid(da), 1e-9)
-        back = coordinates.coarsened_coords(read, Factor(3, 5))
+        back = relabel.coarsened_coords(read, Factor(3, 5))
         np.testing.assert_array_equal(back["time"].values, da.time.values)

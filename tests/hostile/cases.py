@@ -29,6 +29,7 @@ class Case:
         says: words wanted in what is printed, on stderr where the code is not 0.
         keeps: files and folders that must be the same afterwards, byte by byte.
         writes: whether files may appear although the command is refused.
+        disk: bytes that a file may have, as on a disk that is nearly full; None for no limit.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Case:
     says: tuple[str, ...] = ()
     keeps: tuple[Path, ...] = ()
     writes: bool = False
+    disk: int | None = None
 
     @property
     def command(self) -> str:
@@ -48,7 +50,7 @@ def faults(case: Case, folder: Path) -> list[str]:
     """What is wrong with what came of a case that is run in ``folder``; empty if all is right."""
     kept, there = {path: contents(path) for path in case.keeps}, names(folder)
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with contextlib.chdir(folder), captured() as streams:
+    with contextlib.chdir(folder), captured() as streams, room(case.disk):
         try:
             code = main(case.arguments)
         except BaseException:  # whatever gets out of the entry point is a fault
@@ -71,6 +73,17 @@ def faults(case: Case, folder: Path) -> list[str]:
     if grown > MEMORY:
         found.append(f"takes {grown / 2**30:.1f} GiB")
     return [f"{fault}; printed: {err.strip()[:1000] or 'nothing'}" for fault in found]
+
+
+@contextlib.contextmanager
+def room(size: int | None) -> Iterator[None]:
+    """Files cannot grow beyond ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft if size is None else size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def names(folder: Path) -> set[str]:

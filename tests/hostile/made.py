@@ -1,12 +1,15 @@
-"""What cases are made of: small fields, files and a model."""
+"""What cases are made of: small fields, files, a model, and the commands that read a field."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
+from tests.hostile.cases import Case
 
 CONFIG: dict[str, Any] = {
     "factor": "1x4",
@@ -24,6 +27,11 @@ CONFIG: dict[str, Any] = {
     "precision": "float32",
 }
 """A model that is built in a moment."""
+
+
+DIMS, SIZES = ("time", "lat", "lon"), (3, 8, 12)
+"""Of `rain` and `classic`."""
+FACTOR = ["--factor", "1x4", "-o"]
 
 
 def rain(t: int = 3, h: int = 8, w: int = 12, **attrs: Any) -> xr.Dataset:
@@ -54,4 +62,27 @@ def model(path: Path, **changes: Any) -> Path:
 
     torch.manual_seed(0)
     build_model(CONFIG | changes).save(path)
+    return path
+
+
+def each(name: str, path: Path, *says: str, code: int = 2) -> Iterator[Case]:
+    """What every command that reads a field must say of a file."""
+    where = {
+        "coarsen": ["coarsen", path.name, "--factor", "1x4"],
+        "downscale": ["downscale", "model", path.name, "--members", "1"],
+    }
+    for command, arguments in where.items():
+        for suffix in (".nc", ".zarr"):
+            out = f"{path.stem}.{command}{suffix}"
+            yield Case(f"{command} to {suffix}: {name}", [*arguments, "-o", out], code, says, keeps=(path,))
+    yield Case(f"info: {name}", ["info", path.name], code, says, keeps=(path,))
+
+
+def classic(path: Path, make: Callable[[netCDF4.Dataset], None]) -> Path:
+    """A file made by the NetCDF library itself, with axes that are plain numbers."""
+    with netCDF4.Dataset(path, "w") as file:
+        for dim, n in zip(DIMS, SIZES, strict=True):
+            file.createDimension(dim, n)
+            file.createVariable(dim, "f8", (dim,))[:] = np.arange(n)
+        make(file)
     return path

@@ -13,12 +13,16 @@ from scipy.fft import dct
 from finescale import latents
 from finescale.config.schema import part
 from finescale.errors import InputError
+from finescale.grids.factor import Factor
 from finescale.latents import LatentSpace, LinearLatentSpace, PatchPOD, Pixel, Wavelet
 
 FAMILIES = ("haar", "db2", "db4", "sym4", "coif1")
 CASES: list[LatentSpace] = [
     Pixel(),
+    Pixel(interval=True, factor=Factor(3, 4)),
     *(Wavelet(j, family) for j in (1, 2, 3) for family in ("haar", "db2", "sym4")),  # type: ignore[arg-type]
+    *(Wavelet(j, family, packet=True) for j in (2, 3) for family in ("haar", "db2")),  # type: ignore[arg-type]
+    Wavelet(2, frames=3, packet=True),
     Wavelet(1, frames=2),
     Wavelet(2, "db2", frames=3),
     PatchPOD(patch=8, modes=10),
@@ -162,6 +166,26 @@ def test_detail_bands_lie_on_their_own_grids(levels: int) -> None:
     for got, expected in zip(bands, wanted, strict=True):
         np.testing.assert_allclose(got[1, :, 1].numpy(), np.stack(expected), atol=1e-10)
     assert Pixel().details(x) == []
+
+
+@pytest.mark.parametrize("family", ["haar", "db2", "sym4"])
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_a_packet_splits_every_band(levels: int, family: str) -> None:
+    """Against PyWavelets' packet tree: all 4^J bands on the grid of the last level, LL first."""
+    x = field(height=64, width=128)
+    latent = Wavelet(levels, family, packet=True)  # type: ignore[arg-type]
+    ours = latent.analysis(x)[0, :, 0].numpy()
+    tree = pywt.WaveletPacket2D(x[0, 0, 0].numpy(), family, mode="periodization", maxlevel=levels)
+    bands = {node.path: node.data for node in tree.get_level(levels)}
+    assert len(bands) == len(ours) == latent.channels == 4**levels
+    for number, band in enumerate(ours):
+        # Digits to base 4, the last level's first; PyWavelets' paths begin with the first level.
+        path = "".join("ahvd"[number // 4**level % 4] for level in range(levels))
+        np.testing.assert_allclose(band, bands[path], atol=1e-9)
+    (details,) = latent.details(latent.analysis(x))
+    assert torch.equal(details, latent.analysis(x)[:, 1:])
+    if levels == 1:
+        assert torch.equal(latent.analysis(x), Wavelet(1, family).analysis(x))
 
 
 def test_conditions_may_go_through_the_transform() -> None:

@@ -109,7 +109,7 @@ def test_what_the_latent_leaves_out_follows_the_factor() -> None:
         left_out = (residual - at.latent.decode(latents)).square().mean()
         given, sixty = Inputs(batch.coarse[:1]), Members(range(60))
         cond = sampling.conditions(at, given)
-        mu = sampling.mean(at, cond)
+        mu = sampling.mean(at, given, cond)
         same = torch.zeros(1, 60, *latents.shape[1:])  # members that have only what is left out
         variance = sampling.fields(at, given, mu, same, sixty).var(1)
         torch.testing.assert_close(variance.mean(), left_out, rtol=0.3, atol=0)
@@ -144,7 +144,7 @@ def test_drawn_factors_cover_the_range_and_leave_out_what_is_to_be_left_out() ->
     assert Factor(2, 2) in factors and Factor(3, 1) not in factors
     for wrong, message in (
         ({"time": [3, 1]}, "must rise"),
-        ({"time": [0, 1]}, "must rise, from 1"),
+        ({"time": [0, 1]}, "0 to 1, but must rise, from 1"),
         ({"space": "all"}, "two whole numbers"),
         ({"tme": [1, 2]}, "did you mean 'time'"),
     ):

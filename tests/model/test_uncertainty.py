@@ -72,7 +72,7 @@ def test_a_head_agrees_with_monte_carlo(built: Callable[..., Downscaler], head: 
     found = model.marginals(Inputs(COARSE), Members(range(64)))
     assert found.source == "head" and found.std.shape == COARSE.shape[:3] + (20, 24)
     cond = sampling.conditions(model, Inputs(COARSE))
-    mu = sampling.mean(model, cond)
+    mu = sampling.mean(model, Inputs(COARSE), cond)
     std = (0.5 * model.variance(sampling.folded(model, cond, mu))).exp()  # type: ignore[misc]
     assert std.max() > 1.1 * std.min()
     z = std[:, None] * torch.randn(2, 4000, *std.shape[1:])
@@ -106,7 +106,7 @@ def test_log_rain_has_quantiles_and_dry_blocks_have_no_spread(
     assert (dry == 0).all() and (found.quantiles[0, :, 0, 0, 4:8, 8:12] == 0).all() and (found.std >= 0).all()
     assert (found.quantiles.diff(dim=1) >= 0).all()
     cond = sampling.conditions(model, Inputs(coarse))
-    mu = sampling.mean(model, cond)
+    mu = sampling.mean(model, Inputs(coarse), cond)
     variance = model.variance(sampling.folded(model, cond, mu)).exp()  # type: ignore[misc]
     s = diagonal(Decoder(model.latent, (1, 20, 24)), variance).sqrt()  # type: ignore[arg-type]
     upper = model.transform.inverse(mu[..., :20, :24] + 1.6448536 * s)

@@ -64,7 +64,7 @@ def coarsen(
     """
     from finescale import verbs
 
-    part = runner.ranges(select, "--select") if select else None
+    part = None if select is None else runner.ranges(select, "--select")
     verbs.coarsen(fine, factor, output, variable=variable, select=part, crop=crop, overwrite=overwrite)
 
 

@@ -22,6 +22,7 @@ from finescale.config.document import blamed, read_yaml
 from finescale.config.read import read_config
 from finescale.config.schema import as_mapping, call, check_kind, classes_of, construct, kind_of, part, validated
 from finescale.constraints.penalty import SoftPenalty
+from finescale.data.extent import parse
 from finescale.diffusion import (
     EDM,
     VP,
@@ -79,7 +80,10 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
         )
     )
     fields = 2 * channels + 1 + len(config.get("static") or [])
-    latent = part(latents, config.get("latent", "pixel"), "latent", channels=channels)
+    for where in ("latent", "mean"):
+        if factors.single is None and as_mapping(config.get(where)).get("interval"):
+            raise InputError(f"{where}.interval takes the frames of one factor as channels, but {factors} are several")
+    latent = part(latents, config.get("latent", "pixel"), "latent", channels=channels, factor=factors.single)
     denoiser_spec = config.get("denoiser", {})
     denoiser = None
     if denoiser_spec not in (None, "none"):
@@ -119,6 +123,8 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
         constraint,
         dict(config),
     )
+    if model.mean.conserving and model.constraint is None:
+        raise InputError("mean.conserve puts the mean through the constraint, but there is none: set constraint")
     model.variance = _variance(config.get("variance"), config, latent, fields + channels, scalars)
     return model
 
@@ -142,7 +148,9 @@ def load(folder: str | Path, device: str | None = None) -> Downscaler:
             )
     settings, weights = folder / "config.yaml", folder / "weights.safetensors"
     try:
-        model = build_model(read_config(read_yaml(settings)))
+        config = read_config(read_yaml(settings))
+        parse(config.get("trained") or [], "section trained")  # what outputs carry on
+        model = build_model(config)
     except InputError as error:
         raise InputError(str(error) if str(settings) in str(error) else f"{settings}: {error}") from error
     try:
@@ -199,10 +207,12 @@ def _mean(spec: Any, fields: int, channels: int, factors: Factors) -> mean.MeanM
                 f"backbone {as_mapping(spec['backbone'])['kind']} cannot be told the factor, of {factors}: take unet"
             )
     cells = validated(Fold, spec.get("fold", 4), "mean.fold") ** 2
+    if validated(bool, spec.get("interval", False), "mean.interval") and factors.single is not None:
+        cells *= factors.single.time
     scalars = 0 if factors.single is not None else SCALARS
     backbone = _backbone(spec, "mean", channels=fields * cells, out_channels=channels * cells, embedding=scalars)
     spec.pop("backbone", None)
-    return construct(kinds, spec, "mean", channels=channels, backbone=backbone)
+    return construct(kinds, spec, "mean", channels=channels, backbone=backbone, factor=factors.single)
 
 
 def _variance(
@@ -243,7 +253,8 @@ def _backbone_class(spec: Mapping[str, Any], where: str) -> type:
 def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
     if not isinstance(spec, Mapping):
         raise InputError(f"configuration key {where} is {spec!r}, but must hold a backbone, such as {{backbone: unet}}")
-    allowed = {"mean": ("kind", "backbone", "fold", "loss"), "denoiser": ("backbone", "prediction")}[where]
+    mean_keys = ("kind", "backbone", "fold", "interval", "loss", "conserve")
+    allowed = {"mean": mean_keys, "denoiser": ("backbone", "prediction")}[where]
     for key in spec:
         if key not in allowed:
             raise InputError(f"unknown configuration key {where}.{key}{nearest(key, allowed)}")

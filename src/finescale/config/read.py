@@ -131,7 +131,10 @@ def advised(config: dict[str, Any]) -> dict[str, Any]:
     latent = as_mapping(config.get("latent", "pixel"))
     largest = factors.single or Factor(factors.time[1], factors.space[1])
     knobs = recipe(
-        largest, given.get("cadence"), horizon=given.get("horizon"), stride=part(latents, latent, "latent").stride
+        largest,
+        given.get("cadence"),
+        horizon=given.get("horizon"),
+        stride=part(latents, latent, "latent", factor=largest).stride,
     )
     data, process = dict(config.get("data") or {}), dict(config.get("process") or {})
     if not {"frames", "horizon"} & set(data):

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from finescale.errors import InputError
-from finescale.grids import coordinates
+from finescale.grids import coordinates, relabel
 from finescale.grids.blocks import block_means
 from finescale.grids.dimensions import label
 from finescale.grids.factor import Factor, check_divisible
@@ -41,7 +41,7 @@ def coarsen(da: xr.DataArray, factor: Factor, crop: bool = False) -> xr.Dataset:
             {dim: slice(da.sizes[dim] // f * f) for dim, f in zip(sides, factor, strict=True) if da.sizes[dim] >= f}
         )
     check_divisible((da.sizes[sides[0]], da.sizes[sides[1]], da.sizes[sides[2]]), factor)
-    coords = coordinates.coarsened_coords(da, factor)
+    coords = relabel.coarsened_coords(da, factor)
     grid = coordinates.read_grid(da)
     if da.chunks is not None:
         means = _lazy_means(da, grid, factor)

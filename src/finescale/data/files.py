@@ -22,7 +22,7 @@ from finescale.data import classic
 from finescale.data.atomic import atomic, explained, sole_writer
 from finescale.data.reader import Engine, Reader, check_types, first_line, watched
 from finescale.errors import InputError, nearest
-from finescale.grids import coordinates
+from finescale.grids import coordinates, relabel
 
 _HDF5, _TIFF = b"\x89HDF\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 CHUNK = "16MiB"
@@ -247,7 +247,7 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
     for name in list(ds.data_vars):
         first, *others = ds[name].dims or ("",)
         if first == "realization" and len(others) == 3:
-            ds[name] = ds[name].transpose(*coordinates.file_order([first], others))
+            ds[name] = ds[name].transpose(*relabel.file_order([first], others))
     # Bounds belong to their coordinates; as coordinates themselves xarray would list them in a global attribute.
     return ds.reset_coords([name for c in ds.coords.values() if (name := c.attrs.get("bounds")) in ds.coords])
 

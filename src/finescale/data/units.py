@@ -76,8 +76,9 @@ def conversion(has: str, to: str, what: str = "the field") -> tuple[float, float
     """
     found = (1.0, 0.0) if has.strip() == to.strip() else _affine(has.strip(), to.strip())
     if found is None:
+        first, second = (text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..." for text in (has, to))
         raise InputError(
-            f"{what} is in {has!r}, which cannot be converted to {to!r}: convert it or correct its units attribute"
+            f"{what} is in {first!r}, which cannot be converted to {second!r}: convert it or mend its units attribute"
         )
     return found
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from finescale.data.extent import ATTRIBUTE
 from finescale.data.provenance import provenance
 from finescale.errors import Notice
-from finescale.grids import coordinates
+from finescale.grids import relabel
 from finescale.model.uncertainty import LEVELS
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ class Output:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every variable."""
         cells = [n * f for n, f in zip(self.tasks.grid.shape, self.tasks.model.factor, strict=True)]
-        return {name: coordinates.file_order(before.values(), cells) for name, before in self.leading.items()}
+        return {name: relabel.file_order(before.values(), cells) for name, before in self.leading.items()}
 
     @property
     def chunks(self) -> dict[str, tuple[int, ...]]:
         """One member of one window's core."""
         cells = [c.stop - c.start for c in self.tasks.windows[0].scaled(self.tasks.model.factor)[0]]
-        return {name: coordinates.file_order([1] * len(before), cells) for name, before in self.leading.items()}
+        return {name: relabel.file_order([1] * len(before), cells) for name, before in self.leading.items()}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -98,11 +98,11 @@ class Output:
 
             chunks = self.chunks
             data = {n: dask.array.empty(s, dtype="float32", chunks=chunks[n]) for n, s in self.shapes.items()}
-        coords, count = coordinates.refined_coords(tasks.coarse, tasks.model.factor), tasks.request.count
+        coords, count = relabel.refined_coords(tasks.coarse, tasks.model.factor), tasks.request.count
         if count:
             if "realization" in coords:  # of the one member that the input was
                 coords["input_realization"] = coords["realization"]
-            coords["realization"] = coordinates.realization(np.arange(count))
+            coords["realization"] = relabel.realization(np.arange(count))
         attrs = dict(tasks.coarse.attrs)
         mapping = tasks.coarse.encoding.get("grid_mapping")
         if mapping in tasks.coarse.coords:
@@ -115,7 +115,7 @@ class Output:
                 coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
         described = self._described(attrs)
         variables = {
-            n: (coordinates.file_order(before, tasks.coarse.dims), data[n], described[n])
+            n: (relabel.file_order(before, tasks.coarse.dims), data[n], described[n])
             for n, before in self.leading.items()
         }
         kept = {key: value for key, value in tasks.attrs.items() if key != ATTRIBUTE}

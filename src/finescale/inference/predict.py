@@ -42,7 +42,7 @@ def predict(
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Downscale a coarse store to an ensemble store (realization, time, y, x).
+    """Downscale a coarse store to an ensemble store (time, realization, y, x).
 
     Args:
         model: a downscaler.

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import compress, count, pairwise, zip_longest
+from itertools import compress, count, zip_longest
 from typing import Any
 
 import numpy as np
@@ -28,11 +27,12 @@ from torch import Tensor
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, Region
 from finescale.data.units import conversion, convert_units
-from finescale.errors import InputError, Notice
-from finescale.grids import coordinates
+from finescale.errors import InputError
+from finescale.grids import coordinates, relabel
 from finescale.grids.blocks import block_means
 from finescale.grids.grid import Grid
-from finescale.grids.windows import Window, cut, shifted
+from finescale.grids.windows import Window
+from finescale.inference.cutting import stacks, windows
 from finescale.inference.output import Note, Output
 from finescale.inference.request import Model, Request
 from finescale.model.batch import Ensemble, Inputs, Members
@@ -90,31 +90,8 @@ class Tasks:
 
     @cached_property
     def windows(self) -> list[Window]:
-        size, halo = self.request.window or self.model.window, self.request.halo
-        halo = self.model.halo if halo is None else halo
-        _, y, x = self.grid.shape
-        return [
-            shifted(window, start)
-            for start, stop in self.sequences
-            for window in cut((stop - start, y, x), size, halo, multiple=self.model.multiple)
-        ]
-
-    @cached_property
-    def sequences(self) -> list[tuple[int, int]]:
-        """First and last frame of every stretch without a gap in time, over which nothing is refined together."""
-        frames = self.grid.shape[0]
-        sequential = self.model.context > 1 or self.model.factor.time > 1
-        gaps = coordinates.breaks(self.coarse) if sequential else ()
-        found = list(pairwise((0, *gaps, frames)))
-        shortest = min(stop - start for start, stop in found)
-        if shortest < self.model.context:
-            warnings.warn(
-                f"a sequence of {shortest} coarse frames is shorter than the {self.model.context} that the model saw "
-                "in training: its context is shortened",
-                Notice,
-                stacklevel=2,
-            )
-        return found
+        """How the domain is cut; tasks are numbered in this order."""
+        return windows(self.model, self.coarse, self.grid, self.request)
 
     @cached_property
     def batches(self) -> list[range]:
@@ -133,14 +110,7 @@ class Tasks:
         members = max(map(len, self.batches), default=1)
         if self.source not in (None, "head"):
             members = max(members, self.request.latents)
-        most, found = max(1, self._at_once // members), [range(0)]
-        for number, window in enumerate(self.windows):
-            stack = found[-1]
-            if stack and len(stack) < most and _alike(self.windows[stack[0]], window):
-                found[-1] = range(stack.start, number + 1)
-            else:
-                found.append(range(number, number + 1))
-        return found[1:]
+        return stacks(self.windows, max(1, self._at_once // members))
 
     @property
     def together(self) -> bool:
@@ -345,13 +315,7 @@ class Tasks:
         for axis, cells, flip, n in zip((-2, -1), (y, x), self.flips, self._fine.shape[-2:], strict=True):
             sides.append(slice(n - cells.stop, n - cells.start) if flip else cells)
             values = np.flip(values, axis) if flip else values
-        return coordinates.file_order(before, (t, *sides)), np.moveaxis(values, -3, 0)
-
-
-def _alike(a: Window, b: Window) -> bool:
-    """Whether two windows are the same cells, and as many frames, at different times."""
-    frames = [window.read[0].stop - window.read[0].start for window in (a, b)]
-    return frames[0] == frames[1] and (a.read[1:], a.core[1:]) == (b.read[1:], b.core[1:])
+        return relabel.file_order(before, (t, *sides)), np.moveaxis(values, -3, 0)
 
 
 def _tasks(stack: range, each: int) -> range:

@@ -7,9 +7,11 @@ borders ("periodization"):
 
 The next level acts on the low-low band. J levels give LL_J and three detail bands a level, (horizontal, vertical,
 diagonal); finer detail bands are folded by space-to-depth, so that all K = C·4^J channels lie on the grid of
-LL_J. The transform is orthonormal: white noise stays white, and the adjoint is the inverse. For Haar, LL_J is
-2^J times the mean over blocks of 2^J × 2^J cells. Filters longer than Haar's wrap around the borders of the window they
-are given, so that cells within a filter's length of a border see the opposite side.
+LL_J. (This is the pyramid. As a packet the next level acts on all bands, details too: 4^J bands on the grid of LL_J
+without any folding, such as the 16 at H/4 of the paper's WDM-2. The first level of both is the same.) The transform is
+orthonormal: white noise stays white, and the adjoint is the inverse. For Haar, LL_J is 2^J times the mean over blocks
+of 2^J × 2^J cells. Filters longer than Haar's wrap around the borders of the window they are given, so that cells
+within a filter's length of a border see the opposite side.
 
 Along time n frames may be transformed together before, by the orthonormal cosine transform
 
@@ -24,7 +26,9 @@ Conditioning fields come to the resolution of the latent by space-to-depth, or, 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import Literal
 
 import pywt
@@ -47,6 +51,7 @@ class Wavelet(LinearLatentSpace):
             noise.
         frames: n frames transformed together along time, so that K = n·C·4^J; 1 for none, the factor in time for those
             of a coarse frame.
+        packet: every level splits all bands, not the low-low one alone.
         condition: conditioning fields are folded by space-to-depth (fold), or transformed like the field (analysis);
             either is orthonormal. Their coefficients are not whitened (ours).
         channels: C, channels of the field.
@@ -59,6 +64,7 @@ class Wavelet(LinearLatentSpace):
         frames: Size = 1,
         condition: Literal["fold", "analysis"] = "fold",
         channels: int = 1,
+        packet: bool = False,
     ) -> None:
         super().__init__(frames * channels * 4**levels, (frames, 2**levels, 2**levels))
         try:
@@ -74,6 +80,7 @@ class Wavelet(LinearLatentSpace):
             )
         self.levels = levels
         self.frames = frames
+        self.packet = packet
         self.condition = condition
         self.field_channels = frames * channels
         self.filters = (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
@@ -83,20 +90,38 @@ class Wavelet(LinearLatentSpace):
         """(B, C, T, H, W) -> (B, C·4^J, T, H/2^J, W/2^J), LL first, then detail from coarse to fine."""
         if self.frames > 1:
             x = _along_time(x.unflatten(2, (-1, self.frames)).movedim(3, 1), _cosines(self.frames)).flatten(1, 2)
+        if self.packet:
+            for _ in range(self.levels):
+                x = torch.cat(self._bands(x), 1)
+            return x
         details: list[Tensor] = []
         for level in range(1, self.levels + 1):
-            low, high = self._split(x, Y)
-            (x, vertical), (horizontal, diagonal) = self._split(low, X), self._split(high, X)
+            x, *bands = self._bands(x)
             rest = 2 ** (self.levels - level)
-            details.append(space_to_depth(torch.cat([horizontal, vertical, diagonal], 1), (1, rest, rest)))
+            details.append(space_to_depth(torch.cat(bands, 1), (1, rest, rest)))
         return torch.cat([x, *reversed(details)], 1)
+
+    def _bands(self, x: Tensor) -> list[Tensor]:
+        """One level: low-low, horizontal, vertical and diagonal band of (B, C, T, H, W)."""
+        low, high = self._split(x, Y)
+        (rest, vertical), (horizontal, diagonal) = self._split(low, X), self._split(high, X)
+        return [rest, horizontal, vertical, diagonal]
+
+    def _whole(self, bands: Sequence[Tensor]) -> Tensor:
+        """The inverse of `_bands`."""
+        rest, horizontal, vertical, diagonal = bands
+        return self._merge(self._merge(rest, vertical, X), self._merge(horizontal, diagonal, X), Y)
 
     def synthesis(self, c: Tensor) -> Tensor:
         """The inverse of `analysis`, which is also its adjoint."""
+        if self.packet:
+            x = c
+            for _ in range(self.levels):
+                x = self._whole(x.chunk(4, dim=1))
+            return self._frames_of(x, _cosines(self.frames).T)
         x = c[:, : self.field_channels]
         for bands in self.details(c):
-            horizontal, vertical, diagonal = bands.chunk(3, dim=1)
-            x = self._merge(self._merge(x, vertical, X), self._merge(horizontal, diagonal, X), Y)
+            x = self._whole([x, *bands.chunk(3, dim=1)])
         return self._frames_of(x, _cosines(self.frames).T)
 
     def _frames_of(self, x: Tensor, matrix: Tensor) -> Tensor:
@@ -106,7 +131,12 @@ class Wavelet(LinearLatentSpace):
         return _along_time(x.unflatten(1, (self.frames, -1)), matrix).movedim(1, 3).flatten(2, 3)
 
     def details(self, z: Tensor) -> list[Tensor]:
-        """Detail bands (B, 3C, T', H/2^l, W/2^l), (horizontal, vertical, diagonal), from level l = J to 1."""
+        """Detail bands (B, 3C, T', H/2^l, W/2^l), (horizontal, vertical, diagonal), from level l = J to 1.
+
+        Those of a packet are one, (B, (4^J − 1)·C, T', H/2^J, W/2^J), of all bands but the lowest.
+        """
+        if self.packet:
+            return [z[:, self.field_channels :]]
         found, used = [], self.field_channels
         for level in range(self.levels, 0, -1):
             rest = 2 ** (self.levels - level)
@@ -127,29 +157,34 @@ class Wavelet(LinearLatentSpace):
 
     def synthesis_squared(self, variance: Tensor) -> Tensor:
         """diag(S⁻¹ Σ S⁻ᵀ) band by band: Σ_bands G_y∘² V G_xᵀ∘², G the band's one-dimensional synthesis matrices."""
-        channels, height, width = (
-            self.field_channels,
-            variance.shape[-2] << self.levels,
-            variance.shape[-1] << self.levels,
-        )
-        total = self._band_variance(variance[:, :channels], height, width, self.levels, "low", "low")
-        kinds = (("high", "low"), ("low", "high"), ("high", "high"))
-        for level, bands in zip(range(self.levels, 0, -1), self.details(variance), strict=True):
-            for band, (along_y, along_x) in zip(bands.chunk(3, dim=1), kinds, strict=True):
-                total = total + self._band_variance(band, height, width, level, along_y, along_x)
+        total = torch.stack([self._band_variance(band, *paths) for band, *paths in self._paths(variance)]).sum(0)
         return self._frames_of(total, _cosines(self.frames).T.square())
 
-    def _band_variance(self, v: Tensor, height: int, width: int, level: int, along_y: str, along_x: str) -> Tensor:
-        rows, columns = self._matrix(height, level, along_y).to(v), self._matrix(width, level, along_x).to(v)
+    def _paths(self, c: Tensor) -> Iterator[tuple[Tensor, str, str]]:
+        """Every band (B, n·C, T', h, w) with how it comes about along y and x: from the last level to the first."""
+        kinds = ("ll", "hl", "lh", "hh")  # along y, along x; in the order of `_bands`
+        if self.packet:
+            for band, last_first in zip(
+                c.split(self.field_channels, 1), product(kinds, repeat=self.levels), strict=True
+            ):
+                yield band, "".join(k[0] for k in last_first), "".join(k[1] for k in last_first)
+            return
+        low = "l" * self.levels
+        yield c[:, : self.field_channels], low, low
+        for level, bands in zip(range(self.levels, 0, -1), self.details(c), strict=True):
+            for band, kind in zip(bands.chunk(3, dim=1), kinds[1:], strict=True):
+                yield band, kind[0] + low[1:level], kind[1] + low[1:level]
+
+    def _band_variance(self, v: Tensor, along_y: str, along_x: str) -> Tensor:
+        rows, columns = self._matrix(v.shape[-2], along_y).to(v), self._matrix(v.shape[-1], along_x).to(v)
         return rows.square() @ v @ columns.square().T
 
-    def _matrix(self, n: int, level: int, band: str) -> Tensor:
-        """(n, n/2^level): column k is the synthesis of the k-th coefficient of a one-dimensional band."""
-        x = torch.eye(n >> level, dtype=torch.float64)
-        zero = torch.zeros_like(x)
-        x = self._merge(x, zero, X) if band == "low" else self._merge(zero, x, X)
-        for _ in range(level - 1):
-            x = self._merge(x, torch.zeros_like(x), X)
+    def _matrix(self, n: int, path: str) -> Tensor:
+        """(2^l·n, n): column k is the synthesis of the k-th coefficient of a one-dimensional band of l levels."""
+        x = torch.eye(n, dtype=torch.float64)
+        for step in path:
+            zero = torch.zeros_like(x)
+            x = self._merge(x, zero, X) if step == "l" else self._merge(zero, x, X)
         return x.T
 
     def _split(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:

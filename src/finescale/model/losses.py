@@ -31,8 +31,8 @@ def loss(
 ) -> Tensor:
     """Loss of a stage on a batch.
 
-    A model without a denoiser is trained through its constraint, or with its penalty; elsewhere the constraint comes
-    after sampling.
+    A model without a denoiser is trained through its constraint, or with its penalty, and so is a mean that conserves
+    (`MeanModel.conserving`); elsewhere the constraint comes after sampling.
 
     Args:
         model: what is trained.
@@ -42,7 +42,7 @@ def loss(
         mean: mean model that is trained, or whose residual the denoiser learns, where it is not the model's own
             (held-out folds).
         teacher: what a distillation learns from.
-        through: whether a deterministic model sees its constraint.
+        through: whether a mean that is trained alone sees its constraint.
     """
     network, factor = mean or model.mean, Factor.between(batch.coarse.shape, batch.fine.shape)
     cond, y, known = _pair(model, batch, factor)
@@ -50,12 +50,12 @@ def loss(
     if kind == "mean":
         mu = network(cond, scalars)
         penalty = torch.zeros((), device=mu.device)
-        if model.denoiser is None:
+        if model.denoiser is None or network.conserving:
             mu, penalty = _closed(model, mu, batch, factor, through)
         return network.distance(mu, y, known) + penalty
     with torch.set_grad_enabled(kind == "joint"):
         mu = network(cond, scalars)
-        if model.denoiser is None:
+        if model.denoiser is None or network.conserving:
             mu, _ = _closed(model, mu, batch, factor)
     first = network.distance(mu, y, known) if kind == "joint" else torch.zeros((), device=mu.device)
     mu = mu.detach()
@@ -79,8 +79,9 @@ def residual(model: Components, batch: Batch, mean: MeanModel | None = None) -> 
     """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to the networks' stride."""
     factor = Factor.between(batch.coarse.shape, batch.fine.shape)
     cond, y, _ = _pair(model, batch, factor)
-    mu = (mean or model.mean)(cond, model.scalars(factor, len(y)))
-    return y - (mu if model.denoiser is not None else _closed(model, mu, batch, factor)[0])
+    network = mean or model.mean
+    mu = network(cond, model.scalars(factor, len(y)))
+    return y - (_closed(model, mu, batch, factor)[0] if model.denoiser is None or network.conserving else mu)
 
 
 def _pair(model: Components, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,9 +12,10 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool3d, pixel_shuffle, pixel_unshuffle
+from torch.nn.functional import avg_pool3d
 
 from finescale.grids.factor import Factor
+from finescale.latents.base import depth_to_space, space_to_depth
 
 Fold = Annotated[int, Field(ge=1, le=64)]
 
@@ -26,10 +27,17 @@ class MeanModel(nn.Module):
 
     Args:
         channels: C.
+
+    Attributes:
+        stride: fine cells a side that fields must be multiples of.
+        trainable: whether there is something to train.
+        conserving: whether C goes through the model's constraint, in training and in sampling, before the residual is
+            taken (Defez et al.); elsewhere only C + R does.
     """
 
     stride = 1
     trainable = False
+    conserving = False
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
@@ -70,13 +78,20 @@ class Learned(MeanModel):
         backbone: the network.
         channels: C.
         loss: mse, for the conditional mean; or mae, for the median.
+        conserve: put C through the model's constraint.
     """
 
     trainable = True
 
-    def __init__(self, backbone: nn.Module, channels: int = 1, loss: Literal["mse", "mae"] = "mse") -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        channels: int = 1,
+        loss: Literal["mse", "mae"] = "mse",
+        conserve: bool = False,
+    ) -> None:
         super().__init__(channels)
-        self.backbone, self.kind = backbone, loss
+        self.backbone, self.kind, self.conserving = backbone, loss, conserve
 
     def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
         """Mean squared or mean absolute error in the transform's space, arguments as in `MeanModel.distance`."""
@@ -92,20 +107,30 @@ class Network(Learned):
         backbone: network on `fold` × `fold` cells folded into channels.
         channels: C.
         fold: cells a side folded into channels; 4 makes the network 16 times cheaper a channel.
+        interval: fold the frames of a coarse one into channels too, so that the network attends over L coarse frames
+            (Defez et al.) and not over all fine ones.
         loss: mse or mae.
+        conserve: put C through the model's constraint.
+        factor: between coarse and fine.
     """
 
     def __init__(
-        self, backbone: nn.Module, channels: int = 1, fold: Fold = 4, loss: Literal["mse", "mae"] = "mse"
+        self,
+        backbone: nn.Module,
+        channels: int = 1,
+        fold: Fold = 4,
+        interval: bool = False,
+        loss: Literal["mse", "mae"] = "mse",
+        conserve: bool = False,
+        factor: Factor | None = None,
     ) -> None:
-        super().__init__(backbone, channels, loss)
-        self.fold = fold
+        super().__init__(backbone, channels, loss, conserve)
+        self.fold = (factor.time if interval and factor is not None else 1, fold, fold)
         self.stride = fold * int(getattr(backbone, "stride", 1))
 
     def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
-        folded = pixel_unshuffle(cond.transpose(1, 2), self.fold).transpose(1, 2)
-        correction = self.backbone(folded, scalars).float()
-        return cond[:, : self.channels] + pixel_shuffle(correction.transpose(1, 2), self.fold).transpose(1, 2)
+        correction = self.backbone(space_to_depth(cond, self.fold), scalars).float()
+        return cond[:, : self.channels] + depth_to_space(correction, self.fold)
 
 
 class Upsampling(Learned):
@@ -119,12 +144,18 @@ class Upsampling(Learned):
         factor: its factor; that in time does not matter.
         channels: C.
         loss: mse or mae.
+        conserve: put C through the model's constraint.
     """
 
     def __init__(
-        self, backbone: nn.Module, factor: Factor, channels: int = 1, loss: Literal["mse", "mae"] = "mse"
+        self,
+        backbone: nn.Module,
+        factor: Factor,
+        channels: int = 1,
+        loss: Literal["mse", "mae"] = "mse",
+        conserve: bool = False,
     ) -> None:
-        super().__init__(backbone, channels, loss)
+        super().__init__(backbone, channels, loss, conserve)
         self.block = (1, factor.y, factor.x)
         self.stride = math.lcm(factor.y, factor.x) * int(getattr(backbone, "stride", 1))
 

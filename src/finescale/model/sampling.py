@@ -53,11 +53,12 @@ def conditions(model: Components, given: Inputs) -> Tensor:
     return pad(model.conditions(model.transform(given.coarse), model.factor, given.static), sizes.stride)
 
 
-def mean(model: Components, cond: Tensor) -> Tensor:
-    """mu (B, C, T, H, W), the conditional mean."""
+def mean(model: Components, given: Inputs, cond: Tensor) -> Tensor:
+    """mu (B, C, T, H, W), the conditional mean; through the constraint where the residual is of such a mean."""
     scalars = model.scalars(model.factor, len(cond))
     with model.autocast(cond.device):
-        return model.sizes.tiling((1, 1, 1), None, 0).evaluate(lambda cond: model.mean(cond, scalars), cond)
+        mu = model.sizes.tiling((1, 1, 1), None, 0).evaluate(lambda cond: model.mean(cond, scalars), cond)
+    return through_constraint(model, mu, given) if model.mean.conserving and model.denoiser is not None else mu
 
 
 def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members: Members) -> Tensor:

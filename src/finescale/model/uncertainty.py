@@ -107,7 +107,7 @@ def marginals(
         zero = torch.where(unknown, torch.nan, 0.0)
         return Marginals(field, zero, torch.stack([field] * len(levels), 1), tuple(levels), source, drawn)
     cond = sampling.conditions(model, given)
-    mu = sampling.mean(model, cond)
+    mu = sampling.mean(model, given, cond)
     if model.denoiser is None:
         # A deterministic model is trained through its constraint: only after it is its mean one.
         mu = sampling.through_constraint(model, mu, given)

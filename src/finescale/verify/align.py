@@ -19,7 +19,7 @@ from finescale.data.extent import ATTRIBUTE, Seen, parse, seen
 from finescale.data.regrid import regrid as to_cells
 from finescale.data.units import in_mm_per_hour, is_rain, same_units
 from finescale.errors import InputError
-from finescale.grids import coordinates
+from finescale.grids import coordinates, relabel
 from finescale.grids.blocks import block_means
 from finescale.grids.dimensions import texts
 from finescale.grids.factor import Factor, check_divisible
@@ -199,7 +199,7 @@ def on_coarse(coarse: xr.DataArray, ens: xr.DataArray, factor: Factor) -> xr.Dat
     """
     like = xr.DataArray(np.zeros((1, 1, 1)), dims=ens.dims[1:])
     check_divisible((ens.shape[1], ens.shape[2], ens.shape[3]), factor)
-    blocks = coordinates.coarsened_coords(ens[0].isel({ens.dims[1]: slice(0, 1)}), Factor(1, y=factor.y, x=factor.x))
+    blocks = relabel.coarsened_coords(ens[0].isel({ens.dims[1]: slice(0, 1)}), Factor(1, y=factor.y, x=factor.x))
     shape = (1, ens.shape[2] // factor.y, ens.shape[3] // factor.x)
     keep = {name: v for name, v in blocks.items() if v.dims and set(v.dims) <= set(like.dims[1:])}
     like = xr.DataArray(np.zeros(shape), keep, like.dims)
