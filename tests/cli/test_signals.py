@@ -20,10 +20,14 @@ from finescale.downscaler import Downscaler
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A child says when it writes: the signal comes in the middle of its work, whatever the machine's speed.
 SLOW = """
-import sys, time
+import signal, sys, time
 import {module}
 from finescale.cli import main
 
+# Whatever is ignored where the tests run: a shell ignores SIGINT for what it starts in the background, nohup SIGHUP.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 real = {module}.{name}
 
 def slow(*arguments, **settings):

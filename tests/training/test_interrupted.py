@@ -16,10 +16,13 @@ import yaml
 from finescale.cli import main
 
 INTERRUPTED = """
-import os, sys
+import os, signal, sys
 from finescale.cli import main
 from finescale.training import loop
 
+# Whatever is ignored where the tests run: a shell ignores SIGINT for what it starts in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 save, count = loop.save_checkpoint, 0
 
 def save_and_signal(*arguments):

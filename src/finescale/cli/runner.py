@@ -83,7 +83,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: in order."""
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: in order; unless they are ignored, as nohup has it."""
 
     def end(number: int, frame: Any) -> None:
         raise Interrupted(number)
@@ -91,7 +91,8 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heard}
     try:
         yield
     finally:

@@ -43,8 +43,9 @@ def deferred() -> Iterator[Asked]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    for number in ENDING:
-        signal.signal(number, note)
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, note)
     try:
         yield asked
     finally:
