@@ -6,9 +6,9 @@ Data are made (`finescale.data.synthetic`), models are tiny: what is asked is wh
 
     loops       ``coarsen``, ``downscale`` and ``verify``, each ``--count`` times: exit codes, and whether anything but
                 one line was said on stderr
-    kills       ``fit`` with a checkpoint a step, killed (SIGKILL) ``--kills`` times at random moments between its start
-                and the time that an unbroken run takes, the same command again after each; then to its end: are weights
-                and log those of the unbroken run?
+    kills       ``fit`` with a checkpoint a step, killed (SIGKILL) ``--kills`` times, each after a random part of the
+                first third of the time that an unbroken run takes, the same command again after each; then to its end:
+                are weights and log those of the unbroken run?
 
 Writes faults.json and faults.md as it goes.
 """
@@ -34,7 +34,7 @@ from finescale.data.synthetic import synthetic_rain
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 SETTINGS = [
     "train.minutes=null",
-    "train.steps=60",
+    "train.steps=240",
     "train.warmup=4",
     "train.batch=2",
     "train.checkpoint=0",
@@ -81,7 +81,7 @@ def kills(folder: Path, count: int, seed: int, seconds: float) -> dict[str, Any]
     for _ in range(count):
         process = subprocess.Popen(fit(folder, "broken"), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
         try:
-            process.wait(rng.uniform(0, seconds))
+            process.wait(rng.uniform(0, seconds / 3))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.wait()
