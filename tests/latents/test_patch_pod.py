@@ -15,7 +15,7 @@ from finescale.config.build import build_model, load
 from finescale.config.read import read_config
 from finescale.config.schema import part
 from finescale.errors import InputError
-from finescale.latents import PatchPOD
+from finescale.latents import PatchPOD, Pixel
 from finescale.latents.pod import captured, pod
 from finescale.model import losses
 from finescale.model.batch import Batch, Inputs, Members
@@ -331,10 +331,16 @@ def test_what_is_fitted_does_not_depend_on_how_crops_come() -> None:
                 torch.testing.assert_close(latent.state_dict()[name], value, rtol=1e-6, atol=1e-6)
 
 
-def test_a_single_crop_measures_no_floor() -> None:
+def test_too_few_crops_to_measure_a_floor_are_refused_beforehand() -> None:
+    latent = PatchPOD(patch=8, modes=30)
     with pytest.raises(InputError, match="single crop"):
-        PatchPOD(patch=8, modes=4).fit([field(1, 1, 32, 32)])
-    PatchPOD(patch=4, modes=16).fit([field(1, 1, 32, 32)])  # leaves nothing
+        latent.check(1, (1, 32, 32))
+    with pytest.raises(InputError, match=r"latent\.modes is 30, but the training crops hold only 16 patches"):
+        latent.check(2, (1, 32, 32))
+    latent.check(3, (1, 32, 32))
+    PatchPOD(patch=4, modes=16).check(1, (1, 32, 32))  # leaves nothing
+    PatchPOD(patch=4, modes=16).fit([field(1, 1, 32, 32)])
+    Pixel().check(1, (1, 32, 32))
 
 
 def test_conditions_as_published_are_the_coefficients_of_the_anomaly() -> None:

@@ -61,6 +61,13 @@ class LatentSpace(nn.Module):
         """Fine cells of training data after which more no longer change what is fitted; 0 where a few crops will do."""
         return 0
 
+    def check(self, crops: int, size: tuple[int, int, int]) -> None:
+        """Refuse to be fitted to so many crops of (T, H, W) cells where they cannot settle it.
+
+        Raises:
+            InputError: if there are too few.
+        """
+
     def analysis(self, x: Tensor) -> Tensor:
         """S: (B, C, T, H, W) -> (B, K, T', H', W')."""
         raise NotImplementedError

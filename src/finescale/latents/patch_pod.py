@@ -31,6 +31,7 @@ small ones represent what K₁ modes of the large ones leave.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Literal
@@ -42,6 +43,7 @@ from finescale.errors import InputError
 from finescale.latents.base import LinearLatentSpace, blocks, depth_to_space, space_to_depth
 from finescale.latents.patch_basis import Fields, PatchBasis
 from finescale.latents.patches import Patches
+from finescale.latents.pod import check_count
 from finescale.latents.runs import ALL, Runs
 from finescale.ranges import Size
 
@@ -166,11 +168,6 @@ class PatchPOD(LinearLatentSpace):
             self.floor.zero_()
             return
         count = len(fields)
-        if count < 2:
-            raise InputError(
-                "the training data hold a single crop, but what modes leave out is measured on crops that they are "
-                "not fitted to: lower data.crop or take more data"
-            )
         runs = min(FOLDS, count)
         ends = [count * k // runs for k in range(runs + 1)]
 
@@ -185,6 +182,18 @@ class PatchPOD(LinearLatentSpace):
                     yield (rest - other.synthesis(other.analysis(rest))).square(), mask
 
         self.floor.copy_(self._tile_mean(left_out))
+
+    def check(self, crops: int, size: tuple[int, int, int]) -> None:
+        if crops < 2 and not self.exact:
+            raise InputError(
+                "the training data hold a single crop, but what modes leave out is measured on crops that they are "
+                "not fitted to: lower data.crop or take more data"
+            )
+        fitted = crops if self.exact else crops - -(-crops // FOLDS)
+        for basis in (self.small, self.large):
+            if basis is not None:
+                patches = math.prod(-(-n // hop) for n, hop in zip(size, basis.patches.hop, strict=True))
+                check_count(fitted * patches, basis.modes)
 
     def _fit_bases(self, fields: Fields) -> None:
         """Fit the mean patch and the bases."""

@@ -79,7 +79,7 @@ def _dense(chunks: Chunks, dimension: int, modes: int) -> tuple[Tensor, Tensor, 
         square.addmm_(x.T, x)
         # Exact in float64 up to 2^53 samples.
         pairs += len(x) if known is None else known.T @ known
-    _enough(count, modes)
+    check_count(count, modes)
     covariance = square / pairs.clamp_min(1)
     values, vectors = torch.linalg.eigh(covariance)
     return values.flip(0)[:modes], vectors.flip(1)[:, :modes], covariance.trace()
@@ -88,7 +88,7 @@ def _dense(chunks: Chunks, dimension: int, modes: int) -> tuple[Tensor, Tensor, 
 def _random_range(chunks: Chunks, dimension: int, modes: int) -> tuple[Tensor, Tensor, Tensor]:
     """As `_dense`, without the covariance."""
     weight, count = _weight(chunks, dimension)
-    _enough(count, modes)
+    check_count(count, modes)
     start = random_basis(min(modes + OVERSAMPLING, dimension), dimension).T
     total = sum(((x * weight).square().sum() for x, _ in chunks()), torch.zeros((), dtype=torch.float64))
     for _ in range(PASSES):
@@ -132,7 +132,8 @@ def _weight(chunks: Chunks, dimension: int) -> tuple[Tensor, int]:
     return seen.clamp_min(1).rsqrt(), count
 
 
-def _enough(count: int, modes: int) -> None:
+def check_count(count: int, modes: int) -> None:
+    """Refuse to find more modes than there are samples."""
     if count < modes:
         raise InputError(
             f"latent.modes is {modes}, but the training crops hold only {count} patches to learn them from: take fewer "

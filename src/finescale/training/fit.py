@@ -73,6 +73,10 @@ def fit(
     check_writable(folder)
     # Last, for it takes long: whatever else is wrong has been told.
     crops, valid = data.crops()
+    if crops.factors.single is not None:
+        model.check_plane(*crops.crop[1:])
+    if model.latent.enough:
+        model.latent.check(len(crops.side_by_side(statistics.KEPT)), crops.crop)
     begin(folder, overwrite)
     train(model, crops, valid, training, folder)
     if crops.missing:  # prediction says that it knows no mask
