@@ -6,9 +6,8 @@ Data are made (`finescale.data.synthetic`), models are tiny: what is asked is wh
 
     loops       ``coarsen``, ``downscale`` and ``verify``, each ``--count`` times: exit codes, and whether anything but
                 one line was said on stderr
-    kills       ``fit`` with a checkpoint a step, killed (SIGKILL) ``--kills`` times, each after a random part of the
-                first third of the time that an unbroken run takes, the same command again after each; then to its end:
-                are weights and log those of the unbroken run?
+    kills       ``fit`` with a checkpoint a step, killed (SIGKILL) in ``--kills`` random steps, the same command again
+                after each; then to its end: are weights and log those of the unbroken run?
 
 Writes faults.json and faults.md as it goes.
 """
@@ -30,11 +29,13 @@ from pathlib import Path
 from typing import Any
 
 from finescale.data.synthetic import synthetic_rain
+from finescale.training.checkpoint import read_progress
 
+STEPS = 80
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 SETTINGS = [
     "train.minutes=null",
-    "train.steps=240",
+    f"train.steps={STEPS}",
     "train.warmup=4",
     "train.batch=2",
     "train.checkpoint=0",
@@ -75,23 +76,26 @@ def loops(folder: Path, count: int, workers: int) -> dict[str, Any]:
     return found
 
 
-def kills(folder: Path, count: int, seed: int, seconds: float) -> dict[str, Any]:
+def kills(folder: Path, count: int, seed: int) -> dict[str, Any]:
     """A training killed at random moments, and whether it ends as the unbroken one in ``folder/whole``."""
     rng, killed = random.Random(seed), 0
-    for _ in range(count):
+    for moment in sorted(rng.sample(range(1, STEPS - 1), count)):
         process = subprocess.Popen(fit(folder, "broken"), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-        try:
-            process.wait(rng.uniform(0, seconds / 3))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-        if (folder / "broken" / "weights.safetensors").exists():
-            break
-    code = 0 if (folder / "broken" / "weights.safetensors").exists() else ended(fit(folder, "broken"))[0]
+        while process.poll() is None and steps(folder / "broken") < moment:
+            time.sleep(rng.uniform(0, 0.05))  # so that it is killed anywhere in a step
+        killed += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    code, _ = ended(fit(folder, "broken"))
     names = ("weights.safetensors", "config.yaml")
     same = {name: (folder / "broken" / name).read_bytes() == (folder / "whole" / name).read_bytes() for name in names}
     return {"killed": killed, "code": code, "same log": log(folder / "broken") == log(folder / "whole")} | same
+
+
+def steps(folder: Path) -> int:
+    """Steps of all stages that the folder's checkpoint holds: a quarter are the mean's."""
+    saved = read_progress(folder)
+    return 0 if saved is None else int(saved["step"]) + (0 if saved["stage"] == "mean" else STEPS // 4)
 
 
 def fit(folder: Path, name: str) -> list[str]:
@@ -122,9 +126,8 @@ def main() -> None:
         folder = Path(name)
         synthetic_rain((4, 64, 96), seed=args.seed).to_dataset().to_netcdf(folder / "fine.nc", engine="netcdf4")
         assert ended(finescale("coarsen", folder / "fine.nc", "-o", folder / "coarse.nc", "--factor", "1x4")) == (0, 0)
-        started = time.monotonic()
         assert ended(fit(folder, "whole"))[0] == 0
-        out["kills"] = kills(folder, args.kills, args.seed, time.monotonic() - started)
+        out["kills"] = kills(folder, args.kills, args.seed)
         write()
         out["loops"] = loops(folder, args.count, args.workers)
         write()
