@@ -66,7 +66,11 @@ def smaller(words: list[str]) -> list[str]:
     if name == "downscale" and "--members" in words:
         at = words.index("--members")
         return words if words[at + 1] == "0" else [*words[:at], *words[at + 2 :], *SMALLER[name]]
-    return [*words, *SMALLER.get(name, [])]
+    settings = SMALLER.get(name, [])
+    if "mean=none" in words:  # which has no width
+        at = settings.index("mean.backbone.width=8")
+        settings = [*settings[: at - 1], *settings[at + 1 :]]
+    return [*words, *settings]
 
 
 def rain(start: str, seed: int) -> xr.Dataset:
