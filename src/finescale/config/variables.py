@@ -64,11 +64,11 @@ def constraint_of(
     """The constraint of one variable, or one for each of several; None where there is none."""
     shared = config.get("constraint", "none")
     specs = {name: shared if one.constraint is None else one.constraint for name, one in variables.items()}
-    kinds = {kind_of(spec) for spec in specs.values()}
-    if kinds == {"none"}:
+    kinds = [kind_of(spec) for spec in specs.values()]
+    if all(kind == "none" for kind in kinds):
         return None
     if "penalty" in kinds:
-        if len(kinds) > 1 or any(spec != shared for spec in specs.values()):
+        if any(spec != shared for spec in specs.values()):
             raise InputError("constraint: penalty is one for all variables: take it out of the section variables")
         penalty: SoftPenalty = construct({"penalty": SoftPenalty}, shared, "constraint", factor=factor)
         return penalty
