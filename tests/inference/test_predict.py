@@ -33,6 +33,7 @@ class Fake:
     variables: ClassVar[dict[str, dict[str, str]]] = {"rain": {"units": "mm h-1"}}
     predictors: ClassVar[dict[str, dict[str, str]]] = {}
     conserves = (True,)
+    direct = False
     multiple = (1, 2, 1)
     halo = (0, 2, 1)
     context = 1

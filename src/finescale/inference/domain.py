@@ -93,12 +93,6 @@ class Domain:
         t, y, x = box
         return self.grid.window(t, y, x).refine(self.factor).cell_area if self.grid.geographic else None
 
-    def centres(self, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Centres of the fine rows and columns that a window reads."""
-        _, y, x = window.scaled(self.factor)[1]
-        rows, columns = (0.5 * (edges[:-1] + edges[1:]) for edges in (self.fine.y, self.fine.x))
-        return rows[y], columns[x]
-
     def unknown(self, window: Window, *before: int) -> Array:
         """Nothing but missing values in the core of a window."""
         shape = (c.stop - c.start for c in window.scaled(self.factor)[0])

@@ -95,8 +95,11 @@ class Given:
         told, predictors = None, self._of(member)[1]
         if predictors is not None:
             told = [predictors.on(self.domain.blocks.window(*window.read)) for window in windows]
-        static = None if self.static is None else torch.from_numpy(self.static.at(*self.domain.centres(windows[0])))
-        return Read(windows, coarse, told, static)
+        return Read(windows, coarse, told, None if self.static is None else self._static(self.static, windows[0]))
+
+    def _static(self, static: StaticFields, window: Window) -> Tensor:
+        """Static fields (S, H, W) on the fine cells that a window reads."""
+        return torch.from_numpy(static.at(self.domain.fine.window(*window.scaled(self.domain.factor)[1])))
 
     def _coarse(self, window: Window, member: int) -> Array:
         if self.domain.given is None:

@@ -29,6 +29,7 @@ from finescale.inference.given import Given
 from finescale.inference.inputs import Files, Inputs, find
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
+from finescale.signals import deferred
 
 SLOW = 200
 """Network evaluations a member from which the cost is told before sampling begins."""
@@ -67,7 +68,7 @@ def predict(
 
 def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: bool) -> None:
     output = tasks.output
-    with explained(path):
+    with explained(path), deferred() as asked:
         store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite)
 
     def write(task: int, parts: list[Part], note: list[float]) -> None:
@@ -78,6 +79,8 @@ def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: 
         return "; what is finished is kept: --resume continues" if store.resumable else ""
 
     try:
+        if asked.signal is not None:
+            raise Interrupted(asked.signal)
         tasks.unchanged(store.done)
         # One thread reads the next window and writes the last one while this one is computed. HDF5 allows no more.
         with ThreadPoolExecutor(1) as files:
@@ -89,15 +92,17 @@ def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: 
                 written = files.submit(write, *result)
             if written is not None:
                 written.result()
-        with explained(path, kept()):
-            residuals = _finite(output.residuals(store.done.values()))
+        residuals = _finite(output.residuals(store.done.values()))
+        # A signal that comes now comes too late.
+        with explained(path, kept()), deferred():
             store.finish(output.attrs(residuals), {name: {RESIDUAL: after} for name, (after, _) in residuals.items()})
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
         raise Interrupted(number, later) from None
     finally:
-        store.close()
+        with deferred():
+            store.close()
 
 
 def _finite(residuals: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
