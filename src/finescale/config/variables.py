@@ -22,6 +22,8 @@ Part = str | dict[str, Any]
 class Variable:
     """One variable, under its name in the fine files: ``variables: {pr: {units: mm h-1}, tas: {units: K}}``.
 
+    ``variables: [pr, tas]`` names them alone.
+
     What is None is that of the whole configuration, or of the files.
 
     Attributes:
