@@ -104,7 +104,7 @@ def _model(path: Path) -> str:
     lines = [f"{path}: a finescale model"]
     trained = parse(config.pop("trained", None) or [], f"{path / 'config.yaml'}, section trained,")
     units = {name: (one or {}).get("units") for name, one in (config.get("variables") or {}).items()}
-    remembers = call(Remembers, config.pop("remembers", None), f"{path / 'config.yaml'}, section remembers")
+    remembers = call(Remembers, config.pop("remembers", None), "remembers")
     for key, value in config.items():
         text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).splitlines()[0]
         lines.append(f"  {key}: {text}")
