@@ -31,6 +31,7 @@ class Variable:
         transform: a part or a list of parts, as in the section ``transform``.
         constraint: as in the section ``constraint``; none to leave the variable as it is sampled.
         coarse: its name in coarse files, where that is another one.
+        standard_name: by which coarse files may call it too, written by the training.
         missing: the share of cells of the training data that are missing, written by the training.
     """
 
@@ -38,6 +39,7 @@ class Variable:
     transform: Part | list[Part] | None = None
     constraint: Part | None = None
     coarse: str | None = None
+    standard_name: str | None = None
     missing: str | None = None
 
 

@@ -145,6 +145,7 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset] | None
     named = {
         str(field.name): {key: value for key, value in vars(one).items() if value is not None}
         | {"units": str(field.attrs.get("units", ""))}
+        | ({"standard_name": str(field.attrs["standard_name"])} if field.attrs.get("standard_name") else {})
         for field, one in zip(fields[0], wanted.values(), strict=True)
     }
     opened = lru_cache(None)(open_store)
