@@ -21,10 +21,11 @@ from finescale.data.units import in_mm_per_hour, is_rain, same_units
 from finescale.errors import InputError
 from finescale.grids import coordinates, relabel
 from finescale.grids.blocks import block_means
-from finescale.grids.dimensions import texts
+from finescale.grids.dimensions import is_date, texts
 from finescale.grids.factor import Factor, check_divisible
 from finescale.grids.grid import Grid
 from finescale.scores.cells import Array
+from finescale.verify import realizations
 
 Field = xr.Dataset | xr.DataArray
 
@@ -36,7 +37,9 @@ class Aligned:
     Attributes:
         systems: name -> members (M, T, H, W); the first is "ensemble".
         truth: (T, H, W).
-        coarse: (t, h, w), or None.
+        coarse: (t, h, w), or None; the mean of its members where it has several.
+        inputs: system -> the coarse field (M, t, h, w) that each of its members is made of, where the coarse field has
+            members.
         factor: from coarse to fine, or None where nothing tells it.
         notes: sentences on what was assumed or left out, for the report.
         seen: name -> what of the truth is among the training data that a system's file names; none where nothing is.
@@ -48,6 +51,7 @@ class Aligned:
     factor: Factor | None = None
     notes: list[str] = field(default_factory=list)
     seen: dict[str, Seen] = field(default_factory=dict)
+    inputs: dict[str, xr.DataArray] = field(default_factory=dict)
 
     @property
     def time(self) -> Hashable:
@@ -58,25 +62,41 @@ class Aligned:
         return coordinates.read_grid(self.truth)
 
     @property
-    def follows(self) -> NDArray[np.bool_]:
-        """(T,) whether a time follows the one before it: its step is within half of the median one."""
-        count = self.truth.sizes[self.time]
-        if self.time not in self.truth.coords or count < 3:
-            return np.arange(count) > 0
+    def steps(self) -> NDArray[np.float64]:
+        """(T − 1,) from each time to the next, in seconds, or units of a coordinate that is no date; none without."""
+        if self.time not in self.truth.coords:
+            return np.zeros(0)
         steps = np.diff(self.truth[self.time].values)
         if steps.dtype.kind == "O":  # dates of other calendars
             steps = np.array([step.total_seconds() for step in steps])
-        seconds = steps.astype(np.float64)
-        usual = np.median(seconds)
-        return np.concatenate([[False], np.abs(seconds - usual) <= 0.5 * usual])
+        return steps / np.timedelta64(1, "s") if steps.dtype.kind == "m" else steps.astype(np.float64)
 
-    def coarse_values(self, cut: slice) -> Array | None:
-        """The coarse field (t, h, w) for fine times, given or the truth's block means; None without a factor."""
+    @property
+    def follows(self) -> NDArray[np.bool_]:
+        """(T,) whether a time follows the one before it: its step is within half of the median one."""
+        count, steps = self.truth.sizes[self.time], self.steps
+        if steps.size < 2:
+            return np.arange(count) > 0
+        usual = np.median(steps)
+        return np.concatenate([[False], np.abs(steps - usual) <= 0.5 * usual])
+
+    @property
+    def daily(self) -> bool:
+        """Whether times are days apart."""
+        dates = self.time in self.truth.coords and is_date(self.truth[self.time])
+        return dates and self.steps.size > 0 and abs(float(np.median(self.steps)) / 86400 - 1) < 1e-3
+
+    def coarse_values(self, cut: slice, system: str = "") -> Array | None:
+        """The coarse field (t, h, w) for fine times, given or the truth's block means; None without a factor.
+
+        Of a ``system`` whose members are made of a coarse field each (M, t, h, w).
+        """
         if self.factor is None:
             return None
         if self.coarse is None:
             return block_means(self.truth[cut].values, self.factor, self.grid.cell_area)
-        return self.coarse[cut.start // self.factor.time : cut.stop // self.factor.time].values
+        given = self.inputs.get(system, self.coarse)
+        return given[..., cut.start // self.factor.time : cut.stop // self.factor.time, :, :].values
 
 
 def align(
@@ -99,25 +119,28 @@ def align(
     """
     notes: list[str] = []
     factor = factor or _attribute(ensemble)
-    ens, reference = (
-        _members(_field(ensemble, variable, "the ensemble")),
-        _single(_field(truth, variable, "the truth"), "the truth"),
-    )
+    ens = realizations.members(_field(ensemble, variable, "the ensemble"))
+    reference = realizations.single(_field(truth, variable, "the truth"), "the truth")
     if is_rain(ens) or is_rain(reference):
         ens = in_mm_per_hour(ens)
     reference = _placed(same_units(reference, ens, notes), ens, "the truth", regrid, notes)
     ens, reference = common_times(ens, reference, "the truth", notes)
     others = {
-        name: _other(_members(_field(da, variable, name)), ens, name, regrid, notes)
+        name: _other(realizations.members(_field(da, variable, name)), ens, name, regrid, notes)
         for name, da in (against or {}).items()
     }
     systems = {"ensemble": ens, **others}
     known = _seen({"ensemble": ensemble, **(against or {})}, reference, notes)
-    low = None
+    notes += realizations.counted(ens)
+    low, inputs = None, {}
     if coarse is not None:
-        low = same_units(_single(_field(coarse, variable, "the coarse field"), "the coarse field"), ens, notes)
+        low = same_units(_field(coarse, variable, "the coarse field"), ens, notes)
         factor = Factor.parse(factor) if factor else _factor_from_sizes(ens, low)
-        low = on_coarse(low, ens, factor)
+        placed = [on_coarse(one, ens, factor) for one in realizations.each(low)]
+        if len(placed) > 1:
+            inputs = {name: realizations.made_of(da, low, placed, name) for name, da in systems.items()}
+            notes.append(f"The coarse field has {len(placed)} members: baselines refine their mean.")
+        low = placed[0] if len(placed) == 1 else sum(placed[1:], start=placed[0]) / len(placed)
     if factor is None:
         notes.append(
             "No coarse field was given and the ensemble's file names no factor: there are no baselines and no "
@@ -128,7 +151,7 @@ def align(
     check_divisible((reference.shape[0], reference.shape[1], reference.shape[2]), factor)
     if low is None:
         notes.append(f"No coarse field was given: the truth's block means by the factor {factor} stand in for it.")
-    return Aligned(systems, reference, low, factor, notes, known)
+    return Aligned(systems, reference, low, factor, notes, known, inputs)
 
 
 def on_cells(da: xr.DataArray, like: xr.DataArray, what: str) -> xr.DataArray:
@@ -248,20 +271,6 @@ def _field(data: Field, variable: str | None, what: str) -> xr.DataArray:
     return files.select(data, variable, what) if isinstance(data, xr.Dataset) else coordinates.canonical(data)
 
 
-def _members(da: xr.DataArray) -> xr.DataArray:
-    return da if "realization" in da.dims else da.expand_dims("realization")
-
-
-def _single(da: xr.DataArray, what: str) -> xr.DataArray:
-    if "realization" not in da.dims:
-        return da
-    if da.sizes["realization"] > 1:
-        raise InputError(
-            f"{what} has {da.sizes['realization']} members, but must be one field: are ensemble and truth swapped?"
-        )
-    return da.isel(realization=0, drop=True)
-
-
 def _attribute(data: Field) -> Any:
     return data.attrs.get("finescale_factor")
 
@@ -284,7 +293,7 @@ def _seen(given: Mapping[str, Field], truth: xr.DataArray, notes: list[str]) -> 
 
 
 def _factor_from_sizes(ens: xr.DataArray, coarse: xr.DataArray) -> Factor:
-    fine, low = ens.shape[1:], coarse.shape
+    fine, low = ens.shape[1:], coarse.shape[-3:]
     ratios = [n // c if c and n % c == 0 else 0 for n, c in zip(fine, low, strict=True)]
     if not all(ratios[1:]):
         raise InputError(
