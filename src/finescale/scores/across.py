@@ -1,7 +1,7 @@
 """Scores of several variables together: do the members' variables belong to one another as the truth's do?
 
 Every variable v is standardised by the truth, z = (value − μ_v) / σ_v, with μ_v and σ_v its mean and standard deviation
-over all cells and times (weighted by area) at which the truth has every variable. So no variable counts for more because
+over all cells and times (weighted by area) at which the truth has every variable. No variable counts more because
 of its units, and scores have none. With x_1 … x_M the members, y the truth, V variables, ⟨·⟩ the mean over cells and
 times weighted by area:
 

@@ -127,11 +127,8 @@ def evaluate(
     names = (*aligned.systems, *baselines)
     sums = {name: Sums(settings) for name in names}
     count, step = aligned.truth.sizes[aligned.time], aligned.factor.time if aligned.factor else 1
-    threads = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
-    largest = sum(da[:, :1].size * 4 for da in aligned.systems.values())
-    # Whole coarse intervals; a number of times that keeps all threads busy where memory allows.
-    part = max(step, PART_BYTES // largest // step * step)
-    part = part // np.lcm(step, threads) * np.lcm(step, threads) or part
+    threads = workers or threads_of()
+    part = part_of(sum(da[:, 0].size for da in aligned.systems.values()), step, threads)
     follows, missing = aligned.follows, np.zeros(2, dtype=np.int64)
     if aligned.truth.size * 4 <= PART_BYTES:
         aligned.truth.load()  # once, instead of once for each member of climatology
@@ -156,8 +153,25 @@ def evaluate(
     return sums
 
 
+def threads_of() -> int:
+    """As many threads as there are cores, up to 4."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+
+
+def part_of(cells: int, step: int, threads: int) -> int:
+    """Times to be read at once: whole coarse intervals of ``step``, that keep all threads busy where memory allows.
+
+    Args:
+        cells: values of all systems at one time.
+        step: fine times in a coarse interval.
+        threads: that take a time each.
+    """
+    part = max(step, PART_BYTES // (4 * cells) // step * step)
+    return int(part // np.lcm(step, threads) * np.lcm(step, threads) or part)
+
+
 def common_cells(truth: Array, systems: Sequence[Array]) -> tuple[Array, Array]:
-    """The truth (…) without the cells that a member (M, …) of a system lacks; how many lack in it, and how many more."""
+    """The truth (…) less the cells that a member (M, …) of a system lacks; how many it lacks, and how many more."""
     seen = np.isfinite(truth)
     valid = seen.copy()
     for members in systems:
