@@ -17,6 +17,7 @@ named after the score does both for members (M, T, H, W) and truth (T, H, W).
     record         Statistic and Score: what a score is
     table          the list of all
     sums           Sums: statistics of one system over time, and its scores
+    joint_sums     JointSums: the same of several variables together
     bootstrap      intervals, and differences between two systems
 
     crps           CRPS, and above a threshold            deterministic  errors of the mean, spread–skill

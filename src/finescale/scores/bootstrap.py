@@ -31,7 +31,7 @@ LEAST_TIMES = 5
 
 
 class Added(Protocol):
-    """What is added over times: `finescale.scores.sums.Sums`, `finescale.scores.across.JointSums`."""
+    """What is added over times: `finescale.scores.sums.Sums`, `finescale.scores.joint_sums.JointSums`."""
 
     totals: dict[str, Array]
     series: dict[str, list[Array]]

@@ -11,6 +11,7 @@ import numpy as np
 from finescale.grids.dimensions import texts
 from finescale.scores import across
 from finescale.scores.cells import Array
+from finescale.scores.joint_sums import JointSums, moments
 from finescale.scores.settings import Settings
 from finescale.verify.align import Aligned
 from finescale.verify.evaluate import common_cells, part_of, refine, threads_of
@@ -45,7 +46,7 @@ def joint(
     if len(chosen) < 2:
         return {"notes": notes}
     fields = {name: variables[name] for name in chosen}
-    mean, std = across.moments(lambda: _truths(list(fields.values())), next(iter(fields.values())).grid.cell_area)
+    mean, std = moments(lambda: _truths(list(fields.values())), next(iter(fields.values())).grid.cell_area)
     varies = np.isfinite(std) & (std > 1e-6 * np.abs(mean))
     notes += [f"{n} does not vary in the truth and is left out." for n, v in zip(fields, varies, strict=True) if not v]
     if varies.sum() < 2:
@@ -116,7 +117,7 @@ def _evaluate(
     baselines: Sequence[str],
     notes: list[str],
     progress: Callable[[float], None],
-) -> dict[str, across.JointSums]:
+) -> dict[str, JointSums]:
     """Add up all systems, a few times at once, on the cells that are valid in all variables of all ensembles."""
     several = list(fields.values())
     like = several[0]
@@ -124,7 +125,7 @@ def _evaluate(
     absent = dict.fromkeys(name for one in several for name in one.systems if name not in given)
     notes += [f"{name} has not all of the variables and is left out." for name in absent]
     names = (*given, *baselines)
-    sums = {name: across.JointSums(settings, mean, std) for name in names}
+    sums = {name: JointSums(settings, mean, std) for name in names}
     count, step = like.truth.sizes[like.time], like.factor.time if like.factor else 1
     threads = threads_of()
     part = part_of(sum(one.systems[name][:, 0].size for one in several for name in given), step, threads)
