@@ -114,6 +114,8 @@ def _registry() -> UnitRegistry[Any]:
 
 # Not terrain, train or constraint; precipitable water is vapour.
 _RAIN = re.compile(r"(?<![bdfgprt])rain|precip(?!itable)|snowfall")
+_SHORT = {"pr", "prec", "prcp", "rr", "tp"}
+"""Names that models and services give it; of a rate or a depth."""
 # Wind in m s-1 cannot be told from rain by its units; in these it can.
 _SPEED = re.compile(r"\b(km|knots?|kn|kts?|miles?|mi|mph|kph)\b")
 _OTHERS = ("K", "percent", "Pa")
@@ -123,7 +125,7 @@ _OTHERS = ("K", "percent", "Pa")
 def is_rain(da: xr.DataArray) -> bool:
     """Whether a field is rain, or any precipitation: by its standard name where it has one, its names, or its units.
 
-    A speed in m s-1 is rain only by its name: wind is measured in it too.
+    A speed in m s-1 is rain only by a name: wind is measured in it too.
     """
     units, standard = _text(da), str(da.attrs.get("standard_name") or "").lower()
     words = (standard,) if standard else (str(da.name).lower(), str(da.attrs.get("long_name", "")).lower())
@@ -131,7 +133,9 @@ def is_rain(da: xr.DataArray) -> bool:
     if any(map(_RAIN.search, words)):
         return water or units == "1" or not any(_affine(units, other) for other in _OTHERS)
     return not standard and (
-        ("mm" in units and is_rate(units)) or ("kg" in units and _affine(units, "kg m-2 s-1") == (1.0, 0.0))
+        (str(da.name).lower() in _SHORT and wet_day(units) is not None)
+        or ("mm" in units and is_rate(units))
+        or ("kg" in units and _affine(units, "kg m-2 s-1") == (1.0, 0.0))
     )
 
 

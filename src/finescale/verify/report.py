@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,10 @@ def _several(
         rivals, more = variables.given(others, name)
         ensemble, truth, coarse = (own.get(f"the {what} file") for what in ("ensemble", "truth", "coarse"))
         assert ensemble is not None and truth is not None
-        aligned[name] = align(ensemble, truth, coarse, against=rivals, regrid=regrid)
-        aligned[name].notes.extend(notes + more)
-        _check(aligned[name], baselines, block)
+        with _said_of(name):
+            aligned[name] = align(ensemble, truth, coarse, against=rivals, regrid=regrid)
+            aligned[name].notes.extend(notes + more)
+            _check(aligned[name], baselines, block)
     settings = {name: settings_for(one, None, seed) for name, one in aligned.items()}
     parts, pictures, used = {}, {}, {}
     for k, (name, one) in enumerate(aligned.items()):
@@ -134,7 +136,8 @@ def _several(
         def done(share: float, k: int = k) -> None:
             progress((1 - TOGETHER) * (k + share) / len(names))
 
-        parts[name], pictures[name], used[name] = _results(one, settings[name], baselines, block, done)
+        with _said_of(name):
+            parts[name], pictures[name], used[name] = _results(one, settings[name], baselines, block, done)
         parts[name] |= {key: told[key] for key in ("files", "constraint")}
     together = joint(aligned, settings, used, block, lambda share: progress(1 - TOGETHER + TOGETHER * share))
     progress(1.0)
@@ -147,6 +150,15 @@ def _several(
         "notes": told["notes"],
     }
     return summary, publish.several(summary, pictures)
+
+
+@contextmanager
+def _said_of(variable: str) -> Iterator[None]:
+    """Put the variable's name before what is said of it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"variable {variable}: {error}") from error
 
 
 def _check(aligned: Aligned, baselines: Sequence[str] | None, block: int | None) -> None:
