@@ -114,8 +114,7 @@ class Crops:
             self.arrays.append(array)
             self.areas.append(read_grid(field).cell_area.astype(np.float32))
             if static is not None and self.statics is not None:
-                y, x = (field[dim].values.astype(np.float64) for dim in field.dims[-2:])
-                self.statics.append(static.at(y, x))
+                self.statics.append(static.at(read_grid(field)))
             for *position, amount in self._candidates(array, breaks(field) if crop[0] > 1 else ()):
                 candidates.append((index, *position))
                 amounts.append(amount)
