@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 
 from finescale.cli import main
+from finescale.data.files import open_store
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
 from finescale.scores import across
@@ -250,7 +251,7 @@ def test_masks_that_differ_leave_the_cells_that_all_have() -> None:
 
 
 @pytest.mark.parametrize("members", ["own", "lost", "none"])
-def test_members_of_several_coarse_members(members: str) -> None:
+def test_members_of_several_coarse_members(members: str, tmp_path: Path) -> None:
     """2 coarse members × 2: each member is held against the one it is made of."""
     rng = np.random.default_rng(3)
     _, truth, low = made(("tas",))
@@ -272,6 +273,9 @@ def test_members_of_several_coarse_members(members: str) -> None:
         with pytest.raises(InputError, match=says):
             score(ensemble, truth, coarse)
         return
+    one = score(ensemble.isel(realization=slice(2)).assign_coords(input_realization=10), truth, coarse)
+    assert float(one.conservation_residual.sel(system="ensemble")) < 1e-12
+    ensemble = open_store(stored(tmp_path, ensemble=ensemble)["ensemble"])
     found = score(ensemble, truth, coarse, baselines=("nearest",))
     assert float(found.conservation_residual.sel(system="ensemble")) < 1e-12
     assert "The ensemble's 4 members are made of 2 coarse members." in found.attrs["notes"]

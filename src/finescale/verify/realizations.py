@@ -70,5 +70,8 @@ def made_of(ens: xr.DataArray, coarse: xr.DataArray, placed: list[xr.DataArray],
 
 
 def _inputs(ens: xr.DataArray) -> list[str]:
+    """The coarse member of each member; none where the ensemble does not say."""
     coord = ens.coords.get(INPUT)
-    return texts(coord) if coord is not None and coord.dims == ("realization",) else []
+    if coord is None or coord.dims not in ((), ("realization",)):
+        return []
+    return texts(coord) if coord.ndim else texts(coord.expand_dims("realization")) * ens.sizes["realization"]
