@@ -37,6 +37,8 @@ ATTRS: dict[str, dict[str, str]] = {
     "tas": {"units": "K", "standard_name": "air_temperature"},
 }
 
+HEIGHT = xr.DataArray(np.arange(96.0).reshape(SHAPE), dims=("y", "x"))
+
 
 def coordinates(step: int = 3600) -> dict[str, Any]:
     return {
@@ -87,7 +89,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("several")
     ensemble, truth, coarse = made()
     shuffled = ensemble.assign({WIND: ensemble[WIND].roll(realization=1)})
-    stored(folder, ensemble=ensemble, truth=truth.assign(extra=truth.pr), coarse=coarse, shuffled=shuffled)
+    stored(
+        folder,
+        ensemble=ensemble.assign(elevation=HEIGHT),
+        truth=truth.assign(extra=truth.pr, elevation=HEIGHT),
+        coarse=coarse,
+        shuffled=shuffled,
+    )
     stored(folder, half=ensemble[["pr"]])
     words = [str(folder / name) for name in ("ensemble.nc", "truth.nc")]
     more = ["--coarse", str(folder / "coarse.nc"), "--baselines", "nearest", "--block", "2"]
@@ -168,7 +176,7 @@ def test_a_later_report_of_one_variable_leaves_nothing_of_the_others(report: Pat
     (tmp_path / "out" / "pr" / "mine.txt").write_text("mine")
     found = verify(report / "half.nc", report / "truth.nc", tmp_path / "out", baselines=(), overwrite=True)
     assert found["variable"] == "pr" and "joint" not in found
-    assert f"Not scored, as the ensemble lacks them: {WIND}, extra." in found["notes"]
+    assert f"Not scored, as the ensemble lacks them: {WIND}, extra, elevation." in found["notes"]
     left = {p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert {str(p) for p in left if p.parts[0] != "figures"} == {
         "pr/mine.txt", "scores.json", "scores.csv", "report.html", "overview.png",
@@ -238,7 +246,7 @@ def test_masks_that_differ_leave_the_cells_that_all_have() -> None:
     given = ensemble.where(lake), truth.where(land)
     found = score(*given, factor="1x4", baselines=("nearest",), against={"other": other.where(island)})
     assert found.attrs["cells"] == TIMES * (96 - 6 - 2 - 1)
-    lost = "54 of 576 values (cells by times) are scored in no system: 36 are missing in the truth, 18 more in an"
+    lost = "54 of 576 values (cells by times) are scored in no system: 36 are missing in the truth and 18 more in an"
     assert lost in found.attrs["notes"]
     seen = (land & lake & island).values
     means = truth.where(land).coarsen(y=4, x=4).mean().values  # type: ignore[attr-defined]

@@ -146,10 +146,10 @@ def evaluate(
                 if progress is not None:
                     progress((start + (cut.stop - start) * (k + 1) / len(names)) / count)
     if missing.any():
-        aligned.notes.append(
-            f"{missing.sum():,} of {aligned.truth.size:,} values (cells by times) are scored in no system: "
-            f"{missing[0]:,} are missing in the truth, {missing[1]:,} more in an ensemble."
-        )
+        where = (f"{missing[0]:,} are missing in the truth", f"{missing[1]:,} more in an ensemble")
+        parts = " and ".join(text for text, count in zip(where, missing, strict=True) if count)
+        whole = f"{missing.sum():,} of {aligned.truth.size:,} values (cells by times)"
+        aligned.notes.append(f"{whole} are scored in no system: {parts}.")
     return sums
 
 

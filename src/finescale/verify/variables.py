@@ -9,10 +9,13 @@ import xarray as xr
 
 from finescale.data.files import gridded
 from finescale.errors import InputError
+from finescale.grids.dimensions import find
 
 
 def in_common(ensemble: xr.Dataset, truth: xr.Dataset) -> list[str]:
     """The variables to score, in the ensemble's order; none where one file has a single one, under another name.
+
+    Static fields, such as elevation beside fields in time, are not scored.
 
     Raises:
         InputError: if both have several and none by the same name.
@@ -24,14 +27,14 @@ def in_common(ensemble: xr.Dataset, truth: xr.Dataset) -> list[str]:
             f"the ensemble ({', '.join(ours)}) and the truth ({', '.join(theirs)}) have no variable in common: rename "
             "those to be scored alike"
         )
-    return found
+    return [name for name in found if "time" in find(ensemble[name])] or found
 
 
 def left_out(ensemble: xr.Dataset, truth: xr.Dataset, scored: Sequence[str]) -> list[str]:
-    """A sentence where a file has variables that are not scored."""
-    found = {what: [str(n) for n in gridded(ds) if n not in scored] for what, ds in
-             (("truth", ensemble), ("ensemble", truth))}  # fmt: skip
-    return [f"Not scored, as the {what} lacks them: {', '.join(names)}." for what, names in found.items() if names]
+    """A sentence where a file has variables that are not scored, as the other one lacks them."""
+    ours, theirs = ([str(name) for name in gridded(ds) if name not in scored] for ds in (ensemble, truth))
+    lost = (("truth", [n for n in ours if n not in theirs]), ("ensemble", [n for n in theirs if n not in ours]))
+    return [f"Not scored, as the {what} lacks them: {', '.join(names)}." for what, names in lost if names]
 
 
 def alone(ds: xr.Dataset, variable: str) -> xr.Dataset:
