@@ -18,6 +18,7 @@ from finescale.data.extent import ATTRIBUTE
 from finescale.data.provenance import provenance
 from finescale.errors import Notice
 from finescale.grids import relabel
+from finescale.grids.curvilinear import measured
 from finescale.model.uncertainty import LEVELS
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Output:
         mapping = tasks.coarse.encoding.get("grid_mapping")
         if mapping in tasks.coarse.coords:
             attrs.setdefault("grid_mapping", mapping)
+        attrs = measured(attrs, coords)
         asked = f"downscale --members {count} --seed {tasks.request.seed}"
         if tasks.source is not None:
             asked += f" --variance {tasks.source}"

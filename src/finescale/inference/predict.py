@@ -18,18 +18,21 @@ import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
 from finescale.data.files import open_store, select
+from finescale.data.named import Paths, title
 from finescale.data.reader import watched
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
 from finescale.errors import InputError, Interrupted, Notice
+from finescale.grids.coordinates import read_grid
 from finescale.grids.factor import Factor
+from finescale.grids.grid import goes_round
 from finescale.grids.resolution import factor_to
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 
 SLOW = 200
 """Network evaluations a member from which the cost is told before sampling begins."""
-Coarse = str | Path | xr.Dataset | xr.DataArray
+Coarse = Paths | xr.Dataset | xr.DataArray
 
 
 def predict(
@@ -136,6 +139,13 @@ def tasks_of(model: Model, coarse: Coarse, request: Request) -> Tasks:
     model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
     # Told before anything is computed: windows without a halo would not show it.
     model.check_plane(*(n * f for n, f in zip(da.shape[-2:], (model.factor.y, model.factor.x), strict=True)))
+    if goes_round(read_grid(da)):
+        warnings.warn(
+            f"variable {da.name} goes round the globe, but windows do not: members do not continue across its first and "
+            "last longitude",
+            Notice,
+            stacklevel=2,
+        )
     request, static = request.of(model), _static(model, request)
     evaluations = model.evaluations(request.steps)
     tasks = Tasks(model, da, attrs, request, static)
@@ -170,7 +180,7 @@ def _input(model: Model, coarse: Coarse, variable: str | None) -> tuple[xr.DataA
     if isinstance(coarse, xr.Dataset):
         coarse = watched(coarse.copy(), source)
     else:
-        source, coarse = str(coarse), open_store(coarse, chunks=None)
+        source, coarse = title(coarse), open_store(coarse, chunks=None)
     name = model.variable.get("name")
     da = select(coarse, variable or (name if name in coarse.data_vars else None), source)
     if "realization" in da.dims:

@@ -279,7 +279,7 @@ class Tasks:
 
     def _area(self, cells: tuple[slice, slice, slice]) -> NDArray[np.float64] | None:
         """Fine cell areas of some coarse cells; None where all are equal."""
-        return self.grid.window(*cells).refine(self.model.factor).cell_area if self.grid.geographic else None
+        return None if self.grid.uniform else self.grid.window(*cells).refine(self.model.factor).cell_area
 
     def _units(self) -> tuple[float, float]:
         wanted = self.model.variable.get("units", "")

@@ -24,7 +24,9 @@ from finescale.config.document import blamed
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic, explained, partial_path
 from finescale.data.extent import extent, merged
+from finescale.data.files import fields as field_paths
 from finescale.data.files import open_field
+from finescale.data.named import title
 from finescale.data.region import region
 from finescale.data.static import StaticFields
 from finescale.data.units import convert_units
@@ -188,7 +190,7 @@ class TrainingData:
     held: list[xr.DataArray] | None
     static: StaticFields | None
     variable: dict[str, str]
-    paths: list[str]
+    paths: list[list[str]]
 
     @property
     def told(self) -> dict[str, Any]:
@@ -230,14 +232,14 @@ def open_data(config: Mapping[str, Any]) -> TrainingData:
     """
     section = schema.call(Data, config.get("data"), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
-    paths = [section.path] if isinstance(section.path, str) else list(section.path)
+    paths = field_paths(section.path)
     units = (config.get("variable") or {}).get("units", "")
     # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
     fields = [increasing(convert_units(open_field(path, section.variable), units)) for path in paths]
     for path, field in zip(paths, fields, strict=True):
         if field.ndim != 3:
             raise InputError(
-                f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"
+                f"{title(path)} holds an ensemble; training needs one field in time, y and x: select a member first"
             )
     return TrainingData(
         section,

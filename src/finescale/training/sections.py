@@ -24,7 +24,8 @@ class Data:
     """The ``data`` section.
 
     Attributes:
-        path: a file or store of fine fields, or several.
+        path: a file or store of fine fields, a glob, or several; files that follow each other in time on the same
+            cells are one field, others fields of their own.
         variable: which variable; None where there is one alone.
         crop: fine cells of a training crop, one number or (y, x).
         frames: coarse frames of a crop, the context that the networks see at once; 1 unless a horizon is given.

@@ -13,6 +13,7 @@ from typing import Any
 
 from finescale.data import files
 from finescale.data.atomic import atomic, explained
+from finescale.data.named import names
 from finescale.errors import InputError, Notice
 from finescale.scores.settings import Settings
 from finescale.verify import figures, figures_maps
@@ -78,7 +79,7 @@ def verify(
     _check(aligned, baselines, block)
     settings = settings_for(aligned, thresholds, seed)
     summary, pictures = _results(aligned, settings, baselines, block, progress or (lambda share: None))
-    summary |= {"files": {name: Path(path).name for name, path in paths.items()}, "constraint": stated}
+    summary |= {"files": {name: names(path)[0] for name, path in paths.items()}, "constraint": stated}
     _publish(folder, _files(summary, pictures))
     for one in summary["trained_on"].values():
         warnings.warn(one["says"], Notice, stacklevel=2)
