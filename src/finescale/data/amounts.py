@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -70,7 +71,8 @@ def _rate(ds: xr.Dataset, name: Hashable, units: str, source: str) -> xr.DataArr
     out = (da * xr.DataArray(scale / seconds, dims=[time])).astype("float32")
     if nested:
         out = out.clip(min=0.0)  # packing makes sums fall by its last digit
-    return out.assign_attrs(_attrs(ds[name], units, "sum", "mean"))
+    out.attrs = _attrs(ds[name], units, "sum", "mean")
+    return out
 
 
 def _amount(ds: xr.Dataset, name: Hashable, units: str, source: str) -> xr.DataArray:
@@ -79,10 +81,11 @@ def _amount(ds: xr.Dataset, name: Hashable, units: str, source: str) -> xr.DataA
         raise InputError(f"{source}: the intervals of {name} overlap, so that they have no amounts of their own")
     scale, _ = conversion(str(ds[name].attrs["units"]), f"{units} s-1")
     out = (ds[name] * xr.DataArray(scale * seconds, dims=[time])).astype("float32")
-    return out.assign_attrs(_attrs(ds[name], units, "mean", "sum"))
+    out.attrs = _attrs(ds[name], units, "mean", "sum")
+    return out
 
 
-def _attrs(da: xr.DataArray, units: str, old: str, new: str) -> dict[str, object]:
+def _attrs(da: xr.DataArray, units: str, old: str, new: str) -> dict[Any, Any]:
     """Attributes of the other of rate and amount; a standard name is one of either."""
     attrs = {k: v for k, v in da.attrs.items() if k not in ("standard_name", "cell_methods")}
     methods = str(da.attrs.get("cell_methods", ""))

@@ -27,6 +27,7 @@ from finescale.data.stamps import time_of
 from finescale.errors import InputError, nearest
 from finescale.grids import coordinates, relabel
 from finescale.grids.curvilinear import AREA
+from finescale.grids.dimensions import is_time
 
 CHUNK = "16MiB"
 """Size of the chunks that ``chunks="auto"`` makes."""
@@ -96,9 +97,10 @@ def _opened(entry: Entry, chunks: Any) -> xr.Dataset:
         raise InputError(f"{path} may not be read: check its permissions") from None
     except Exception as error:  # every reader raises classes of its own for damaged files
         raise InputError(f"{path} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
-    if timeless(path) and (when := time_of(path, entry.stamp)) is not None:
-        ds = ds.assign_coords(time=((), when, {"standard_name": "time"}))
-    return ds
+    when = time_of(path, entry.stamp) if entry.stamp or timeless(path) else None
+    if when is None or any(is_time(coord) for coord in ds.coords.values()):
+        return ds  # what a file says of its times goes before its name
+    return ds.assign_coords(time=((), when, {"standard_name": "time"}))
 
 
 def _ready(ds: xr.Dataset, entry: Entry, source: str) -> xr.Dataset:

@@ -28,7 +28,7 @@ VARIABLE = ("shortName", "typeOfLevel", "stepType")
 CELL = ("level", "number", "validityDate", "validityTime")
 """What tells messages of a variable apart; `INTERVAL` does not for cfgrib."""
 INTERVAL = "stepRange"
-_BOUNDED = ("accum", "avg", "max", "min", "diff")
+_METHODS = {"accum": "sum", "avg": "mean", "max": "maximum", "min": "minimum"}
 Header = dict[str, Any]
 
 
@@ -158,8 +158,11 @@ def _timed(ds: xr.Dataset, headers: Sequence[Header]) -> xr.Dataset:
         ds = ds.swap_dims({dims[0]: "valid_time"})
     elif not dims:
         ds = ds.expand_dims("valid_time").assign({n: v for n, v in ds.data_vars.items() if v.ndim < 2})
-    if len(ds["valid_time"].dims) != 1 or headers[0]["stepType"] not in _BOUNDED:
+    method = _METHODS.get(headers[0]["stepType"])
+    if len(ds["valid_time"].dims) != 1 or method is None:
         return ds
+    for da in ds.data_vars.values():
+        da.attrs.setdefault("cell_methods", f"time: {method}")
     lengths = {_moment(header): _length(header) for header in headers}
     ends = ds["valid_time"].values.astype("datetime64[ns]")
     hours = [lengths.get(str(end.astype("datetime64[s]"))) for end in ends]

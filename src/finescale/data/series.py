@@ -126,14 +126,18 @@ def _runs(place: list[_Piece]) -> list[list[_Piece]]:
     ordered = sorted(place, key=lambda piece: piece.times.values[0])  # type: ignore[union-attr]
     runs = [ordered[:1]]
     for piece in ordered[1:]:
-        before, times = runs[-1][-1].times, piece.times
-        assert before is not None and times is not None
-        gap = float(_seconds(np.array([times.values[0] - before.values[-1]]))[0])
-        if 0 < gap <= 1.01 * step:
-            runs[-1].append(piece)
-        else:
+        found = next((run for run in reversed(runs) if 0 < _gap(run[-1], piece) <= 1.01 * step), None)
+        if found is None:
             runs.append([piece])
+        else:
+            found.append(piece)
     return runs
+
+
+def _gap(before: _Piece, after: _Piece) -> float:
+    """Seconds from the last time of one to the first of the other."""
+    assert before.times is not None and after.times is not None
+    return float(_seconds(np.array([after.times.values[0] - before.times.values[-1]]))[0])
 
 
 def _seconds(steps: NDArray[Any]) -> NDArray[np.float64]:
@@ -151,7 +155,7 @@ def _timed(name: str, ds: xr.Dataset) -> tuple[xr.Dataset, Hashable]:
         time = find(da).get("time")
         if time is not None and time in da.coords:
             steps = np.diff(da[time].values)
-            if not np.all(steps > np.zeros_like(steps)):
+            if not np.all(_seconds(steps) > 0):
                 raise InputError(f"{name}: its times do not increase: sort them and drop duplicates")
             return ds, time
     scalar = next((n for n, c in ds.coords.items() if c.ndim == 0 and is_time(c) and is_date(c)), None)

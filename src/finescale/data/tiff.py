@@ -21,14 +21,16 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     """The bands, lazy, their values decoded."""
     import rioxarray
 
-    da = rioxarray.open_rasterio(entry.path, masked=True, chunks=None if chunks is None else chunks)
+    da = rioxarray.open_rasterio(entry.path, masked=True)
     assert isinstance(da, xr.DataArray)
     tags, crs = _tags(da), da.rio.crs
+    if chunks is not None or tags or entry.settings.marks:
+        da = da.chunk("auto" if chunks is None else chunks)
     kept = ("long_name", "units", "standard_name", "grid_mapping")
     da.attrs = {key: value for key, value in da.attrs.items() if key in kept and isinstance(value, str)}
     if tags:
         mapping = da.encoding.get("grid_mapping")
-        da = radar.decoded(da if chunks is not None else da.chunk(), tags)
+        da = radar.decoded(da, tags)
         da.encoding["grid_mapping"] = mapping
     for mark, value in entry.settings.marks.items():
         da = da.where(da != mark, radar.nothing(da.attrs) if value is None else value)

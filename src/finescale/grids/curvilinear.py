@@ -60,7 +60,7 @@ def with_places(da: xr.DataArray, ds: xr.Dataset, plane: tuple[Hashable, Hashabl
     """Attach what ``ds`` has of latitude, longitude and area of the cells of ``da`` on the dimensions ``plane``."""
     named = [name for name, v in ds.variables.items() if set(v.dims) == set(plane) and v.ndim == 2]
     sides = {name: ds[name] for name in named if name != da.name and _side(ds[name])}
-    area = _measure(da)
+    area = measure(da)
     if area in named and area != da.name:
         sides[area] = ds[area]
     return da.assign_coords({name: c.variable for name, c in sides.items() if name not in da.coords})
@@ -81,7 +81,7 @@ def cell_areas(da: xr.DataArray) -> Array | None:
     found = places(da)
     if not found or is_rectilinear(da) or min(da.shape[-2:]) < 2:
         return None
-    given = _measure(da)
+    given = measure(da)
     if given in da.coords and set(da[given].dims) == set(da.dims[-2:]):
         area = np.asarray(da[given].transpose(*da.dims[-2:]).values, dtype=np.float64)
     else:
@@ -173,7 +173,7 @@ def _degrees(da: xr.DataArray, found: dict[str, Hashable]) -> tuple[Array, Array
     return lat, lon
 
 
-def _measure(da: xr.DataArray) -> str:
+def measure(da: xr.DataArray) -> str:
     """The name of the areas in CF's ``cell_measures``; empty where there is none."""
     words = str(da.attrs.get("cell_measures", da.encoding.get("cell_measures", ""))).split()
     return next((after for word, after in pairwise(words) if word == "area:"), "")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from finescale.errors import InputError, Notice
 from finescale.grids.coordinates import breaks, numbers, read_grid
-from finescale.grids.curvilinear import new_places
+from finescale.grids.curvilinear import measure, new_places
 from finescale.grids.dimensions import AXES, EAST, NORTH, canonical, is_date, label, related
 from finescale.grids.factor import Factor
 
@@ -75,7 +75,7 @@ def _new_coords(da: xr.DataArray, factor: Factor, refine: bool) -> dict[Hashable
     lost = [
         str(name)
         for name, c in da.coords.items()
-        if name not in places
+        if name not in {*places, measure(da)}
         and set(c.dims) & set(changed)
         and name not in da.dims
         and not str(name).endswith(("__lower", "__upper"))

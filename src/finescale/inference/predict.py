@@ -141,8 +141,8 @@ def tasks_of(model: Model, coarse: Coarse, request: Request) -> Tasks:
     model.check_plane(*(n * f for n, f in zip(da.shape[-2:], (model.factor.y, model.factor.x), strict=True)))
     if goes_round(read_grid(da)):
         warnings.warn(
-            f"variable {da.name} goes round the globe, but windows do not: members do not continue across its first and "
-            "last longitude",
+            f"variable {da.name} goes round the globe, but windows do not: members do not continue across its first "
+            "and last longitude",
             Notice,
             stacklevel=2,
         )
