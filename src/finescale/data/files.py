@@ -28,6 +28,7 @@ from finescale.errors import InputError, nearest
 from finescale.grids import coordinates, relabel
 from finescale.grids.curvilinear import AREA
 from finescale.grids.dimensions import is_time
+from finescale.signals import ending_at_checks
 
 CHUNK = "16MiB"
 """Size of the chunks that ``chunks="auto"`` makes."""
@@ -251,10 +252,12 @@ def write(
             for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim > 2:
                     da.encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
-            ds.to_netcdf(temporary, engine="netcdf4")
+            with ending_at_checks():
+                ds.to_netcdf(temporary, engine="netcdf4")
         else:
-            ds.to_zarr(temporary, mode="w", consolidated=False)
-            consolidate(temporary)
+            with ending_at_checks():
+                ds.to_zarr(temporary, mode="w", consolidated=False)
+                consolidate(temporary)
 
 
 def consolidate(path: Path) -> None:

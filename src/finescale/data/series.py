@@ -71,8 +71,8 @@ def groups(paths: Sequence[str], opened: Callable[[str], xr.Dataset]) -> list[li
         paths: each names a file, or several that are one field.
         opened: opens one.
     """
-    if len(paths) == 1:
-        return [list(paths)]
+    if len(paths) < 2:
+        return [list(paths)] if paths else []
     places: list[list[_Piece]] = []
     for number, path in enumerate(paths):
         piece = _Piece.of(number, path, opened(path))
