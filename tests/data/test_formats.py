@@ -117,7 +117,7 @@ class TestPictures:
         np.testing.assert_allclose(means, values[..., 1].reshape(6, 4, 8, 4).mean((1, 3)), rtol=1e-6)
         settings = config(path, steps=2)
         settings["data"] |= {"path": str(tmp_path / "*.png"), "variable": "luminance"}
-        model = finescale.fit(settings | {"variable": {"name": "luminance", "units": "1"}}, tmp_path / "model")
+        model = finescale.fit(settings | {"variables": {"luminance": {"units": "1"}}}, tmp_path / "model")
         assert [one["files"] for one in model.config["trained"]] == [["grey.png", "photograph.png"]]
 
     def test_follow_each_other_in_no_time(self, photograph):
