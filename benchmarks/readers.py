@@ -27,6 +27,7 @@ SMALL = {
     "factor": "1x2",
     "data.crop": 16,
     "data.min_valid": 0.02,
+    "data.min_wet": 0,
     "train.minutes": "null",
     "train.steps": 5,
     "train.batch": 2,
@@ -58,9 +59,11 @@ class File:
 _DAILY = "na10kgrid_qm-moving-50bins-detrend_2095.nc"
 FILES = (
     File("cordex_iberia_eur44_djf.nc", "NetCDF, rotated pole, two variables", "", "pr", True),
-    File("readers/small_rotPole_precipitation.nc", "NetCDF, rotated pole", times=True),
-    File(f"readers/pr_day_CanESM2_rcp85_r1i1p1_{_DAILY}", "NetCDF, no-leap calendar", times=True),
-    File(f"readers/pr_day_HadGEM2-CC_rcp85_r1i1p1_{_DAILY}", "NetCDF, calendar of 360 days", times=True),
+    File("readers/small_rotPole_precipitation.nc", "NetCDF, rotated pole", "?units=mm d-1", times=True),
+    File(f"readers/pr_day_CanESM2_rcp85_r1i1p1_{_DAILY}", "NetCDF, no-leap calendar", "?units=mm d-1", times=True),
+    File(
+        f"readers/pr_day_HadGEM2-CC_rcp85_r1i1p1_{_DAILY}", "NetCDF, calendar of 360 days", "?units=mm d-1", times=True
+    ),
     File("readers/era5-2mt-2019-03-uk.grib", "GRIB 1, 744 hours of ERA5", times=True),
     File(
         "readers/arome_PRECIP_SE_20180501000000.grib",

@@ -96,7 +96,7 @@ def sst() -> xr.Dataset:
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pages may read: fine fields (FINE.nc and radar.nc are the same, and so are fine.nc and truth.nc, of another
-    year, whose first hours are hour_00.nc and hour_01.nc), and, by the commands, the block means of fine.nc, a model and
+    year, whose first hours are hour_00.nc and hour_01.nc), and, by the commands, block means of fine.nc, a model and
     its ensemble."""
     folder = tmp_path_factory.mktemp("given")
     write(rain("2019-12-31T21:00", 1), folder / "FINE.nc")
