@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from finescale.config.variables import Variable, variables_of
 from finescale.data.extent import extent, merged
 from finescale.data.files import fields as fields_of
 from finescale.data.files import gridded, open_store, select
-from finescale.data.named import Paths, title
+from finescale.data.named import listed as names_of
+from finescale.data.named import title
+from finescale.data.reader import watched
 from finescale.data.region import region
 from finescale.data.sources import DERIVED, Partner, Predictors, Source, covered
 from finescale.data.static import StaticFields
@@ -27,6 +30,7 @@ from finescale.model.sizes import coarse_frames
 from finescale.training.crops import Augmentation, Criteria, Crops, check_crop
 from finescale.training.sections import Data
 
+Fine = str | Path | xr.Dataset | xr.DataArray
 Variables = list[xr.DataArray]
 """The variables (time, y, x) of one fine field, on one grid."""
 
@@ -104,15 +108,36 @@ class TrainingData:
         return [Partner(field[0], self.sources, self.predictors) for field in fields]
 
 
-def open_data(config: Mapping[str, Any]) -> TrainingData:
+def listed(data: Fine | Sequence[Fine]) -> dict[str, xr.Dataset | None]:
+    """Fine fields that were given, by what they are called in errors and in the model's card; None for a path."""
+    given = [data] if isinstance(data, str | Path | xr.Dataset | xr.DataArray) else list(data)
+    found: dict[str, xr.Dataset | None] = {}
+    for one in given:
+        if isinstance(one, str | Path):
+            found[str(one)] = None
+            continue
+        if isinstance(one, xr.DataArray):
+            one = one.to_dataset(name=one.name if one.name is not None else "field")
+        name = "the dataset" if len(given) == 1 else f"dataset {len(found) + 1}"
+        found[name] = watched(one.copy(), name)
+    return found
+
+
+def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None] | None = None) -> TrainingData:
     """Open what the ``data`` section names.
+
+    Args:
+        config: a configuration.
+        stores: datasets that are fine fields, by what they are called in the section's path; None for paths.
 
     Raises:
         InputError: for a section, files or ranges that cannot be used.
     """
     section = schema.call(Data, config.get("data"), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
-    paths = fields_of(section.path)
+    given = {name: ds for name, ds in (stores or {}).items() if ds is not None}
+    files = [path for path in names_of(section.path) if path not in given]
+    paths = [[name] for name in given] + (fields_of(files) if files else [])
     wanted: dict[str | None, Variable] = {section.variable: Variable()}
     if config.get("variables"):
         wanted = {name: one for name, one in variables_of(config).items()}
@@ -121,10 +146,13 @@ def open_data(config: Mapping[str, Any]) -> TrainingData:
             f"data.variable is {section.variable}, but the section variables names {', '.join(map(str, wanted))}: "
             "leave data.variable out"
         )
-    fields = [_variables(path, wanted) for path in paths]
+    fields = [
+        _variables(title(path), given[path[0]] if path[0] in given else open_store(path), wanted) for path in paths
+    ]
     named = {
         str(field.name): {key: value for key, value in vars(one).items() if value is not None}
         | {"units": str(field.attrs.get("units", ""))}
+        | ({"standard_name": str(field.attrs["standard_name"])} if field.attrs.get("standard_name") else {})
         for field, one in zip(fields[0], wanted.values(), strict=True)
     }
     opened = lru_cache(None)(open_store)
@@ -153,9 +181,8 @@ def open_data(config: Mapping[str, Any]) -> TrainingData:
     )
 
 
-def _variables(paths: Paths, wanted: Mapping[str | None, Variable]) -> Variables:
+def _variables(path: str, store: xr.Dataset, wanted: Mapping[str | None, Variable]) -> Variables:
     """The variables of a field's files, in the units wanted, on one grid at the same times."""
-    store, path = open_store(paths), title(paths)
     found = []
     for name, one in wanted.items():
         # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
