@@ -77,8 +77,11 @@ def conversion(has: str, to: str, what: str = "the field") -> tuple[float, float
     found = (1.0, 0.0) if has.strip() == to.strip() else _affine(has.strip(), to.strip())
     if found is None:
         first, second = (text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..." for text in (has, to))
+        timed = any(_affine(*pair) for pair in ((f"{has} s-1", to), (f"{to} s-1", has)))
+        hint = f", or, by the lengths of its intervals, read FILE?units={second}" if timed else ""
         raise InputError(
             f"{what} is in {first!r}, which cannot be converted to {second!r}: convert it or mend its units attribute"
+            f"{hint}"
         )
     return found
 

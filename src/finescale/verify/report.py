@@ -12,7 +12,7 @@ from typing import Any
 
 import xarray as xr
 
-from finescale.data import files
+from finescale.data import files, named
 from finescale.errors import InputError, Notice
 from finescale.scores.settings import Settings
 from finescale.verify import figures, figures_maps, publish, variables
@@ -81,7 +81,10 @@ def verify(
     paths = {"ensemble": ensemble_path, "truth": truth_path} | ({} if coarse is None else {"coarse": coarse})
     others = {name: files.open_store(path) for name, path in (against or {}).items()}
     stores = {name: files.open_store(path) for name, path in paths.items()}
-    told = {"files": {name: Path(path).name for name, path in paths.items()}, "constraint": _stated(stores, others)}
+    told = {
+        "files": {name: named.names(path)[0] for name, path in paths.items()},
+        "constraint": _stated(stores, others),
+    }
     names = [] if variable else variables.in_common(stores["ensemble"], stores["truth"])
     lost = variables.left_out(stores["ensemble"], stores["truth"], names) if names else []
     bar = progress or (lambda share: None)
