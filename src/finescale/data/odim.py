@@ -91,7 +91,7 @@ def _field(path: Path, group: str, tags: Mapping[str, Any], coords: Mapping[str,
     attrs |= {"standard_name": standard} if standard else {}
     attrs |= {"cell_methods": "time: sum"} if quantity == "ACRR" else {}
     engine = xr.backends.NetCDF4BackendEntrypoint
-    as_stored = dict.fromkeys(("mask_and_scale", "decode_times", "decode_coords", "concat_characters"), False)
+    as_stored: Any = dict.fromkeys(("mask_and_scale", "decode_times", "decode_coords", "concat_characters"), False)
     chunks = "auto" if chunks is None else chunks
     raw = xr.open_dataset(path, engine=engine, group=group, chunks=chunks, cache=False, **as_stored)["data"]
     shape = coords["y"][1].size, coords["x"][1].size
