@@ -1,7 +1,13 @@
-"""Random crops of fine fields, with their coarse block means, as training batches.
+"""Random crops of fine fields, with their coarse fields, as training batches.
 
-A crop counts when enough of it is known and, for rain, enough of it is wet. Which crops a step sees depends only on the
-seed and the step, so an interrupted training goes on with the batches it would have had.
+A crop counts when enough of it is known and, for rain, enough of it is wet (`finescale.training.survey`). Which crops a
+step sees depends only on the seed and the step, so an interrupted training goes on with the batches it would have had,
+and batches may be made ahead, in any order. Crop i is drawn with probability p_i. Its weight in a loss, where weights
+are asked for, is
+
+    w_i = (1/n) / p_i,      E_p[w L] = Σ p_i w_i L_i = (1/n) Σ L_i
+
+so that favoured crops are seen more often, and the expected loss is still the mean over all n.
 """
 
 from __future__ import annotations
@@ -10,66 +16,38 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
 
 from finescale.data.static import StaticFields
-from finescale.errors import InputError
-from finescale.grids.coordinates import breaks, read_grid
 from finescale.grids.factor import Factor, Factors
+from finescale.errors import InputError
 from finescale.model.batch import Batch
 from finescale.operators.coarsen import Coarsen
+from finescale.training import survey_cache
+from finescale.training.cutting import Augmentation, Cut, turned
+from finescale.training.fields import Field, Partner, available, SHARE, check_crop, nbytes
+from finescale.training.survey import Criteria, Survey, Triple, joined, none_counts, survey
 
-Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """What makes a crop worth training on.
-
-    Attributes:
-        min_valid: least share of known cells.
-        min_wet: least share of cells above `wet`; 0 to take every crop.
-        wet: amount above which a cell counts as wet, in the variable's units.
-    """
-
-    min_valid: float = 0.95
-    min_wet: float = 0.0
-    wet: float = 0.1
-
-    def accept(self, crop: Array) -> bool:
-        """Whether a crop (T, H, W) counts."""
-        return bool(np.isfinite(crop).mean() >= self.min_valid and (crop > self.wet).mean() >= self.min_wet)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a training crop is chosen and varied; the defaults change nothing but orientation.
-
-    Attributes:
-        turn: flip and, where the crop and the factor are square, transpose at random.
-        favour: choose crops with probability ∝ (mean amount)^favour, so that the storms which carry most of a score are
-            seen more often; 0 for all alike.
-        rescale: multiply a crop by exp(rescale · N(0, 1)), so that amounts beyond the training region's are seen; for
-            amounts such as rain only.
-    """
-
-    turn: bool = True
-    favour: float = 0.0
-    rescale: float = 0.0
+Position = NDArray[np.int32]
+"""(4,): which field, frame, row and column."""
+LEAST = 1e-6
+"""Amounts below count as this where crops are favoured by amount."""
 
 
 class Crops:
-    """Crops of one or several fine fields held in memory.
+    """Crops of one or several fine fields.
 
     With a range of factors every batch draws one, and its crops are cut to whole blocks of it.
 
     Args:
-        fields: fine fields (time, y, x), in the model's units.
+        fields: fine fields, the C variables of each (time, y, x) on one grid, in the model's units; of one variable
+            itself.
         factor: the whole factor, by which crops must be divisible, or the factors to draw from.
         crop: (T, H, W) fine cells of a crop, for a range of factors the largest.
         criteria: which crops count.
@@ -77,6 +55,11 @@ class Crops:
         augmentation: how `draw` chooses and varies them.
         frames: coarse frames of a crop at each factor; None for as many as T holds.
         static: static fields that crops carry.
+        partners: the coarse source of each field, where they have their own.
+        weighted: give batches that are drawn the weights of their crops.
+        memory: bytes up to which fields are held in memory; beyond, crops are read when they are drawn. None for a
+            quarter of what is available. Batches are the same.
+        stores: the files of each field, beside which the survey of one that is not held is kept.
 
     Raises:
         InputError: if a field is smaller than the crop, or no crop fulfils the criteria.
@@ -84,38 +67,43 @@ class Crops:
 
     def __init__(
         self,
-        fields: Sequence[xr.DataArray],
+        fields: Sequence[Sequence[xr.DataArray] | xr.DataArray],
         factor: Factor | Factors,
-        crop: tuple[int, int, int],
+        crop: Triple,
         criteria: Criteria | None = None,
         stride: int | None = None,
         augmentation: Augmentation | None = None,
         frames: Callable[[Factor], int] | None = None,
         static: StaticFields | None = None,
+        *,
+        partners: Sequence[Partner] | None = None,
+        weighted: bool = False,
+        memory: int | None = None,
+        stores: Sequence[Sequence[Path]] | None = None,
     ) -> None:
         self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation, self.weighted = augmentation or Augmentation(), weighted
         self.stride = stride or max(1, crop[1] // 4)
-        self.arrays: list[Array] = []
-        self.areas: list[Array] = []
-        self.statics: list[Array] | None = None if static is None else []
-        candidates, amounts, self.most = [], [], (0.0, 0.0)
-        for index, field in enumerate(fields):
-            check_crop(field, self.factors, crop)
-            array = np.asarray(field.astype(np.float32).data)
-            self.arrays.append(array)
-            self.areas.append(read_grid(field).cell_area.astype(np.float32))
-            if static is not None and self.statics is not None:
-                y, x = (field[dim].values.astype(np.float64) for dim in field.dims[-2:])
-                self.statics.append(static.at(y, x))
-            for *position, amount in self._candidates(array, breaks(field) if crop[0] > 1 else ()):
-                candidates.append((index, *position))
-                amounts.append(amount)
-        if not candidates:
-            raise InputError(self._none())
-        self.positions = np.array(candidates)
-        weight = np.clip(amounts, 1e-6, None) ** self.augmentation.favour
+        variables = [[one] if isinstance(one, xr.DataArray) else list(one) for one in fields]
+        hold = nbytes(variables) <= (available() // SHARE if memory is None else memory)
+        self.fields: list[Field] = []
+        surveys = []
+        for index, one in enumerate(variables):
+            check_crop(one[0], self.factors, crop)
+            partner, like = partners[index] if partners else None, self.fields[-1] if self.fields else None
+            self.fields.append(Field(one, hold, static, partner, like))
+            surveys.append(self._survey(self.fields[-1], None if stores is None or hold else stores[index]))
+        self.surveys = joined(surveys)
+        if not any(map(len, self.surveys)):
+            ends = zip(*(found.most for found in self.surveys), strict=True)
+            known, wet = (max(shares) for shares in ends)
+            raise none_counts((known, wet), crop, self.criteria)
+        numbers = [np.full((len(found), 1), index, np.int32) for index, found in enumerate(self.surveys)]
+        places = [np.hstack([n, found.positions]) for n, found in zip(numbers, self.surveys, strict=True)]
+        self.positions = np.concatenate(places)
+        amounts = np.concatenate([found.amounts for found in self.surveys]).astype(np.float64)
+        weight = np.clip(amounts, LEAST, None) ** self.augmentation.favour
         self.cumulative = np.cumsum(weight / weight.sum())
 
     def __len__(self) -> int:
@@ -123,9 +111,8 @@ class Crops:
 
     @property
     def missing(self) -> float:
-        """The share of cells of the fields that are missing."""
-        known = sum(int(np.isfinite(array).sum()) for array in self.arrays)
-        return 1 - known / sum(array.size for array in self.arrays)
+        """The share of cells of the fields where a variable is missing."""
+        return sum(found.missing for found in self.surveys) / sum(found.cells for found in self.surveys)
 
     def fold(self, number: int, of: int, inside: bool = True) -> Crops:
         """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
@@ -133,7 +120,7 @@ class Crops:
         Crops of other folds that overlap the stripe's border are of neither, so that nothing held out has been seen.
         """
         other = copy.copy(self)
-        width = np.array([array.shape[2] for array in self.arrays])[self.positions[:, 0]]
+        width = np.array([field.shape[3] for field in self.fields])[self.positions[:, 0]]
         left = self.positions[:, 3] - self.stride // 2
         right = self.positions[:, 3] + self.crop[2] + self.stride // 2
         low, high = number * width / of, (number + 1) * width / of
@@ -148,8 +135,10 @@ class Crops:
         """A random batch of one factor, which depends on ``key`` alone."""
         rng = np.random.default_rng(key)
         factor = self.factors.draw(rng)
-        picks = self.positions[np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)]
-        return self._batch([self._jittered(pick, rng) for pick in picks], rng, factor)
+        chosen = np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)
+        picks = [self._jittered(self.positions[n], rng) for n in chosen]
+        weight = torch.from_numpy(self._weights(chosen)) if self.weighted else None
+        return self._batch([self._cut(pick, factor) for pick in picks], factor, rng, weight)
 
     def apart(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
         """The same crops every time, at most ``count``, not overlapping within a frame and not augmented.
@@ -161,136 +150,99 @@ class Crops:
         """
         factor = factor or self.factors.draw(np.random.default_rng(seed))
         order = np.random.default_rng(seed).permutation(len(self.positions))
-        chosen: list[NDArray[np.int64]] = []
-        for pick in self.positions[order]:
+        chosen: list[Position] = []
+        for number in order:
+            pick = self.positions[number]
             if all(not self._overlap(pick, other) for other in chosen):
                 chosen.append(pick)
             if len(chosen) == count:
                 break
-        return self._batch(chosen, None, factor)
+        return self.at(np.array(chosen), factor)
 
-    def side_by_side(self, cells: int) -> NDArray[np.int64]:
+    def side_by_side(self, cells: int) -> NDArray[np.int32]:
         """Positions (n, 4) of all crops that do not overlap, in the order of fields and times.
 
         Args:
             cells: where they hold more fine cells than this, so many of them, evenly spread.
         """
-        taken = [np.zeros((a.shape[0], *(-(-n // self.stride) for n in a.shape[1:])), bool) for a in self.arrays]
         length, height, width = self.crop[0], *(-(-n // self.stride) for n in self.crop[1:])
         chosen = []
-        for pick in self.positions:
-            index, t, y, x = (int(n) for n in pick)
-            y, x = y // self.stride, x // self.stride
-            place = taken[index][t : t + length, y : y + height, x : x + width]
-            if not place.any():
-                place[...] = True
-                chosen.append(pick)
+        for index, field in enumerate(self.fields):
+            # The frame from which on a place is free; crops come in the order of time.
+            free = np.zeros([-(-n // self.stride) for n in field.shape[2:]], np.int32)
+            for pick in self.positions[self.positions[:, 0] == index]:
+                t, y, x = int(pick[1]), int(pick[2]) // self.stride, int(pick[3]) // self.stride
+                place = free[y : y + height, x : x + width]
+                if (place <= t).all():
+                    place[...] = t + length
+                    chosen.append(pick)
         wanted = max(1, cells // math.prod(self.crop))
         return np.array(chosen)[np.linspace(0, len(chosen) - 1, min(wanted, len(chosen))).round().astype(int)]
 
-    def at(self, positions: NDArray[np.int64], factor: Factor) -> Batch:
+    def at(self, positions: NDArray[np.int32], factor: Factor) -> Batch:
         """The crops at some positions, not augmented."""
-        return self._batch(list(positions), None, factor)
+        return self._batch([self._cut(pick, factor) for pick in positions], factor)
 
-    def _overlap(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
-        return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
-
-    def _candidates(self, array: Array, gaps: Sequence[int]) -> list[tuple[int, int, int, float]]:
-        """(t, y, x, mean amount) of every crop that counts and does not reach over a gap in time."""
-        frames = self.crop[0]
-        found: list[tuple[int, int, int, float]] = []
-        for t in range(0, array.shape[0] - frames + 1):
-            if any(t < gap < t + frames for gap in gaps):
-                continue
-            slab = array[t : t + frames]
-            valid = self._share(np.isfinite(slab))
-            wet = self._share(slab > self.criteria.wet)
-            amount = self._share(np.nan_to_num(slab))
-            enough = valid >= self.criteria.min_valid
-            self.most = (
-                max(self.most[0], float(valid.max())),
-                max(self.most[1], float(wet[enough].max(initial=0.0))),
-            )
-            rows, columns = np.nonzero(enough & (wet >= self.criteria.min_wet))
-            for y, x in zip(rows, columns, strict=True):
-                found.append((t, int(y) * self.stride, int(x) * self.stride, float(amount[y, x])))
+    def _survey(self, field: Field, stores: Sequence[Path] | None) -> Survey:
+        """The survey of a field, kept beside its stores where it has any."""
+        gaps = field.gaps if self.crop[0] > 1 else ()
+        if not stores:
+            return survey(field, self.crop, self.stride, self.criteria, gaps)
+        key = survey_cache.key_of(field.variables, stores, self.crop, self.stride, self.criteria)
+        found = survey_cache.kept(key, stores)
+        if found is None:
+            found = survey(field, self.crop, self.stride, self.criteria, gaps)
+            survey_cache.keep(found, key, stores)
         return found
 
-    def _none(self) -> str:
-        """Which criterion no crop fulfils, and what would."""
-        known, wet = self.most
-        size = " x ".join(map(str, self.crop))
-        if known < self.criteria.min_valid:
-            return (
-                f"no crop of {size} cells (time, y, x) is known in {self.criteria.min_valid:.4g} of its cells, but in "
-                f"{known:.4g} at most: lower data.min_valid or data.crop, or choose other data"
-            )
-        return (
-            f"no crop of {size} cells (time, y, x) has more than {self.criteria.wet:g} in {self.criteria.min_wet:.4g} "
-            f"of its cells, but in {wet:.4g} at most: lower data.min_wet or data.wet, or choose other data"
-        )
+    def _weights(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """w = (1/n) / p of some crops."""
+        below = np.where(chosen > 0, self.cumulative[chosen - 1], 0.0)
+        weights: NDArray[np.float32] = (1 / (len(self) * (self.cumulative[chosen] - below))).astype(np.float32)
+        return weights
 
-    def _share(self, flags: NDArray[Any]) -> NDArray[np.float64]:
-        """Mean (of flags: share of true cells) in every crop of the candidate grid, by a summed-area table."""
-        _, height, width = self.crop
-        table = np.zeros((flags.shape[1] + 1, flags.shape[2] + 1))
-        np.cumsum(np.cumsum(flags.mean(0, dtype=np.float64), 0), 1, out=table[1:, 1:])
-        top, left = table[: -height or None : self.stride], slice(None, -width or None, self.stride)
-        bottom, right = table[height :: self.stride], slice(width, None, self.stride)
-        return (bottom[:, right] - top[:, right] - bottom[:, left] + top[:, left]) / (height * width)
+    def _overlap(self, a: Position, b: Position) -> bool:
+        return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
 
-    def _jittered(self, pick: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    def _jittered(self, pick: Position, rng: np.random.Generator) -> Position:
         moved = pick.copy()
         moved[2:] += rng.integers(-(self.stride // 2), self.stride // 2 + 1, size=2)
-        moved[2:] = np.clip(moved[2:], 0, np.array(self.arrays[pick[0]].shape[1:]) - self.crop[1:])
-        return moved if self.criteria.accept(self._cut(moved)[0]) else pick
+        moved[2:] = np.clip(moved[2:], 0, np.array(self.fields[pick[0]].shape[2:]) - self.crop[1:])
+        return moved if self.criteria.accept(self._box(moved, self.crop)) else pick
 
-    def _cut(self, pick: NDArray[np.int64]) -> list[Array]:
-        """A crop (T, H, W), its cell areas (H, W) and, where there are any, its static fields (S, H, W)."""
-        index, t, y, x = (int(n) for n in pick)
-        frames, height, width = self.crop
-        rows, columns = slice(y, y + height), slice(x, x + width)
-        found = [self.arrays[index][t : t + frames, rows, columns], self.areas[index][rows, columns]]
-        return found if self.statics is None else [*found, self.statics[index][:, rows, columns]]
+    def _box(self, pick: Position, size: Triple) -> NDArray[np.float32]:
+        return self.fields[pick[0]].box(*_cells(pick, size))
 
-    def _batch(self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None, factor: Factor) -> Batch:
+    def _cut(self, pick: Position, factor: Factor) -> Cut:
+        """What a crop carries, in whole blocks of the factor."""
         t, y, x = (n // f * f for n, f in zip(self.crop, factor, strict=True))
         t = t if self.frames is None else min(t, self.frames(factor) * factor.time)
-        items = []
-        for pick in picks:
-            crop, *rest = (part[..., :y, :x] for part in self._cut(pick))
-            items.append(self._turned([crop[:t], *rest], rng, factor))
-        crops, areas, *statics = (torch.from_numpy(np.stack(parts)) for parts in zip(*items, strict=True))
-        fine = crops[:, None]
-        coarse = Coarsen(factor, areas[:, None, None], ~fine.isnan())(fine)
-        return Batch(coarse, areas, statics[0] if statics else None, fine=fine)
+        field, cells = self.fields[pick[0]], _cells(pick, (t, y, x))
+        coarse, predictors = (None, None) if field.partner is None else field.partner.of(*cells, factor)
+        static = None if field.static is None else field.static[:, *cells[1:]]
+        return Cut(field.box(*cells), field.area[cells[1:]], static, coarse, predictors)
 
-    def _turned(self, parts: list[Array], rng: np.random.Generator | None, factor: Factor) -> list[Array]:
-        if rng is not None and self.augmentation.rescale:
-            parts = [parts[0] * np.float32(np.exp(self.augmentation.rescale * rng.standard_normal())), *parts[1:]]
-        if rng is not None and self.augmentation.turn:
-            turns = rng.integers(2, size=3)
-            for axis in (-2, -1):
-                if turns[axis]:
-                    parts = [np.flip(part, axis) for part in parts]
-            if turns[0] and parts[0].shape[1] == parts[0].shape[2] and factor.y == factor.x:
-                parts = [np.swapaxes(part, -1, -2) for part in parts]
-        return [np.ascontiguousarray(part) for part in parts]
+    def _batch(
+        self,
+        cuts: Sequence[Cut],
+        factor: Factor,
+        rng: np.random.Generator | None = None,
+        weight: Tensor | None = None,
+    ) -> Batch:
+        if rng is not None:
+            cuts = [turned(cut, self.augmentation, rng, factor) for cut in cuts]
+        fine, area, static, coarse, predictors = (_stacked(parts) for parts in zip(*cuts, strict=True))
+        assert fine is not None and area is not None
+        if coarse is None:
+            coarse = Coarsen(factor, area[:, None, None], ~fine.isnan())(fine)
+        return Batch(coarse, area, static, fine=fine, weight=weight)
 
 
-def check_crop(field: xr.DataArray, factors: Factors, crop: tuple[int, int, int]) -> None:
-    """Refuse crops (T, H, W) that a field does not hold, or that are not whole blocks; nothing is read.
+def _cells(pick: Position, size: Triple) -> tuple[slice, slice, slice]:
+    t, y, x = (slice(int(n), int(n) + m) for n, m in zip(pick[1:], size, strict=True))
+    return t, y, x
 
-    Raises:
-        InputError: that says which of the two.
-    """
-    single = factors.single
-    if single is not None and any(n % f for n, f in zip(crop, single, strict=True)):
-        raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {single}")
-    if single is None and min(crop[1:]) < factors.space[1]:
-        raise InputError(f"a crop of {crop} cells (time, y, x) is smaller than a block of the largest factor")
-    if any(n < c for n, c in zip(field.shape, crop, strict=True)):
-        raise InputError(
-            f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
-            "lower data.crop or data.frames"
-        )
+
+def _stacked(parts: Sequence[NDArray[np.float32] | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.from_numpy(np.stack(there)) if there else None
