@@ -101,7 +101,7 @@ def tiny() -> dict[str, Any]:
     """The configuration of a model that is trained and sampled in a second."""
     return {
         "factor": "1x4",
-        "variable": {"name": "rain", "units": "mm h-1"},
+        "variables": {"rain": {"units": "mm h-1"}},
         "transform": [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"],
         "mean": {
             "kind": "network",

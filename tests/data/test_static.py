@@ -14,8 +14,9 @@ from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
 from finescale.model.batch import Inputs, Members
-from finescale.training.crops import Criteria, Crops
+from finescale.training.crops import Crops
 from finescale.training.fit import fit
+from finescale.training.survey import Criteria
 from finescale.verbs import downscale
 
 
@@ -55,7 +56,7 @@ def test_interpolated_to_any_cells(dem: Path) -> None:
 
 def test_crops_carry_them_as_they_are_turned(dem: Path) -> None:
     da = rain().copy(data=np.broadcast_to(height(np.arange(40.0), np.arange(40.0)), (6, 40, 40)).astype(np.float32))
-    batch = Crops([da], Factor(1, 4), (1, 16, 16), Criteria(0.0), static=StaticFields(dem)).draw(12, 0)
+    batch = Crops([[da]], Factor(1, 4), (1, 16, 16), Criteria(0.0), static=StaticFields(dem)).draw(12, 0)
     assert batch.static is not None and batch.static.shape == (12, 1, 16, 16)
     torch.testing.assert_close(batch.static, batch.fine[:, :, 0])
 

@@ -18,8 +18,9 @@ from finescale.model import losses, sampling
 from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import coarse_frames
 from finescale.operators.coarsen import Coarsen
-from finescale.training.crops import Criteria, Crops
+from finescale.training.crops import Crops
 from finescale.training.statistics import whiten
+from finescale.training.survey import Criteria
 
 PAIRS = [Factor(t, s) for t, s in product(range(1, 7), range(1, 26))]
 SMALL = {"kind": "unet", "width": 8, "multipliers": [1, 1], "heads": 1}
@@ -98,7 +99,7 @@ def test_what_the_latent_leaves_out_follows_the_factor() -> None:
     smooth = gaussian_filter(rng.normal(size=(40, 64, 64)), (0, 2, 2))
     coords = {"time": np.arange(40), "y": np.arange(64.0), "x": np.arange(64.0)}
     field = xr.DataArray(smooth, dims=("time", "y", "x"), coords=coords, name="smooth")
-    patches = Crops([field], model.factors, (1, 32, 32), Criteria(0.0))
+    patches = Crops([[field]], model.factors, (1, 32, 32), Criteria(0.0))
     crops = [patches.apart(20, 0, Factor(1, s)) for s in range(2, 9)]
     model.transform.fit([batch.fine for batch in crops])
     whiten(model, crops, None, torch.device("cpu"))

@@ -81,7 +81,7 @@ class Mapped(xr.backends.BackendArray):
         return self.function(np.asarray(self.variable[key].values))
 
 
-class Blocks(xr.backends.BackendArray):
+class Blockwise(xr.backends.BackendArray):
     """A lazy variable in single precision that is read in whole blocks.
 
     Args:
@@ -99,7 +99,9 @@ class Blocks(xr.backends.BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> Array:
-        ranges = [range(k, k + 1) if not isinstance(k, slice) else range(n)[k] for k, n in zip(key, self.shape)]
+        ranges = [
+            range(n)[k] if isinstance(k, slice) else range(k, k + 1) for k, n in zip(key, self.shape, strict=True)
+        ]
         if not all(ranges):
             return np.empty([len(r) for r in ranges], np.float32)
         box = self._box(tuple(slice(r[0], r[-1] + 1) for r in ranges))
@@ -131,17 +133,13 @@ class Blocks(xr.backends.BackendArray):
             if block is None:
                 block = self._stored(cells)
                 self.cache.put((self.number, *place), block)
-            both = [
-                (max(s.start, c.start), min(s.stop, c.stop)) for s, c in zip(box, cells, strict=True)
-            ]
+            both = [(max(s.start, c.start), min(s.stop, c.stop)) for s, c in zip(box, cells, strict=True)]
             into = tuple(slice(a - s.start, b - s.start) for (a, b), s in zip(both, box, strict=True))
             out[into] = block[tuple(slice(a - c.start, b - c.start) for (a, b), c in zip(both, cells, strict=True))]
         return out
 
     def _cells(self, place: tuple[int, ...]) -> tuple[slice, ...]:
-        return tuple(
-            slice(i * b, min((i + 1) * b, n)) for i, b, n in zip(place, self.block, self.shape, strict=True)
-        )
+        return tuple(slice(i * b, min((i + 1) * b, n)) for i, b, n in zip(place, self.block, self.shape, strict=True))
 
     def _stored(self, cells: tuple[slice, ...]) -> Array:
         return np.asarray(self.variable[cells].values).astype(np.float32)
@@ -167,7 +165,7 @@ def blockwise(da: xr.DataArray, cache: Cache) -> xr.DataArray:
     chunks = stored_chunks(da)
     if chunks is None or math.prod(chunks) * 4 * LARGEST > cache.size:
         return mapped(da, lambda values: values.astype(np.float32), np.float32)
-    return _with(da, Blocks(da.variable, chunks, cache))
+    return _with(da, Blockwise(da.variable, chunks, cache))
 
 
 def stored_chunks(da: xr.DataArray) -> tuple[int, ...] | None:

@@ -171,7 +171,7 @@ def _input(model: Model, coarse: Coarse, variable: str | None) -> tuple[xr.DataA
         coarse = watched(coarse.copy(), source)
     else:
         source, coarse = str(coarse), open_store(coarse, chunks=None)
-    name = model.variable.get("name")
+    name = next(iter(model.variables), None)
     da = select(coarse, variable or (name if name in coarse.data_vars else None), source)
     if "realization" in da.dims:
         if da.sizes["realization"] > 1:

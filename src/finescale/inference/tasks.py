@@ -282,7 +282,7 @@ class Tasks:
         return self.grid.window(*cells).refine(self.model.factor).cell_area if self.grid.geographic else None
 
     def _units(self) -> tuple[float, float]:
-        wanted = self.model.variable.get("units", "")
+        wanted = str(next(iter(self.model.variables.values()), {}).get("units") or "")
         has = str(self.coarse.attrs.get("units", "")).strip()
         if not has or not wanted:
             convert_units(self.coarse.isel({self.coarse.dims[0]: slice(0, 0)}), wanted)  # warns of missing units

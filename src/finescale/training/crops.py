@@ -15,7 +15,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,15 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from finescale.data.sources import Partner
 from finescale.data.static import StaticFields
-from finescale.grids.factor import Factor, Factors
 from finescale.errors import InputError
+from finescale.grids.factor import Factor, Factors
 from finescale.model.batch import Batch
 from finescale.operators.coarsen import Coarsen
 from finescale.training import survey_cache
 from finescale.training.cutting import Augmentation, Cut, turned
-from finescale.training.fields import Field, Partner, available, SHARE, check_crop, nbytes
+from finescale.training.fields import SHARE, Field, available, check_crop, nbytes
 from finescale.training.survey import Criteria, Survey, Triple, joined, none_counts, survey
 
 Position = NDArray[np.int32]
@@ -46,8 +46,8 @@ class Crops:
     With a range of factors every batch draws one, and its crops are cut to whole blocks of it.
 
     Args:
-        fields: fine fields, the C variables of each (time, y, x) on one grid, in the model's units; of one variable
-            itself.
+        fields: of every fine field its C variables (time, y, x), in the model's units, lazy or not. By the first one
+            crops are chosen and varied in amount.
         factor: the whole factor, by which crops must be divisible, or the factors to draw from.
         crop: (T, H, W) fine cells of a crop, for a range of factors the largest.
         criteria: which crops count.
@@ -55,7 +55,7 @@ class Crops:
         augmentation: how `draw` chooses and varies them.
         frames: coarse frames of a crop at each factor; None for as many as T holds.
         static: static fields that crops carry.
-        partners: the coarse source of each field, where they have their own.
+        partners: of every field, what other sources say of it.
         weighted: give batches that are drawn the weights of their crops.
         memory: bytes up to which fields are held in memory; beyond, crops are read when they are drawn. None for a
             quarter of what is available. Batches are the same.
@@ -67,7 +67,7 @@ class Crops:
 
     def __init__(
         self,
-        fields: Sequence[Sequence[xr.DataArray] | xr.DataArray],
+        fields: Sequence[Sequence[xr.DataArray]],
         factor: Factor | Factors,
         crop: Triple,
         criteria: Criteria | None = None,
@@ -75,8 +75,8 @@ class Crops:
         augmentation: Augmentation | None = None,
         frames: Callable[[Factor], int] | None = None,
         static: StaticFields | None = None,
-        *,
         partners: Sequence[Partner] | None = None,
+        *,
         weighted: bool = False,
         memory: int | None = None,
         stores: Sequence[Sequence[Path]] | None = None,
@@ -85,11 +85,10 @@ class Crops:
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
         self.augmentation, self.weighted = augmentation or Augmentation(), weighted
         self.stride = stride or max(1, crop[1] // 4)
-        variables = [[one] if isinstance(one, xr.DataArray) else list(one) for one in fields]
-        hold = nbytes(variables) <= (available() // SHARE if memory is None else memory)
+        hold = nbytes(fields) <= (available() // SHARE if memory is None else memory)
         self.fields: list[Field] = []
         surveys = []
-        for index, one in enumerate(variables):
+        for index, one in enumerate(fields):
             check_crop(one[0], self.factors, crop)
             partner, like = partners[index] if partners else None, self.fields[-1] if self.fields else None
             self.fields.append(Field(one, hold, static, partner, like))
@@ -235,7 +234,7 @@ class Crops:
         assert fine is not None and area is not None
         if coarse is None:
             coarse = Coarsen(factor, area[:, None, None], ~fine.isnan())(fine)
-        return Batch(coarse, area, static, fine=fine, weight=weight)
+        return Batch(coarse, area, static, predictors=predictors, fine=fine, weight=weight)
 
 
 def _cells(pick: Position, size: Triple) -> tuple[slice, slice, slice]:

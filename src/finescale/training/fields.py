@@ -5,41 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from finescale.data.lazy import stored_chunks, tiles
+from finescale.data.sources import Partner
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids.coordinates import breaks, read_grid
-from finescale.grids.factor import Factor, Factors
+from finescale.grids.factor import Factors
 from finescale.grids.grid import Grid
 from finescale.training.survey import TILE, Triple
 
 Array = NDArray[np.float32]
 SHARE = 4
 """Fields are held in memory where they take no more than a quarter of what is available, unless told otherwise."""
-
-
-class Partner(Protocol):
-    """What a coarse source of its own says of a fine field."""
-
-    def of(self, t: slice, y: slice, x: slice, factor: Factor) -> tuple[Array | None, Array | None]:
-        """Values of the source on the blocks of a box of fine cells.
-
-        Args:
-            t: frames, whole blocks of them.
-            y: rows, whole blocks of them, wherever the first begins.
-            x: columns, likewise.
-            factor: the blocks.
-
-        Returns:
-            The targets (C, t, h, w), None where block means of the fine field are the condition; and the predictors
-            (P, t, h, w), None for none. NaN where unknown.
-        """
 
 
 class Field:
@@ -49,7 +31,7 @@ class Field:
         variables: each (time, y, x), in the model's units, lazy or not.
         hold: read them into memory now; otherwise every box is read when it is asked for.
         static: static fields that are interpolated to its cells.
-        partner: its coarse source, where it has one.
+        partner: what other sources say of it.
         like: another field: on the same cells both share areas and static fields.
 
     Attributes:
@@ -83,12 +65,15 @@ class Field:
         self.chunks = _chunks(first)
         self.gaps = breaks(first)
         self.grid = read_grid(first)
+        self.area: Array
+        self.static: Array | None = None
         if like is not None and _same_cells(self.grid, like.grid):
             self.area, self.static = like.area, like.static
         else:
             self.area = self.grid.cell_area.astype(np.float32)
-            y, x = (first[dim].values.astype(np.float64) for dim in first.dims[-2:])
-            self.static = None if static is None else static.at(y, x)
+            if static is not None:
+                y, x = (first[dim].values.astype(np.float64) for dim in first.dims[-2:])
+                self.static = static.at(y, x)
         self.values = self._read() if hold else None
 
     def box(self, t: slice, y: slice, x: slice) -> Array:

@@ -16,6 +16,7 @@ Exponent = Annotated[float, Field(ge=0, le=10)]
 Batch = Annotated[int, Field(ge=1, le=2**16)]
 Folds = Annotated[int, Field(ge=0, le=64)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Bytes = Annotated[str, Field(pattern=r"^\d{1,6}(\.\d{1,3})? ?[kMGT]i?B$")]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -25,7 +26,12 @@ class Data:
 
     Attributes:
         path: a file or store of fine fields, or several.
-        variable: which variable; None where there is one alone.
+        variable: which variable; None where there is one alone. Several are named in the section ``variables``.
+        coarse: files of another, coarse source, on grids and at times of their own.
+        mode: what the model is told of the coarse field: perfect, block means of the fine field (perfect prognosis: the
+            other source gives predictors alone), or direct, the other source's own values, whose totals are others.
+        predictors: names of other variables of ``coarse`` that the networks see, and of
+            `finescale.data.sources.DERIVED` (day of year, hour, latitude, cell size).
         crop: fine cells of a training crop, one number or (y, x).
         frames: coarse frames of a crop, the context that the networks see at once; 1 unless a horizon is given.
         horizon: instead, the fine frames that a crop covers, at least two coarse ones: the same stretch of time
@@ -36,6 +42,10 @@ class Data:
         turn: flip training crops, and transpose square ones, at random; false for one place, where what lies where
             (coasts, currents, relief) is worth knowing.
         favour: choose training crops with probability ∝ mean amount^favour.
+        weighted: give favoured crops less weight in the loss, as much as they are seen more often: its expectation is
+            then that of all crops alike.
+        memory: up to how many bytes fields are held in memory, such as 4GB; larger ones are read while training goes
+            on. None for a quarter of the memory that is available.
         rescale: multiply training crops by exp(rescale · N(0, 1)).
         static: files of static fields, such as elevation, that the networks see beside the coarse field.
         train: ranges of coordinates to train on, ``{lon: [null, -94]}``; None for all.
@@ -44,6 +54,9 @@ class Data:
 
     path: str | Annotated[list[str], Field(min_length=1)]
     variable: str | None = None
+    coarse: str | Annotated[list[str], Field(min_length=1)] | None = None
+    mode: Literal["perfect", "direct"] = "perfect"
+    predictors: list[str] | None = None
     crop: Cells | tuple[Cells, Cells] = 128
     frames: Cells | None = None
     horizon: Cells | None = None
@@ -52,6 +65,8 @@ class Data:
     wet: float = 0.1
     turn: bool = True
     favour: Exponent = 0.0
+    weighted: bool = False
+    memory: Bytes | None = None
     rescale: Exponent = 0.0
     static: str | list[str] | None = None
     train: dict[str, list[Any]] | None = None

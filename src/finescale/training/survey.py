@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,10 +203,10 @@ def _plan(source: Source, sides: Sequence[_Side]) -> tuple[int, list[tuple[slice
     return frames, list(tiles((plane[0], plane[1]), (chunks[1], chunks[2]), max(1, TILE // frames)))
 
 
-def _planes(tile: Array, wet: float, values: _Values) -> Iterator[NDArray[np.generic]]:
+def _planes(tile: Array, wet: float, values: _Values) -> Iterator[NDArray[Any]]:
     """(t, h, w) of a tile (C, t, h, w): whether known, whether wet, amounts with 0 where unknown."""
     known = np.isfinite(tile)
-    everywhere = known.all(0)
+    everywhere = np.logical_and.reduce(known, 0)
     yield everywhere
     is_wet = tile[0] > wet
     values.add(tile, known, everywhere, is_wet)
@@ -232,9 +232,7 @@ class _Values:
         self.low, self.high = np.full(channels, np.nan), np.full(channels, np.nan)
         self.everywhere = self.wet = 0
 
-    def add(
-        self, tile: Array, known: NDArray[np.bool_], everywhere: NDArray[np.bool_], wet: NDArray[np.bool_]
-    ) -> None:
+    def add(self, tile: Array, known: NDArray[np.bool_], everywhere: NDArray[np.bool_], wet: NDArray[np.bool_]) -> None:
         over = (1, 2, 3)
         self.known += known.sum(over)
         self.total += np.sum(tile, axis=over, where=known, dtype=np.float64)

@@ -1,9 +1,9 @@
 """Surveys kept beside the stores that they are of, so that a store is gone through once.
 
 A survey of ``rain.zarr`` is the file ``.rain.zarr.KEY.finescale-survey`` in the same folder, or, where nothing may be
-written there, in the user's cache folder (``$XDG_CACHE_HOME/finescale``); where neither may be, it is made again. KEY is
-a digest of everything that a survey depends on: sizes and times of the files, names, units, coordinates and shape of the
-field, crops and criteria. The file is a safetensors one with a digest of its content; one that is damaged, or of
+written there, in the user's cache folder (``$XDG_CACHE_HOME/finescale``); where neither may be, it is made again. KEY
+is a digest of everything that a survey depends on: sizes and times of the files, names, units, coordinates and shape of
+the field, crops and criteria. The file is a safetensors one with a digest of its content; one that is damaged, or of
 something else, is no survey.
 """
 
@@ -88,7 +88,9 @@ def _read(content: bytes, key: str) -> Survey | None:
     digest = said.pop("digest")
     if said["key"] != key or digest != _digest(arrays, said | {"digest": ""}):
         return None
-    rest = {name: tuple(one) if isinstance(one, list) else one for name, one in json.loads(said["survey"]).items()}
+    rest: dict[str, Any] = {
+        name: tuple(one) if isinstance(one, list) else one for name, one in json.loads(said["survey"]).items()
+    }
     return Survey(arrays["positions"], arrays["amounts"], **rest)
 
 
