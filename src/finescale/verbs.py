@@ -61,10 +61,12 @@ def coarsen(
     if isinstance(fine, xr.Dataset):
         fine = watched(fine.copy(), source)
     else:
-        source, fine = str(fine), open_store(fine)
+        source, fine = str(fine), open_store(fine, chunks=None)
         check_apart(source, out)
     field = region(field_of(fine, variable, source), select)
     means = block_means(field, whole, crop)
+    if source == "the dataset" and field.chunks is None:
+        means = means.load()
     given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{field.name}: means of {whole} cells (time x space)")
     means = means.assign_attrs(given | means.attrs)
     if out is not None:

@@ -82,7 +82,7 @@ class Mapped(xr.backends.BackendArray):
 
 
 class Blockwise(xr.backends.BackendArray):
-    """A lazy variable in single precision that is read in whole blocks.
+    """A lazy variable that is read in whole blocks.
 
     Args:
         variable: the variable.
@@ -93,7 +93,7 @@ class Blockwise(xr.backends.BackendArray):
     def __init__(self, variable: xr.Variable, block: tuple[int, ...], cache: Cache) -> None:
         self.variable, self.block, self.cache = variable, block, cache
         self.number = next(_NUMBERS)
-        self.shape, self.dtype = variable.shape, np.dtype(np.float32)
+        self.shape, self.dtype = variable.shape, variable.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
@@ -103,7 +103,7 @@ class Blockwise(xr.backends.BackendArray):
             range(n)[k] if isinstance(k, slice) else range(k, k + 1) for k, n in zip(key, self.shape, strict=True)
         ]
         if not all(ranges):
-            return np.empty([len(r) for r in ranges], np.float32)
+            return np.empty([len(r) for r in ranges], self.dtype)
         box = self._box(tuple(slice(r[0], r[-1] + 1) for r in ranges))
         return box[tuple(0 if not isinstance(k, slice) else slice(None, None, k.step) for k in key)]
 
@@ -127,7 +127,7 @@ class Blockwise(xr.backends.BackendArray):
                 # A copy: a view would keep all of them in memory.
                 self.cache.put((self.number, *place), values[inside].copy())
             return values[tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(box, whole, strict=True))]
-        out = np.empty([s.stop - s.start for s in box], np.float32)
+        out = np.empty([s.stop - s.start for s in box], self.dtype)
         for place, block in found.items():
             cells = self._cells(place)
             if block is None:
@@ -142,7 +142,7 @@ class Blockwise(xr.backends.BackendArray):
         return tuple(slice(i * b, min((i + 1) * b, n)) for i, b, n in zip(place, self.block, self.shape, strict=True))
 
     def _stored(self, cells: tuple[slice, ...]) -> Array:
-        return np.asarray(self.variable[cells].values).astype(np.float32)
+        return np.asarray(self.variable[cells].values)
 
 
 def is_lazy(da: xr.DataArray) -> bool:
@@ -155,16 +155,19 @@ def mapped(da: xr.DataArray, function: Callable[[Array], Array], dtype: DTypeLik
     return _with(da, Mapped(da.variable, function, dtype))
 
 
-def blockwise(da: xr.DataArray, cache: Cache) -> xr.DataArray:
-    """``da`` in single precision, read in its stored chunks, of which ``cache`` keeps the ones used last.
+def single(da: xr.DataArray) -> xr.DataArray:
+    """``da`` in single precision, lazily where it is lazy."""
+    return mapped(da, lambda values: values.astype(np.float32), np.float32) if is_lazy(da) else da.astype(np.float32)
 
-    A field that dask reads, that is in memory, or that is stored in one piece or in huge ones is only converted.
+
+def blockwise(da: xr.DataArray, cache: Cache) -> xr.DataArray:
+    """``da`` read in its stored chunks, of which ``cache`` keeps the ones used last.
+
+    A field that dask reads, that is in memory, or that is stored in one piece or in huge ones stays as it is.
     """
-    if not is_lazy(da):
-        return da.astype(np.float32)
-    chunks = stored_chunks(da)
-    if chunks is None or math.prod(chunks) * 4 * LARGEST > cache.size:
-        return mapped(da, lambda values: values.astype(np.float32), np.float32)
+    chunks = stored_chunks(da) if is_lazy(da) else None
+    if chunks is None or math.prod(chunks) * da.dtype.itemsize * LARGEST > cache.size:
+        return da
     return _with(da, Blockwise(da.variable, chunks, cache))
 
 

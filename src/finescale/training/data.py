@@ -16,7 +16,7 @@ from finescale.config import schema
 from finescale.config.variables import Variable, variables_of
 from finescale.data.extent import extent, merged
 from finescale.data.files import gridded, open_store, select
-from finescale.data.lazy import Cache, blockwise
+from finescale.data.lazy import Cache, blockwise, single
 from finescale.data.region import region
 from finescale.data.sources import DERIVED, Partner, Predictors, Source, covered
 from finescale.data.static import StaticFields
@@ -172,7 +172,7 @@ def _variables(path: str, wanted: Mapping[str | None, Variable], cache: Cache) -
     found = []
     for name, one in wanted.items():
         # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
-        field = increasing(blockwise(convert_units(select(store, name, path), one.units), cache))
+        field = increasing(blockwise(single(convert_units(select(store, name, path), one.units)), cache))
         if field.ndim != 3:
             raise InputError(
                 f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"
