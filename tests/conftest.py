@@ -181,6 +181,6 @@ def config(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
 
     def made(data: Path, **train: Any) -> dict[str, Any]:
         budget = {"steps": 8, "batch": 4, "mean_share": 0.5, "warmup": 2} | train
-        return tiny | {"data": {"path": str(data), "variable": "rain", "crop": 16}, "train": budget}
+        return tiny | {"data": {"path": str(data), "crop": 16}, "train": budget}
 
     return made

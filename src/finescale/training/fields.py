@@ -71,9 +71,7 @@ class Field:
             self.area, self.static = like.area, like.static
         else:
             self.area = self.grid.cell_area.astype(np.float32)
-            if static is not None:
-                y, x = (first[dim].values.astype(np.float64) for dim in first.dims[-2:])
-                self.static = static.at(y, x)
+            self.static = None if static is None else static.at(self.grid)
         self.values = self._read() if hold else None
 
     def box(self, t: slice, y: slice, x: slice) -> Array:

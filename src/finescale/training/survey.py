@@ -100,7 +100,7 @@ class Survey:
         return self.missing / self.cells
 
     @property
-    def share_wet(self) -> float:
+    def wet_share(self) -> float:
         """Of the known cells."""
         return self.wet / max(1, self.cells - self.missing)
 
