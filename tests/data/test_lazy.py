@@ -55,7 +55,7 @@ def test_any_box_is_the_same_in_blocks(
         assert stored_chunks(field) == chunks
     for size in (2**20, 4000):  # of the smaller cache some blocks are dropped, or it takes none
         kept = increasing(blockwise(single(field), Cache(size)))
-        assert is_lazy(kept) and kept.dtype == np.float32
+        assert is_lazy(kept) and kept.dtype == np.float32 and stored_chunks(kept) == stored_chunks(field)
         whole = values[:, ::-1]
         cuts = [slice(None), slice(2, 5), slice(1, None, 3), slice(None, None, -2), 4, np.array([0, 3, 5])]
         for cut in itertools.product(cuts, cuts, cuts[:5]):

@@ -192,5 +192,7 @@ def tiles(shape: tuple[int, int], chunks: tuple[int, int] | None, cells: int) ->
 
 
 def _with(da: xr.DataArray, array: xr.backends.BackendArray) -> xr.DataArray:
-    variable = xr.Variable(da.dims, indexing.LazilyIndexedArray(array), da.attrs, da.encoding)
-    return xr.DataArray(variable, da.coords, name=da.name)
+    variable = xr.Variable(da.dims, indexing.LazilyIndexedArray(array), da.attrs)
+    out = xr.DataArray(variable, da.coords, name=da.name)
+    out.encoding = dict(da.encoding)  # the constructor leaves it behind
+    return out

@@ -70,7 +70,7 @@ class Field:
         if like is not None and _same_cells(self.grid, like.grid):
             self.area, self.static = like.area, like.static
         else:
-            self.area = self.grid.cell_area.astype(np.float32)
+            self.area = read_grid(first).cell_area.astype(np.float32)  # of a grid that does not keep it
             self.static = None if static is None else static.at(self.grid)
         self.values = self._read() if hold else None
 
