@@ -62,7 +62,8 @@ def fit_command(preset: str, settings: Mapping[str, Any]) -> str:
     """The command that trains the same model into the folder ``model``; files are named without their folders."""
     words = ["finescale", "fit", preset, "-o", "model"]
     for key, value in settings.items():
-        value = Path(value).name if key == "data.path" else value
+        if key in ("data.path", "data.coarse", "data.static") and value is not None:
+            value = [Path(one).name for one in value] if isinstance(value, list) else Path(value).name
         words += ["--set", f"{key}={_flow(value)}"]
     return shlex.join(words)
 

@@ -52,7 +52,7 @@ from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.scores.ranks import LEVELS, PIT_BINS
 from finescale.training.crops import Crops
-from finescale.training.fit import open_data
+from finescale.training.data import open_data
 from finescale.verify import baselines, score_arrays
 
 COMPARED = 256

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,17 +15,20 @@ import xarray as xr
 from finescale.data.coarsen import coarsen as block_means
 from finescale.data.files import check_apart, check_output, open_store, write
 from finescale.data.files import select as field_of
+from finescale.data.named import Paths, title
 from finescale.data.provenance import provenance
 from finescale.data.reader import watched
 from finescale.data.region import region
+from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
     from finescale.downscaler import Downscaler
+    from finescale.inference.inputs import Files
 
 
 def coarsen(
-    fine: str | Path | xr.Dataset | xr.DataArray,
+    fine: Paths | xr.Dataset | xr.DataArray,
     factor: str | Factor,
     out: str | Path | None = None,
     *,
@@ -36,7 +40,7 @@ def coarsen(
     """Area-weighted block means, c = Σ a x / Σ a over the known cells of a block.
 
     Args:
-        fine: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one.
+        fine: a store of any format, a glob or a list of files that follow each other in time, or a dataset.
         factor: the blocks, such as ``"1x8"`` (time × space).
         out: where to write them, .nc or .zarr; None to return them alone.
         variable: the variable, where there are several.
@@ -61,11 +65,11 @@ def coarsen(
     if isinstance(fine, xr.Dataset):
         fine = watched(fine.copy(), source)
     else:
-        source, fine = str(fine), open_store(fine, chunks=None)
-        check_apart(source, out)
+        check_apart(fine, out)
+        source, fine = title(fine), open_store(fine, chunks=None)
     field = region(field_of(fine, variable, source), select)
     means = block_means(field, whole, crop)
-    if source == "the dataset" and field.chunks is None:
+    if source == "the dataset" and field.chunks is None:  # what was given in memory is so again
         means = means.load()
     given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{field.name}: means of {whole} cells (time x space)")
     means = means.assign_attrs(given | means.attrs)
@@ -76,7 +80,7 @@ def coarsen(
 
 def downscale(
     model: str | Path | Downscaler,
-    coarse: str | Path | xr.Dataset | xr.DataArray,
+    coarse: Files,
     out: str | Path | None = None,
     *,
     members: int | None = None,
@@ -85,13 +89,15 @@ def downscale(
     overwrite: bool = False,
     progress: bool = True,
     compile: bool = False,
+    lazy: bool = False,
     **settings: Any,
 ) -> xr.Dataset | None:
     """An ensemble of fine fields whose block means are the coarse field: (realization, time, y, x); files: time first.
 
     Args:
         model: a model, or the folder that `finescale.fit` wrote.
-        coarse: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one; any domain size.
+        coarse: a store of any format, a glob of files that follow each other in time, or a dataset; any domain size. Or
+            a list of them, in which the model's variables and predictors are found by name.
         out: where to write it, .nc or .zarr, window by window; None to return it, in memory.
         members: how many, 16 unless given; 0 for their mean, with ``variance``.
         seed: members of one seed are the same in every run.
@@ -99,6 +105,7 @@ def downscale(
         overwrite: replace an output that exists.
         progress: show a progress bar on stderr, while a store is written.
         compile: compile the networks first, see `Downscaler.compile_networks`.
+        lazy: without ``out``, give dask arrays: a block for every window and batch of members, computed when asked for.
         settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
 
     Returns:
@@ -111,9 +118,14 @@ def downscale(
     """
     if out is not None:
         check_output(out, overwrite)
-    if isinstance(coarse, str | Path):
-        open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
-        check_apart(coarse, out)
+        if lazy:
+            raise InputError("lazy is for a prediction that is returned: leave it out, or the output")
+    for one in coarse if isinstance(coarse, Sequence) and not isinstance(coarse, str) else [coarse]:
+        if isinstance(one, str | Path):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Notice)  # what is noticed is said when it is read
+                open_store(one, chunks=None).close()  # before torch: a wrong file is told at once
+            check_apart(one, out)
     from finescale.inference.predict import downscale_dataset, predict
     from finescale.inference.request import Request
 
@@ -125,6 +137,6 @@ def downscale(
     if compile:
         model.compile_networks()
     if out is None:
-        return downscale_dataset(model, coarse, request)
+        return downscale_dataset(model, coarse, request, lazy)
     predict(model, coarse, out, request, resume=resume, overwrite=overwrite, progress=progress)
     return None

@@ -30,7 +30,7 @@ from finescale.training.crops import Crops
 from finescale.training.cutting import Augmentation
 from finescale.training.data import open_data
 from finescale.training.fields import Field
-from finescale.training.survey import Criteria, Survey, Triple, survey
+from finescale.training.survey import Criteria, Survey, survey
 
 CROP = (2, 16, 16)
 

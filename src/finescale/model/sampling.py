@@ -149,14 +149,25 @@ def constrained(model: Components, x: Tensor, given: Inputs) -> Tensor:
     a, wanted = operators(model, given, 1), _wanted(x, given)
     if model.constraint is not None:
         x = model.constraint(x, wanted, a)
-    return torch.where(a.replicate(wanted.isnan()), torch.nan, x)
+    return masked(torch.where(a.replicate(wanted.isnan()), torch.nan, x), given)
 
 
-def gap(model: Components, x: Tensor, given: Inputs) -> float:
-    """Largest |A x − c| of fields (B, M, C, T, H, W) before the constraint; 0 without one, or of logits."""
+def masked(x: Tensor, given: Inputs) -> Tensor:
+    """Fields (B, …, C, T, H, W) with NaN in the cells that are not valid."""
+    if given.mask is None:
+        return x
+    mask = given.mask.to(x.device)
+    return torch.where(mask[:, *(None,) * (x.ndim - 5), :, None], x, torch.nan)
+
+
+def gap(model: Components, x: Tensor, given: Inputs) -> tuple[float, ...]:
+    """Of every variable the largest |A x − c| of fields (B, M, C, T, H, W) before its constraint; 0 without."""
+    conserved = model.conserves
     if model.constraint is None or model.constraint.domain != "field":
-        return 0.0
-    return float((operators(model, given, 1)(x) - _wanted(x, given)).detach().abs().nan_to_num().max())
+        return (0.0,) * len(conserved)
+    off = (operators(model, given, 1)(x) - _wanted(x, given)).detach().abs().nan_to_num()
+    worst = off.amax(dim=(0, 1, 3, 4, 5)).tolist()
+    return tuple(value if is_ else 0.0 for value, is_ in zip(worst, conserved, strict=True))
 
 
 def _wanted(x: Tensor, given: Inputs) -> Tensor:
@@ -169,7 +180,8 @@ def operators(model: Components, given: Inputs, axes: int) -> Coarsen:
     area = given.area
     if area is not None:
         area = area.reshape(-1, *(1,) * (axes + 2), *area.shape[-2:])
-    return Coarsen(model.factor, area).to(given.coarse.device)
+    mask = None if given.mask is None else given.mask[:, *(None,) * axes, :, None]
+    return Coarsen(model.factor, area, mask).to(given.coarse.device)
 
 
 def fine_size(model: Components, given: Inputs) -> Triple:
