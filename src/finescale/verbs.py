@@ -66,9 +66,11 @@ def coarsen(
         fine = watched(fine.copy(), source)
     else:
         check_apart(fine, out)
-        source, fine = title(fine), open_store(fine)
+        source, fine = title(fine), open_store(fine, chunks=None)
     field = region(field_of(fine, variable, source), select)
     means = block_means(field, whole, crop)
+    if source == "the dataset" and field.chunks is None:  # what was given in memory is so again
+        means = means.load()
     given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{field.name}: means of {whole} cells (time x space)")
     means = means.assign_attrs(given | means.attrs)
     if out is not None:
