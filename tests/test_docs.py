@@ -132,6 +132,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask = rain("2021-06-01", 2).precipitation_rate[0, :, :].drop_vars("time").rename("valid")
     write(mask.copy(data=np.broadcast_to(mask.lat.values[:, None] < 45.8, mask.shape)).astype(np.float32).to_dataset(),
           folder / "mask.nc")  # fmt: skip
+    shutil.copy(folder / "FINE.nc", folder / "radar.nc")
+    shutil.copy(folder / "fine.nc", folder / "truth.nc")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for line in (
