@@ -226,7 +226,7 @@ def report(rows: list[dict[str, Any]], out: Path) -> None:
     for part in dict.fromkeys(row["part"] for row in rows):
         lines += [f"## {part}", ""]
         lines += [
-            "| system | variable | fair CRPS (95 %) | MAE | spread–skill | 99.9th percentile, bias | wet days (truth) | "
+            "| system | variable | fair CRPS (95 %) | MAE | spread–skill | 99.9th percentile | wet days (truth) | "
             "energy score |"
         ]
         lines += ["|---|---|---|---|---|---|---|---|"]
