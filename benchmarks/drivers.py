@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import yaml
 from protocol import fit_command, fitted, processor, rounded
@@ -252,6 +253,37 @@ def report(rows: list[dict[str, Any]], out: Path) -> None:
     out.with_suffix(".md").write_text("\n".join(lines))
 
 
+def picture(args: argparse.Namespace, out: Path) -> None:
+    """The wettest of the judged days: what NCEP says, two members, and E-OBS."""
+    from matplotlib.figure import Figure
+
+    files = prepared("iberia", args)
+    with xr.open_dataset(files["truth"]) as ds, xr.open_dataset(files["coarse 0"]) as other:
+        truth, ncep = ds.load(), other.load()
+    with xr.open_dataset(folder_of("iberia", "both variables", 0, args) / "ensemble.nc") as ds:
+        day = int(np.argmax(truth.pr.mean(("lat", "lon")).values))
+        members = ds.isel(time=day).load()
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots(2, 4)
+    scales = {"pr": ("YlGnBu", 0, "mm in the day"), "tas": ("RdYlBu_r", None, "°C")}
+    for row, (name, (colours, low, unit)) in zip(axes, scales.items(), strict=True):
+        source = Source(select(ncep, name), False, "ncep").on(cells(truth[name]).coarsen(Factor(1, 4)))[day]
+        panels = {
+            "NCEP, on blocks of 2°": np.repeat(np.repeat(source, 4, 0), 4, 1),
+            "member 1": members[name][0].values,
+            "member 2": members[name][1].values,
+            "E-OBS (sea missing)": truth[name][day].values,
+        }
+        values = np.stack(list(panels.values()))
+        limits = {"vmin": np.nanmin(values) if low is None else low, "vmax": np.nanpercentile(values, 99.5)}
+        for axis, (title, field) in zip(row, panels.items(), strict=True):
+            image = axis.pcolormesh(truth.lon, truth.lat, field, cmap=colours, **limits)
+            axis.set(title=title, aspect=1.3, xticks=[], yticks=[])
+        figure.colorbar(image, ax=row, label=unit, shrink=0.9)
+    figure.suptitle(f"Iberia, {np.datetime_as_string(truth.time.values[day], 'D')}, a winter kept aside")
+    figure.savefig(out, dpi=80)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -277,6 +309,8 @@ def main() -> None:
             rows += [short(both)] if both else []
         rows += [short(quantile_mapped(args))] if part == "iberia" else []
         report(rows, args.results / "drivers")
+        if part == "iberia":
+            picture(args, args.results / "drivers.png")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,9 @@ def images(folder: Path) -> Iterator[Case]:
     Image.fromarray(values).save(folder / "picture.png")
     yield Case("all of a picture", ["coarsen", "picture.png", *FACTOR, "p.nc"], 0)
     yield Case("one of its colours", ["coarsen", "picture.png", *FACTOR, "red.nc", "--variable", "red"], 0)
-    yield Case("none of them", ["coarsen", "picture.png", *FACTOR, "x.nc", "--variable", "rd"], says=("red, green, blue",))
+    yield Case(
+        "none of them", ["coarsen", "picture.png", *FACTOR, "x.nc", "--variable", "rd"], says=("red, green, blue",)
+    )
     (folder / "cut.png").write_bytes((folder / "picture.png").read_bytes()[:200])
     yield from each("a picture cut short", folder / "cut.png", "cut.png cannot be read")
     (folder / "picture_2.png").write_bytes((folder / "picture.png").read_bytes())
