@@ -19,7 +19,7 @@ from finescale.data.named import Paths, title
 from finescale.data.provenance import provenance
 from finescale.data.reader import watched
 from finescale.data.region import region
-from finescale.errors import Notice
+from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def downscale(
     overwrite: bool = False,
     progress: bool = True,
     compile: bool = False,
+    lazy: bool = False,
     **settings: Any,
 ) -> xr.Dataset | None:
     """An ensemble of fine fields whose block means are the coarse field: (realization, time, y, x); files: time first.
@@ -102,6 +103,7 @@ def downscale(
         overwrite: replace an output that exists.
         progress: show a progress bar on stderr, while a store is written.
         compile: compile the networks first, see `Downscaler.compile_networks`.
+        lazy: without ``out``, give dask arrays: a block for every window and batch of members, computed when asked for.
         settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
 
     Returns:
@@ -114,6 +116,8 @@ def downscale(
     """
     if out is not None:
         check_output(out, overwrite)
+        if lazy:
+            raise InputError("lazy is for a prediction that is returned: leave it out, or the output")
     for one in coarse if isinstance(coarse, Sequence) and not isinstance(coarse, str) else [coarse]:
         if isinstance(one, str | Path):
             with warnings.catch_warnings():
@@ -131,6 +135,6 @@ def downscale(
     if compile:
         model.compile_networks()
     if out is None:
-        return downscale_dataset(model, coarse, request)
+        return downscale_dataset(model, coarse, request, lazy)
     predict(model, coarse, out, request, resume=resume, overwrite=overwrite, progress=progress)
     return None

@@ -123,6 +123,7 @@ def downscale(
     force: Flag = False,
     static: Annotated[list[Path] | None, Parameter(negative=())] = None,
     onto: Path | None = None,
+    mask: Path | None = None,
     conserve: bool | None = None,
     window: str | None = None,
     compile: Flag = False,
@@ -158,11 +159,13 @@ def downscale(
         Instead of a factor, the resolution to reach: a spacing in the grid's units (0.01), a length (1km), a duration
         (10min), or both (10min,0.01).
     force
-        Take a factor outside the trained range.
+        Take a factor outside the trained range, or an input that is unlike the training data.
     static
         A file with a static field that the model was trained with; may be given several times.
     onto
         A file on the fine grid that is wanted: the coarse fields are brought to its blocks, conservatively.
+    mask
+        A file with a field on the fine grid, or a larger one: cells where it is not above 0 are missing in the output.
     conserve
         Put fields through the model's constraint, or do not; by default as the model was trained.
     window
@@ -194,6 +197,7 @@ def downscale(
         force=force,
         static=static,
         onto=onto,
+        mask=mask,
         conserve=conserve,
         resume=resume,
         overwrite=overwrite,

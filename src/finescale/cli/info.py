@@ -114,14 +114,19 @@ def _model(path: Path) -> str:
     import yaml
 
     from finescale.config.document import read_yaml
+    from finescale.config.schema import call
+    from finescale.model.remembers import Remembers
 
     config = read_yaml(path / "config.yaml")
     lines = [f"{path}: a finescale model"]
     trained = parse(config.pop("trained", None) or [], f"{path / 'config.yaml'}, section trained,")
+    units = {name: (one or {}).get("units") for name, one in (config.get("variables") or {}).items()}
+    remembers = call(Remembers, config.pop("remembers", None), "remembers")
     for key, value in config.items():
         text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).splitlines()[0]
         lines.append(f"  {key}: {text}")
     lines += [f"  trained on: {one.text}" for one in trained]
+    lines += [f"  remembers: {one}" for one in remembers.lines(units)]
     return "\n".join([*lines, f"  weights: {_weights(path / 'weights.safetensors')}"])
 
 

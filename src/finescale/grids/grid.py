@@ -122,6 +122,28 @@ class Grid:
         )
 
 
+def inside(grid: Grid, part: Grid, tolerance: float = 1e-3) -> tuple[slice, slice] | None:
+    """The rows and columns of a grid that are the cells of another, to ``tolerance`` of a cell; None if they are not.
+
+    Both have y and x increasing; longitudes may differ by whole turns.
+    """
+    if grid.crs != part.crs:
+        return None
+    found = []
+    for edges, wanted, turns in ((grid.y, part.y, False), (grid.x, part.x, grid.geographic)):
+        step = np.abs(np.diff(wanted)).min()
+        turn = 360.0 * np.round((edges.mean() - wanted.mean()) / 360.0) if turns else 0.0
+        for shift in (turn, *((turn - 360.0, turn + 360.0) if turns else ())):
+            start = int(np.abs(edges - (wanted[0] + shift)).argmin())
+            same = edges[start : start + wanted.size]
+            if same.size == wanted.size and np.allclose(same, wanted + shift, rtol=0, atol=tolerance * step):
+                found.append(slice(start, start + wanted.size - 1))
+                break
+        else:
+            return None
+    return found[0], found[1]
+
+
 def shared(area: NDArray[np.float64], factor: Factor) -> NDArray[np.float64]:
     """Areas of the parts of cells, which share each cell's area equally."""
     return np.asarray(np.repeat(np.repeat(area, factor.y, 0), factor.x, 1) / (factor.y * factor.x))

@@ -28,7 +28,10 @@ from finescale.grids.grid import goes_round
 from finescale.grids.resolution import factor_to
 from finescale.inference.domain import Domain, onto
 from finescale.inference.given import Given
+from finescale.inference.guard import check_alike
 from finescale.inference.inputs import Files, Inputs, find
+from finescale.inference.lazy import lazily
+from finescale.inference.masks import mask_of
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 from finescale.signals import deferred
@@ -121,13 +124,15 @@ def _finite(residuals: dict[str, tuple[float, float]]) -> dict[str, tuple[float,
     return residuals
 
 
-def downscale_dataset(model: Model, coarse: Files, request: Request | None = None) -> xr.Dataset:
-    """The ensemble of a dataset, in memory; arguments as in `predict`.
+def downscale_dataset(model: Model, coarse: Files, request: Request | None = None, lazy: bool = False) -> xr.Dataset:
+    """The ensemble of a dataset, in memory or, where ``lazy``, as it is asked for; arguments as in `predict`.
 
     Raises:
         InputError: for input or a request that cannot be used.
     """
-    tasks = tasks_of(model, coarse, request or Request())
+    tasks = tasks_of(model, coarse, request or Request(), values=not lazy)
+    if lazy:
+        return lazily(tasks)
     values = {name: np.full(shape, np.nan, dtype=np.float32) for name, shape in tasks.output.shapes.items()}
     notes = []
     for _, parts, note in tasks.results({}):
@@ -141,8 +146,8 @@ def downscale_dataset(model: Model, coarse: Files, request: Request | None = Non
     return out
 
 
-def tasks_of(model: Model, coarse: Files, request: Request) -> Tasks:
-    """A prediction cut into tasks.
+def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True) -> Tasks:
+    """A prediction cut into tasks; without ``values`` none are read.
 
     Raises:
         InputError: for input or a request that cannot be used.
@@ -164,8 +169,10 @@ def tasks_of(model: Model, coarse: Files, request: Request) -> Tasks:
         )
     request, static = request.of(model), _static(model, request)
     evaluations = model.evaluations(request.steps)
-    tasks = Tasks(model, Given(inputs, domain, static), request)
+    mask = mask_of(model, domain, request.mask)
+    tasks = Tasks(model, Given(inputs, domain, static, mask), request)
     _check_covered(inputs, domain)
+    check_alike(model, inputs, domain, request.force, values)
     if evaluations >= SLOW and request.count:
         warnings.warn(
             f"sampling takes {evaluations} network evaluations for each of {tasks.output.members} members in each of "
