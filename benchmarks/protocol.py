@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-import finescale
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.training.crops import Augmentation, Criteria, Crops
@@ -46,29 +43,6 @@ def timed_training(
     }
     (folder / "time.json").write_text(json.dumps(spent))
     model.save(folder)
-
-
-def fitted(preset: str, settings: Mapping[str, Any], folder: Path) -> None:
-    """Train by configuration alone, as `fit_command` says, and write time.json beside the model."""
-    started, processor_time = time.time(), time.process_time()
-    finescale.fit(preset, folder, settings)
-    spent = {"wall_seconds": time.time() - started, "processor_seconds": time.process_time() - processor_time}
-    (folder / "time.json").write_text(json.dumps(spent))
-
-
-def fit_command(preset: str, settings: Mapping[str, Any]) -> str:
-    """The command that trains the same model into the folder ``model``; files are named without their folders."""
-    words = ["finescale", "fit", preset, "-o", "model"]
-    for key, value in settings.items():
-        value = Path(value).name if key == "data.path" else value
-        words += ["--set", f"{key}={_flow(value)}"]
-    return shlex.join(words)
-
-
-def _flow(value: Any) -> str:
-    """YAML in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
-    return text.removesuffix("...\n").strip().replace("'", '"')
 
 
 def interleaved(
