@@ -33,7 +33,7 @@ from finescale.config.build import load
 from finescale.constraints import Bounded
 from finescale.plots.maps import png
 
-STEPS = {"srcnn": 30_000, "edsr": 20_000}
+STEPS = {"srcnn": 25_000, "edsr": 16_000}
 LAYERS: dict[str, dict[str, Any]] = {
     "none": {"constraint": "none"},
     "layer": {"constraint": {"kind": "bounded", "low": 0, "high": 1}, "train.through": 1},

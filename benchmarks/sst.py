@@ -246,6 +246,7 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
             out["systems"][system]["seconds_a_member"] = seconds
     if "patch-POD-ViT" in there and not out["agreement"]:
         out["agreement"] = agreement(there["patch-POD-ViT"], batch, place.at_once // 16)
+    out["rows"], out["systems"] = (ordered(out[part], place.systems) for part in ("rows", "systems"))
     write(results, args)
     if name == "sst4" and "patch-POD-ViT" in there:
         model, days = there["patch-POD-ViT"], batch[:3]
@@ -259,6 +260,13 @@ def run(name: str, args: argparse.Namespace, results: dict[str, Any]) -> None:
         with modes_alone(model):
             members = conserving(model, in_units(model, model.draw(Inputs(one.coarse), Members(range(2))), one), one)
         strip(one, members, noisy, args.results / f"sst_{name}.png")
+
+
+def ordered(rows: dict[str, Any], systems: tuple[str, ...]) -> dict[str, Any]:
+    """The rows of bicubic interpolation, then those of each system in turn, whenever they were measured."""
+    names = ("bicubic", *systems)
+    place = {row: next(n for n, name in enumerate(names) if row == name or row.startswith(f"{name}, ")) for row in rows}
+    return {row: rows[row] for row in sorted(rows, key=place.__getitem__)}
 
 
 # --- data and training

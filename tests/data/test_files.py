@@ -151,9 +151,7 @@ def test_an_axis_on_two_dimensions_is_refused(rain, tmp_path):
         for name in ("lat", "lon"):
             file.createVariable(name, "f8", ("lat", "lon"))[:] = np.arange(32.0).reshape(4, 8)
         file.createVariable("rain", "f4", ("time", "lat", "lon"))[:] = 1
-    with pytest.raises(
-        InputError, match=r"crossed.nc: variable rain has the coordinate lat on the dimensions lat, lon"
-    ):
+    with pytest.raises(InputError, match="variable rain has the coordinate lat on the dimensions lat, lon"):
         files.open_field(path)
 
 
