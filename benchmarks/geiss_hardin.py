@@ -143,6 +143,7 @@ def curves(runs: dict[str, Any], path: Path) -> None:
             colour = {"none": "C1", "layer": "C0"}[layer]
             ax.plot(step, loss / free["curve"][-1][1], color=colour, label=layer if seed == "0" else None)
         ax.set(title=scheme, xlabel="step", xscale="log")
+        ax.xaxis.set_minor_formatter("")
         ax.legend()
     figure.axes[0].set_ylabel("validation loss / none's at the end")
     path.write_bytes(png(figure, limit=150_000))
