@@ -137,7 +137,7 @@ def runs(place: str, seeds: int) -> Iterator[tuple[str, dict[str, Any], int]]:
 def configuration(scheme: str, factor: str, transform: list[Any], constraint: Any) -> dict[str, Any]:
     return {
         "factor": factor,
-        "variable": {"name": "field", "units": ""},
+        "variables": {"field": {"units": ""}},
         "transform": transform,
         "mean": {"kind": "network", "backbone": {"kind": scheme} | SCHEMES[scheme]},
         "latent": "pixel",
@@ -152,7 +152,9 @@ def configuration(scheme: str, factor: str, transform: list[Any], constraint: An
 def photographs(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
     fields = [luminance(path) for path in sorted((data / "images" / "bsd100").iterdir())]
     factor = Factor(1, 4)
-    train, valid = (Crops(part, factor, (1, 96, 96), Criteria(0.0)) for part in (fields[:90], fields[90:]))
+    train, valid = (
+        Crops([[one] for one in part], factor, (1, 96, 96), Criteria(0.0)) for part in (fields[:90], fields[90:])
+    )
     tests = []
     for path in sorted((data / "images" / "set14").iterdir()):
         picture = luminance(path).values
@@ -165,7 +167,7 @@ def photographs(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
 def radar(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
     field, factor = increasing(open_field(data / "mrms_west.nc")), Factor(1, 8)
     train, valid, test = (
-        Crops([region(field, {"lon": side}).load()], factor, (1, 128, 128), WET)
+        Crops([[region(field, {"lon": side}).load()]], factor, (1, 128, 128), WET)
         for side in ([None, -94], [-94, -90], [-90, None])
     )
     return (train, valid), test.apart(48, seed=1).split(16)
@@ -174,7 +176,7 @@ def radar(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
 def sst(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
     field, factor = increasing(open_field(data / "sst_tasman_1982_2013.nc")), Factor(1, 4)
     train, valid, test = (
-        Crops([region(field, {"time": side}).load()], factor, (1, 32, 32), Criteria(0.3), augmentation=still)
+        Crops([[region(field, {"time": side}).load()]], factor, (1, 32, 32), Criteria(0.3), augmentation=still)
         for side, still in (
             ([None, "2009-01-01"], Augmentation(turn=False)),
             (["2009-01-01", "2011-01-01"], None),
@@ -284,7 +286,7 @@ def ensemble(results: dict[str, Any], args: argparse.Namespace) -> None:
     model = load(args.model)
     factor, rows = model.factor, results.setdefault("ensemble", {})
     field = region(increasing(open_field(args.data / "mrms_west.nc")), {"lon": [-90, None]})
-    test = Crops([field.isel(time=slice(None, None, 5)).load()], factor, (1, 120, 120), WET)
+    test = Crops([[field.isel(time=slice(None, None, 5)).load()]], factor, (1, 120, 120), WET)
     batch, eight = test.apart(24, seed=1), Members(range(8))
     origins = [(0, i * model.multiple[1] * 64, 0) for i in range(len(batch))]  # other noise for every crop
     given = Inputs(batch.coarse, batch.area, origin=origins)

@@ -186,7 +186,7 @@ class Bench:
         key = f"{place} {part}"
         if key not in self.fields:
             self.fields[key] = [
-                region(increasing(convert_units(open_field(self.args.data / file), "mm h-1")), ranges).load()
+                [region(increasing(convert_units(open_field(self.args.data / file), "mm h-1")), ranges).load()]
                 for file, ranges in SETS[place][part]
             ]
         return self.fields[key]
@@ -373,7 +373,7 @@ def configuration(system: str, pair: str | None) -> dict[str, Any]:
     network |= {"convolution": True} if system in ("persistent", "long", "single, long") else {}
     return {
         "factor": factor_spec,
-        "variable": {"name": "precipitation_rate", "units": "mm h-1"},
+        "variables": {"precipitation_rate": {"units": "mm h-1"}},
         "data": data,
         "transform": [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"],
         "mean": {"kind": "network", "fold": 4, "backbone": network | {"width": 32}},

@@ -157,7 +157,7 @@ def training_crops(args: argparse.Namespace, factor: Factor, crop: int) -> tuple
     field = increasing(open_field(args.data / "mrms_west.nc"))
     sides = ({"lon": [None, -94]}, {"lon": [-94, -90]})
     first, second = (
-        Crops([region(field, side).load()], factor, (1, crop, crop), WET, augmentation=VARIED) for side in sides
+        Crops([[region(field, side).load()]], factor, (1, crop, crop), WET, augmentation=VARIED) for side in sides
     )
     return first, second
 
@@ -172,7 +172,7 @@ def test_sets(
         ("mch", "mch_20150515.nc", None),
     ):
         field = region(increasing(open_field(args.data / file)), ranges).isel(time=slice(None, None, 5)).load()
-        batch = Crops([field], factor, (1, crop, crop), WET).apart(args.crops, seed=1)
+        batch = Crops([[field]], factor, (1, crop, crop), WET).apart(args.crops, seed=1)
         yield place, (batch.fine, batch.coarse, batch.area)
 
 
@@ -195,7 +195,7 @@ def trained(system: str, name: str, folder: Path, patches: tuple[Crops, Crops], 
     crops, valid = patches
     config = {
         "factor": name,
-        "variable": {"name": "precipitation_rate", "units": "mm h-1"},
+        "variables": {"precipitation_rate": {"units": "mm h-1"}},
         "transform": TRANSFORM,
         "mean": MEAN,
     }

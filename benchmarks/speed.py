@@ -111,7 +111,7 @@ def build(latent: Any, args: argparse.Namespace, factor: str = "1x8", frames: in
     model = build_model(
         {
             "factor": factor,
-            "variable": {"name": "precipitation_rate", "units": "mm h-1"},
+            "variables": {"precipitation_rate": {"units": "mm h-1"}},
             "data": {"frames": frames},
             "transform": [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"],
             "mean": MEAN,

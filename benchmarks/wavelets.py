@@ -175,7 +175,7 @@ class Bench:
         args, folder = self.args, self.folder / name.replace(", ", "-").replace(" ", "-")
         shared: dict[str, Any] = {
             "factor": args.factor,
-            "variable": {"name": "precipitation_rate", "units": "mm h-1"},
+            "variables": {"precipitation_rate": {"units": "mm h-1"}},
             "data": {"crop": CROP},
             "transform": TRANSFORM,
             "constraint": "none",

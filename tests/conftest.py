@@ -101,7 +101,7 @@ def tiny() -> dict[str, Any]:
     """The configuration of a model that is trained and sampled in a second."""
     return {
         "factor": "1x4",
-        "variable": {"name": "rain", "units": "mm h-1"},
+        "variables": {"rain": {"units": "mm h-1"}},
         "transform": [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"],
         "mean": {
             "kind": "network",
@@ -181,6 +181,6 @@ def config(tiny: dict[str, Any]) -> Callable[..., dict[str, Any]]:
 
     def made(data: Path, **train: Any) -> dict[str, Any]:
         budget = {"steps": 8, "batch": 4, "mean_share": 0.5, "warmup": 2} | train
-        return tiny | {"data": {"path": str(data), "variable": "rain", "crop": 16}, "train": budget}
+        return tiny | {"data": {"path": str(data), "crop": 16}, "train": budget}
 
     return made

@@ -33,7 +33,7 @@ from finescale.model.mean import MeanModel
 from finescale.model.uncertainty import Marginals
 from finescale.operators.coarsen import Coarsen
 
-TRAINED = ("factor", "variable", "static", "transform", "mean", "latent", "denoiser", "variance")
+TRAINED = ("factor", "variables", "predictors", "static", "transform", "mean", "latent", "denoiser", "variance")
 """Sections that change what weights mean; the others (process, constraint, ...) may be changed in a model's folder."""
 
 
@@ -135,7 +135,10 @@ class Downscaler(Components):
     @property
     def _trained(self) -> dict[str, Any]:
         """The sections of the configuration that weights make sense with alone."""
-        return {section: self.config.get(section) for section in TRAINED}
+        found = {section: self.config.get(section) for section in TRAINED}
+        # How a variable is constrained, or called in coarse files, may be changed.
+        named = {name: {key: one.get(key) for key in ("units", "transform")} for name, one in self.variables.items()}
+        return found | {"variables": named}
 
     def check_trained(self, metadata: Mapping[str, str] | None, source: Path) -> None:
         """Refuse a configuration that was changed after the training, from what `save` wrote beside the weights.
@@ -154,9 +157,10 @@ class Downscaler(Components):
 
     def __repr__(self) -> str:
         """Factor, variable, parts, parameters and training, in ten lines; torch's own is that of each part."""
-        variable, train, data = self.variable, self.config.get("train") or {}, self.config.get("data") or {}
+        train, data = self.config.get("train") or {}, self.config.get("data") or {}
         sizes = self.parameters_by_part
-        lines = [f"Downscaler of {variable.get('name', 'a field')} in {variable.get('units') or 'any units'}"]
+        named = [f"{name} in {one.get('units') or 'any units'}" for name, one in self.variables.items()]
+        lines = [f"Downscaler of {', '.join(named) or 'a field'}"]
         lines += [f"  {'factor':11}{self.factors} (time × space)"]
         for part in ("transform", "mean", "latent", "denoiser", "variance", "constraint"):
             size = f", {sizes[part] / 1e6:.3g} M parameters" if part in sizes else ""

@@ -34,15 +34,46 @@ def slow(*arguments, **settings):
     print("working", flush=True)
     for _ in range(600):
         time.sleep(0.1)
+        if {again}:
+            real(*arguments, **settings)
     return real(*arguments, **settings)
 
 {module}.{name} = slow
 sys.exit(main({arguments}))
 """
+# The signal comes just when a lock of xarray's has been taken, and the block that gives it back has not begun.
+LOCKED = """
+import os, signal, sys
+import xarray
+from finescale.cli import main
+
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+real, left = xarray.Dataset.to_netcdf, [{lock}]
+
+def count(frame, event, argument):
+    entered = getattr(frame.f_locals.get("self"), "gen", None) if frame.f_code.co_name == "__enter__" else None
+    if event == "return" and entered is not None and "backends" in entered.gi_code.co_filename:
+        left[0] -= 1
+        if left[0] == 0:
+            sys.settrace(None)
+            print("signalled", flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+    return count
+
+def traced(*arguments, **settings):
+    sys.settrace(count)
+    try:
+        return real(*arguments, **settings)
+    finally:
+        sys.settrace(None)
+
+xarray.Dataset.to_netcdf = traced
+sys.exit(main({arguments}))
+"""
 WORK = {
-    "coarsen": ("xarray", "Dataset.to_netcdf"),
-    "downscale": ("finescale.downscaler", "Downscaler.sample"),
-    "verify": ("finescale.verify.report", "evaluate"),
+    "coarsen": ("finescale.data.reader", "Watched._read", True),  # it is told between two pieces of the file
+    "downscale": ("finescale.downscaler", "Downscaler.sample", False),
+    "verify": ("finescale.verify.report", "evaluate", False),
 }
 
 
@@ -69,19 +100,28 @@ def listing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process said; one that does not end is killed, so that the tests do."""
+    try:
+        return process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
 @pytest.mark.parametrize("number", SIGNALS, ids=[number.name for number in SIGNALS])
 @pytest.mark.parametrize("command", WORK)
 def test_a_signal_ends_a_command_in_order(files: Path, command: str, number: signal.Signals) -> None:
     before = listing(files)
-    module, name = WORK[command]
-    code = SLOW.format(module=module, name=name, arguments=words(command))
+    module, name, again = WORK[command]
+    code = SLOW.format(module=module, name=name, again=again, arguments=words(command))
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "working\n"
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        _, err = ended(process)
     lines = [line for line in err.splitlines() if "finescale:" in line]
     assert process.returncode == 128 + number, err
     assert len(lines) == 1 and "interrupted; " in lines[0] and "Traceback" not in err
@@ -102,7 +142,7 @@ def test_signals_at_any_moment(files: Path) -> None:
             process.stdout.readline()
             time.sleep(wait)
             os.kill(process.pid, number)
-            _, err = process.communicate(timeout=60)
+            _, err = ended(process)
         if process.returncode == 0:
             assert not err and (files / "out.nc").is_file()
             (files / "out.nc").unlink()
@@ -112,3 +152,16 @@ def test_signals_at_any_moment(files: Path) -> None:
             assert process.returncode == -number and not err, err  # before its handlers are there, or after its end
             (files / "out.nc").unlink(missing_ok=True)
         assert listing(files) == before
+
+
+@pytest.mark.parametrize("lock", [1, 5, 12])
+def test_nothing_waits_for_a_lock_that_a_signal_left_closed(files: Path, lock: int) -> None:
+    before = listing(files)
+    code = LOCKED.format(lock=lock, arguments=words("coarsen"))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        out, err = ended(process)
+    assert process.returncode == 143 and "signalled" in out, err
+    assert len(err.splitlines()) == 1 and "interrupted" in err
+    assert listing(files) == before

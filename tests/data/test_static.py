@@ -13,6 +13,7 @@ from finescale.config.build import load
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
+from finescale.grids.grid import Grid
 from finescale.model.batch import Inputs, Members
 from finescale.training.crops import Criteria, Crops
 from finescale.training.fit import fit
@@ -39,23 +40,60 @@ def rain(frames: int = 6, seed: int = 0) -> xr.DataArray:
     return xr.DataArray(values, dims=("time", "y", "x"), coords=coords, name="rain", attrs={"units": "mm h-1"})
 
 
-def test_interpolated_to_any_cells(dem: Path) -> None:
+def grid(y: np.ndarray, x: np.ndarray, crs: str = "") -> Grid:
+    """The cells around evenly spaced centres."""
+    sides = [np.append(c - (c[1] - c[0]) / 2, c[-1] + (c[1] - c[0]) / 2) for c in (y, x)]
+    return Grid(np.array([0.0, 1.0]), sides[0], sides[1], crs)
+
+
+def test_interpolated_to_smaller_cells(dem: Path) -> None:
     static = StaticFields(dem)
     assert static.names == ["elevation"]
-    y, x = np.linspace(0.3, 30, 17), np.linspace(2, 39.5, 11)
-    np.testing.assert_allclose(static.at(y, x)[0], height(y, x), rtol=1e-5)
-    beyond = static.at(np.array([40.0, 40.9, 44.0]), x)[0]
-    np.testing.assert_allclose(beyond[1], height(np.array([40.0]), x)[0], rtol=1e-5)
-    assert np.isnan(beyond[2]).all(), "two cells beyond the field"
+    y, x = np.linspace(0.3, 30, 27), np.linspace(2, 39.5, 21)
+    np.testing.assert_allclose(static.at(grid(y, x))[0], height(y, x), rtol=1e-5)
+    edge = np.linspace(38, 44, 13)
+    beyond = static.at(grid(edge, x))[0]
+    np.testing.assert_allclose(beyond[5], height(np.array([40.0]), x)[0], rtol=1e-5)
+    assert np.isnan(beyond[-1]).all(), "two cells beyond the field"
     with pytest.raises(InputError, match="do not cover"):
-        static.at(y + 500, x)
+        static.at(grid(y + 500, x))
     with pytest.raises(InputError, match="static field soil, but elevation is given"):
         StaticFields(dem, ["soil"])
 
 
+def test_averaged_to_larger_cells(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).random((24, 24))
+    da = xr.DataArray(values, {"y": np.arange(24.0), "x": np.arange(24.0)}, ("y", "x"), "elevation")
+    da.to_dataset().to_netcdf(tmp_path / "fine.nc")
+    found = StaticFields(tmp_path / "fine.nc").at(grid(np.arange(1.5, 24, 4), np.arange(1.5, 24, 4)))
+    np.testing.assert_allclose(found[0], values.reshape(6, 4, 6, 4).mean((1, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [0.05, 1.0])
+def test_from_a_rotated_grid(tmp_path: Path, spacing: float) -> None:
+    """Axes at an angle to latitude and longitude: a plane in these comes out as the plane."""
+    rows, columns = np.meshgrid(np.arange(0, 12, spacing), np.arange(0, 12, spacing), indexing="ij")
+    angle = np.deg2rad(30)
+    lat, lon = 40 + rows * np.cos(angle) - columns * np.sin(angle), rows * np.sin(angle) + columns * np.cos(angle)
+    there = {
+        "lat": (("rlat", "rlon"), lat, {"standard_name": "latitude", "units": "degrees_north"}),
+        "lon": (("rlat", "rlon"), lon, {"standard_name": "longitude", "units": "degrees_east"}),
+        "rlat": ("rlat", rows[:, 0], {"standard_name": "grid_latitude", "units": "degrees"}),
+        "rlon": ("rlon", columns[0], {"standard_name": "grid_longitude", "units": "degrees"}),
+        "crs": ((), 0, {"grid_mapping_name": "rotated_latitude_longitude"}),
+    }
+    da = xr.DataArray(2 * lat - lon, dims=("rlat", "rlon"), name="elevation", attrs={"grid_mapping": "crs"})
+    da.to_dataset().assign_coords(there).to_netcdf(tmp_path / "rotated.nc")
+    y, x = np.arange(40.25, 44, 0.5), np.arange(3.25, 7, 0.5)
+    found = StaticFields(tmp_path / "rotated.nc").at(grid(y, x, "latlon"))[0]
+    np.testing.assert_allclose(found, 2 * y[:, None] - x, atol=0.05 if spacing < 0.5 else 1e-4)
+    with pytest.raises(InputError, match="bring it to the other's first"):
+        StaticFields(tmp_path / "rotated.nc").at(grid(y, x, "lambert_conformal_conic"))
+
+
 def test_crops_carry_them_as_they_are_turned(dem: Path) -> None:
     da = rain().copy(data=np.broadcast_to(height(np.arange(40.0), np.arange(40.0)), (6, 40, 40)).astype(np.float32))
-    batch = Crops([da], Factor(1, 4), (1, 16, 16), Criteria(0.0), static=StaticFields(dem)).draw(12, 0)
+    batch = Crops([[da]], Factor(1, 4), (1, 16, 16), Criteria(0.0), static=StaticFields(dem)).draw(12, 0)
     assert batch.static is not None and batch.static.shape == (12, 1, 16, 16)
     torch.testing.assert_close(batch.static, batch.fine[:, :, 0])
 

@@ -79,13 +79,13 @@ def test_a_mask_that_prediction_does_not_know_is_said(tiny, data: Path, config, 
     ds.to_netcdf(sea)
     settings = config(sea)
     model = finescale.fit(settings, tmp_path / "model")
-    assert model.variable["missing"] == "1.0%"
+    assert model.variables["rain"]["missing"] == "1.0%"
     coarse = finescale.coarsen(ds, "1x4")
     with pytest.warns(Notice, match=r"1.0% of the cells of the training data were missing"):
         out = finescale.downscale(tmp_path / "model", coarse, members=1)
     assert out is not None and "is not known here" in out.attrs["comment_on_missing_cells"]
     whole = finescale.fit(config(data), tmp_path / "whole")
-    assert "missing" not in whole.variable
+    assert "missing" not in whole.variables["rain"]
 
 
 @pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])

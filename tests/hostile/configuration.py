@@ -272,7 +272,7 @@ def data_and_budget() -> Iterator[Case]:
     yield fit("neither steps nor minutes", "--set", "train.steps=null", says=("either steps or minutes",))
     values = {
         "path": ("5", "[]", "null", "{a: b}", "nowhere.nc", "[fine.nc, nowhere.nc]", ".", "small.yaml", "''"),
-        "variable": ("5", "snow", "[rain]"),
+        "variables": ("5", "snow", "[rain]"),
         "crop": ("0", "-16", "1.5", ".nan", "[16]", "[16, 0]", "64", "15", "1000000000", "a"),
         "frames": ("0", "-1", "1.5", "1000000000", "9"),
         "horizon": ("0", "-1", "1.5", "1000000000", "99"),
@@ -407,7 +407,7 @@ def models(folder: Path) -> Iterator[Case]:
     changes: dict[str, Any] = {
         "another factor": {"factor": "1x8"},
         "a factor of another kind": {"factor": {"time": 1, "space": [2, 4]}},
-        "other units": {"variable": {"name": "rain", "units": "kg m-2 s-1"}},
+        "other units": {"variables": {"rain": {"units": "kg m-2 s-1"}}},
         "another transform": {"transform": ["standardize"]},
         "another latent": {"latent": "pixel"},
         "another family of wavelets": {"latent": {"kind": "wavelet", "levels": 1, "family": "db2"}},

@@ -13,7 +13,7 @@ from tests.hostile.cases import Case
 
 CONFIG: dict[str, Any] = {
     "factor": "1x4",
-    "variable": {"name": "rain", "units": "mm h-1"},
+    "variables": {"rain": {"units": "mm h-1"}},
     "transform": [{"kind": "log1p", "scale": 0.1, "threshold": 0.05}, "standardize"],
     "mean": {
         "kind": "network",

@@ -30,7 +30,9 @@ class Fake:
     """Replication, plus noise keyed by position and scaled by the mean of 3 x 3 coarse cells, then conserved."""
 
     factor = Factor(time=2, y=3, x=4)
-    variable: ClassVar[dict[str, str]] = {"name": "rain", "units": "mm h-1"}
+    variables: ClassVar[dict[str, dict[str, str]]] = {"rain": {"units": "mm h-1"}}
+    predictors: ClassVar[dict[str, dict[str, str]]] = {}
+    direct = False
     multiple = (1, 2, 1)
     halo = (0, 2, 1)
     context = 1

@@ -98,7 +98,7 @@ def test_what_the_latent_leaves_out_follows_the_factor() -> None:
     smooth = gaussian_filter(rng.normal(size=(40, 64, 64)), (0, 2, 2))
     coords = {"time": np.arange(40), "y": np.arange(64.0), "x": np.arange(64.0)}
     field = xr.DataArray(smooth, dims=("time", "y", "x"), coords=coords, name="smooth")
-    patches = Crops([field], model.factors, (1, 32, 32), Criteria(0.0))
+    patches = Crops([[field]], model.factors, (1, 32, 32), Criteria(0.0))
     crops = [patches.apart(20, 0, Factor(1, s)) for s in range(2, 9)]
     model.transform.fit([batch.fine for batch in crops])
     whiten(model, crops, None, torch.device("cpu"))

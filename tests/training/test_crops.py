@@ -46,7 +46,7 @@ def place(crop: torch.Tensor, da: xr.DataArray) -> tuple[int, int, int]:
 
 def test_crops_are_cut_whole_from_the_field() -> None:
     da = field()
-    batch = Crops([da], FACTOR, (2, 16, 24), augmentation=STILL).draw(20, 1)
+    batch = Crops([[da]], FACTOR, (2, 16, 24), augmentation=STILL).draw(20, 1)
     fine, coarse, area = batch.fine, batch.coarse, batch.area
     assert fine.shape == (20, 1, 2, 16, 24) and coarse.shape == (20, 1, 2, 4, 6) and area.shape == (20, 16, 24)
     places = [place(crop, da) for crop in fine]
@@ -58,35 +58,35 @@ def test_crops_are_cut_whole_from_the_field() -> None:
 
 def test_crops_of_several_fields_are_drawn_from_all() -> None:
     far = field() + 1e6
-    fine = Crops([field(), far], FACTOR, (1, 16, 16)).draw(40, 0).fine
+    fine = Crops([[field()], [far]], FACTOR, (1, 16, 16)).draw(40, 0).fine
     from_far = (fine > 5e5).flatten(1).all(1).sum()
     assert 5 < from_far < 35
 
 
 def test_every_crop_fulfils_the_criteria() -> None:
     criteria = Criteria(min_valid=0.9, min_wet=0.5, wet=0.1)
-    patches = Crops([rain()], FACTOR, (1, 16, 16), criteria)
+    patches = Crops([[rain()]], FACTOR, (1, 16, 16), criteria)
     fine = patches.draw(100, 3).fine
     known, wet = (~fine.isnan()).float().flatten(1).mean(1), (fine > 0.1).float().flatten(1).mean(1)
     assert (known >= 0.9).all() and (wet >= 0.5).all()
-    assert len(patches) < len(Crops([rain()], FACTOR, (1, 16, 16), Criteria(0.0)))
+    assert len(patches) < len(Crops([[rain()]], FACTOR, (1, 16, 16), Criteria(0.0)))
 
 
 def test_a_batch_depends_on_its_key_alone() -> None:
-    patches = Crops([rain()], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3))
+    patches = Crops([[rain()]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3))
     first = patches.draw(6, 1, 0, 7)
     patches.draw(6, 1, 0, 8)
-    again = Crops([rain()], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3)).draw(6, 1, 0, 7)
+    again = Crops([[rain()]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3)).draw(6, 1, 0, 7)
     for name in ("fine", "coarse", "area"):
         assert torch.equal(getattr(first, name).nan_to_num(-1), getattr(again, name).nan_to_num(-1))
-    whole = Crops([field()], FACTOR, (1, 16, 16))
+    whole = Crops([[field()]], FACTOR, (1, 16, 16))
     draws = [whole.draw(6, *key).fine for key in ((1, 0, 7), (1, 0, 8), (1, 1, 7), (2, 0, 7))]
     assert all(not torch.equal(draws[0], other) for other in draws[1:])
 
 
 def test_crops_apart_are_the_same_crops_that_do_not_overlap() -> None:
     da = field(times=4)
-    patches = Crops([da], FACTOR, (2, 16, 16), augmentation=Augmentation(rescale=1.0))
+    patches = Crops([[da]], FACTOR, (2, 16, 16), augmentation=Augmentation(rescale=1.0))
     fine = patches.apart(50, 0).fine
     assert torch.equal(fine, patches.apart(50, 0).fine)
     assert 4 <= len(fine) < 50
@@ -104,7 +104,7 @@ def test_coarse_is_the_area_weighted_mean_of_what_is_known() -> None:
     values[np.random.default_rng(0).random(values.shape) < 0.2] = np.nan
     values[:, 4:8, 4:8] = np.nan
     factor = Factor(2, y=4, x=8)
-    patches = Crops([da.copy(data=values)], factor, (2, 40, 56), Criteria(0.0), augmentation=STILL)
+    patches = Crops([[da.copy(data=values)]], factor, (2, 40, 56), Criteria(0.0), augmentation=STILL)
     batch = patches.draw(1, 0)
     fine, coarse, area = batch.fine, batch.coarse, batch.area
     assert area[0, 0, 0] > 1.3 * area[0, -1, 0], "cells shrink towards the pole"
@@ -115,13 +115,13 @@ def test_coarse_is_the_area_weighted_mean_of_what_is_known() -> None:
     with np.errstate(invalid="ignore"):
         expected = blocks[0] / blocks[1]
     np.testing.assert_allclose(coarse[0, 0], expected, rtol=1e-4)
-    lost = Crops([da.copy(data=values)], FACTOR, (1, 40, 56), Criteria(0.0), augmentation=STILL).draw(1, 0).coarse
+    lost = Crops([[da.copy(data=values)]], FACTOR, (1, 40, 56), Criteria(0.0), augmentation=STILL).draw(1, 0).coarse
     assert lost[0, 0, 0, 1, 1].isnan() and lost.isnan().sum() == 1
 
 
 def test_turns_are_flips_and_transpositions_of_field_and_areas_together() -> None:
     da = field(times=1, height=16, width=16, lat=60.0)
-    patches = Crops([da], FACTOR, (1, 16, 16))
+    patches = Crops([[da]], FACTOR, (1, 16, 16))
     batch = patches.draw(60, 0)
     values, cells = da.values[0], patches.areas[0]
     ways = {}
@@ -139,7 +139,7 @@ def test_turns_are_flips_and_transpositions_of_field_and_areas_together() -> Non
 
 @pytest.mark.parametrize(("factor", "crop"), [(Factor(1, y=4, x=8), (1, 16, 16)), (FACTOR, (1, 16, 24))])
 def test_nothing_is_transposed_unless_crop_and_factor_are_square(factor: Factor, crop: tuple[int, int, int]) -> None:
-    fine = Crops([field()], factor, crop).draw(30, 0).fine
+    fine = Crops([[field()]], factor, crop).draw(30, 0).fine
     steps = (fine[..., 0, 1] - fine[..., 0, 0]).abs()
     assert (steps == 1).all(), "values grow by 1 along x"
 
@@ -147,7 +147,7 @@ def test_nothing_is_transposed_unless_crop_and_factor_are_square(factor: Factor,
 def test_favour_chooses_wetter_crops_more_often() -> None:
     def wet(favour: float) -> float:
         return float(
-            Crops([rain()], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=favour)).draw(300, 0).fine.nanmean()
+            Crops([[rain()]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=favour)).draw(300, 0).fine.nanmean()
         )
 
     assert wet(2.0) > wet(0.5) > wet(0.0) + 0.05
@@ -155,8 +155,8 @@ def test_favour_chooses_wetter_crops_more_often() -> None:
 
 def test_rescale_multiplies_whole_crops() -> None:
     da = field() + 1
-    plain = Crops([da], FACTOR, (1, 16, 16), augmentation=STILL)
-    scaled = Crops([da], FACTOR, (1, 16, 16), augmentation=Augmentation(turn=False, rescale=0.5))
+    plain = Crops([[da]], FACTOR, (1, 16, 16), augmentation=STILL)
+    scaled = Crops([[da]], FACTOR, (1, 16, 16), augmentation=Augmentation(turn=False, rescale=0.5))
     # The first crop's place comes from the same random numbers in both.
     ratios = torch.stack([scaled.draw(1, k).fine / plain.draw(1, k).fine for k in range(200)]).flatten(1)
     torch.testing.assert_close(ratios, ratios[:, :1].expand_as(ratios), rtol=1e-5, atol=0)
@@ -170,15 +170,15 @@ def test_rescale_multiplies_whole_crops() -> None:
 
 def test_what_cannot_be_cropped_is_told() -> None:
     with pytest.raises(InputError, match=r"not divisible by the factor 1x4"):
-        Crops([field()], FACTOR, (1, 18, 16))
+        Crops([[field()]], FACTOR, (1, 18, 16))
     with pytest.raises(InputError, match=r"\(3, 40, 56\) cells .* smaller than the training crop \(1, 64, 64\)"):
-        Crops([field()], FACTOR, (1, 64, 64))
+        Crops([[field()]], FACTOR, (1, 64, 64))
     with pytest.raises(InputError, match=r"smaller than the training crop"):
-        Crops([field()], FACTOR, (4, 16, 16))
+        Crops([[field()]], FACTOR, (4, 16, 16))
     with pytest.raises(
         InputError, match=r"more than 5 in 0\.1 of its cells, but in 0 at most: lower data\.min_wet or data\.wet"
     ):
-        Crops([rain()], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=5))
+        Crops([[rain()]], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=5))
 
 
 def test_the_criterion_that_no_crop_fulfils_is_named() -> None:
@@ -186,4 +186,4 @@ def test_the_criterion_that_no_crop_fulfils_is_named() -> None:
     gaps = rain()
     gaps[..., ::2] = np.nan
     with pytest.raises(InputError, match=r"known in 0\.95 of its cells, but in 0\.5 at most: lower data\.min_valid"):
-        Crops([gaps], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=0.1))
+        Crops([[gaps]], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=0.1))

@@ -214,13 +214,14 @@ def test_overrides_and_wrong_data_are_told(config: Callable[..., Any], data: Pat
     model = fit(config(data), tmp_path / "model", {"train.steps": 4, "process.steps": 2})
     assert model.config["train"]["steps"] == 4 and model.process.steps == 2
     for changes, message in (
-        ({"data.variable": "snow"}, "no variable 'snow'"),
+        ({"data.variable": "snow"}, "the section variables names rain"),
+        ({"variables.snow.units": "mm h-1"}, "no variable 'snow'"),
         ({"data.path": str(tmp_path / "none.nc")}, "does not exist"),
         ({"data.crop": 18}, "not divisible by the factor"),
         ({"data.crop": 512}, "smaller than the training crop"),
         ({"data.train": {"lon": [400, None]}}, "no cell has lon"),
         ({"train.stepz": 4}, r"train\.stepz.*did you mean 'steps'"),
-        ({"variable.units": "K"}, "mm h-1"),
+        ({"variables.rain.units": "K"}, "mm h-1"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             fit(config(data), tmp_path / "wrong", changes)

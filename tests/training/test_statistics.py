@@ -18,7 +18,7 @@ from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
 from finescale.training import statistics
 from finescale.training.crops import Crops
-from finescale.training.fit import open_data
+from finescale.training.data import open_data
 
 
 def sea(folder: Path, frames: int = 160) -> Path:
@@ -91,7 +91,7 @@ def test_crops_side_by_side_hold_every_cell_once() -> None:
     """Of frames that divide by the crop; a cell's number is its value."""
     values = np.arange(6 * 16 * 24, dtype=np.float32).reshape(6, 16, 24)
     da = xr.DataArray(values, dims=("time", "y", "x"), coords={"y": np.arange(16.0), "x": np.arange(24.0)})
-    crops = Crops([da, da + values.size], Factor(1, 2), (1, 8, 8))
+    crops = Crops([[da], [da + values.size]], Factor(1, 2), (1, 8, 8))
     batches = statistics.every(crops, 1, seed=0)
     assert [len(batch) for batch in batches] == [16, 16, 16, 16, 8]
     seen = torch.cat([batch.fine.flatten() for batch in batches])
@@ -103,7 +103,7 @@ def test_crops_side_by_side_hold_every_cell_once() -> None:
 def test_of_very_many_crops_some_are_taken_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.repeat(np.arange(100, dtype=np.float32), 64).reshape(100, 8, 8)
     da = xr.DataArray(values, dims=("time", "y", "x"), coords={"y": np.arange(8.0), "x": np.arange(8.0)})
-    crops = Crops([da], Factor(1, 2), (1, 8, 8))
+    crops = Crops([[da]], Factor(1, 2), (1, 8, 8))
     monkeypatch.setattr(statistics, "KEPT", 640)
     assert [float(x) for batch in statistics.every(crops, 1, 0) for x in batch.fine[:, 0, 0, 0, 0]] == [
         0.0, 11.0, 22.0, 33.0, 44.0, 55.0, 66.0, 77.0, 88.0, 99.0,

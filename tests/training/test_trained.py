@@ -44,7 +44,7 @@ def fitted(year: Path, config: Callable[..., Any]) -> Path:
     """A model of the first eight hours, by the command."""
     folder = year.parent
     settings = config(year, steps=2)
-    settings.pop("variable")
+    settings.pop("variables")
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     earlier = 'data.train={time: [null, "2020-06-01T08:00"], lon: [0.16, null]}'
     assert main(["fit", str(folder / "config.yaml"), "-o", str(folder / "model"), "--set", earlier]) == 0
@@ -161,7 +161,7 @@ def test_resuming_takes_the_same_data_alone(
     year: Path, config: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = config(year)
-    settings.pop("variable")
+    settings.pop("variables")
     settings["train"] |= {"checkpoint": 0}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     arguments = ["fit", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "model")]

@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from finescale import backbones, constraints, latents, samplers, transforms
+from finescale import backbones, latents, samplers
 from finescale.config.document import blamed, read_yaml
 from finescale.config.read import read_config
 from finescale.config.schema import as_mapping, call, check_kind, classes_of, construct, kind_of, part, validated
-from finescale.constraints.penalty import SoftPenalty
+from finescale.config.variables import constraint_of, transform_of, variables_of
 from finescale.data.extent import parse
 from finescale.diffusion import (
     EDM,
@@ -42,7 +42,7 @@ from finescale.downscaler import Downscaler
 from finescale.errors import InputError, nearest
 from finescale.grids.factor import Factor, Factors
 from finescale.latents import LatentSpace, LinearLatentSpace
-from finescale.model import mean
+from finescale.model import conditions, mean
 from finescale.model.factor_scale import SCALARS
 from finescale.model.mean import Fold
 from finescale.model.process import Process
@@ -72,14 +72,11 @@ def build_model(config: Mapping[str, Any]) -> Downscaler:
 def _assembled(config: Mapping[str, Any]) -> Downscaler:
     factors = Factors.parse(config.get("factor", "1x8"))
     scalars = 0 if factors.single is not None else SCALARS
-    channels = 1
-    transform = transforms.Chain(
-        *(
-            part(transforms, spec, f"transform[{i}]", channels=channels)
-            for i, spec in enumerate(_listed(config, "transform", ["standardize"]))
-        )
-    )
-    fields = 2 * channels + 1 + len(config.get("static") or [])
+    variables = variables_of(config)
+    channels = len(variables)
+    transform = transform_of(config, variables)
+    told = conditions.channels(config.get("predictors") or {})
+    fields = 2 * channels + 1 + len(config.get("static") or []) + len(told)
     for where in ("latent", "mean"):
         if factors.single is None and as_mapping(config.get(where)).get("interval"):
             raise InputError(f"{where}.interval takes the frames of one factor as channels, but {factors} are several")
@@ -103,16 +100,11 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
         )
         kind = validated(Literal["clean", "epsilon"], denoiser_spec.get("prediction", "clean"), "denoiser.prediction")
         denoiser = {"clean": Denoiser, "epsilon": EpsilonDenoiser}[kind](network, EMBEDDING)
-    constraint_spec = config.get("constraint", "none")
-    constraint = None
-    if kind_of(constraint_spec) == "penalty":
-        constraint = construct(
-            {"penalty": SoftPenalty}, constraint_spec, "constraint", factor=factors.single or Factor()
-        )
-    elif kind_of(constraint_spec) != "none":
-        constraint = part(constraints, constraint_spec, "constraint", factor=factors.single or Factor())
+    constraint = constraint_of(config, variables, factors.single or Factor())
     if getattr(constraint, "domain", "field") == "logits" and denoiser is not None:
-        raise InputError(f"constraint.kind is {kind_of(constraint_spec)}, a network's head: it needs denoiser: none")
+        raise InputError(
+            f"constraint.kind is {kind_of(config.get('constraint'))}, a network's head: it needs denoiser: none"
+        )
     model = Downscaler(
         factors,
         transform,
@@ -123,6 +115,15 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
         constraint,
         dict(config),
     )
+    if model.direct and (model.penalty is not None or getattr(constraint, "domain", "field") == "logits"):
+        raise InputError(
+            f"constraint.kind is {kind_of(config.get('constraint'))}, which is part of the training, but in data.mode: "
+            "direct the totals of the coarse source are not those of the fine field: take another or none"
+        )
+    if model.mean.conserving and model.direct:
+        raise InputError(
+            "mean.conserve: true is for block means of the fine field: set it to false in data.mode: direct"
+        )
     if model.mean.conserving and model.constraint is None:
         raise InputError("mean.conserve puts the mean through the constraint, but there is none: set constraint")
     model.variance = _variance(config.get("variance"), config, latent, fields + channels, scalars)
@@ -314,8 +315,3 @@ def _noise(spec: Any, schedule: Schedule) -> NoiseLevels:
             "process.noise: schedule needs process.schedule.kind: vp_cosine, vp or vp_sde, whose times it draws"
         )
     return ScheduleNoise(schedule)
-
-
-def _listed(config: Mapping[str, Any], key: str, default: list[Any]) -> list[Any]:
-    value = config.get(key, default)
-    return list(value) if isinstance(value, list | tuple) else [value]

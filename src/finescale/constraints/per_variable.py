@@ -15,32 +15,39 @@ from finescale.operators.coarsen import Coarsen
 class PerVariable(Constraint):
     """x_v = P_v(y_v, c_v) for variables v along the channel axis: (..., V, T, H, W).
 
-    Rain multiplicative, temperature additive, humidity bounded, for instance:
-    ``PerVariable([Multiplicative(f), Additive(f), Bounded(f, low=0, high=100)])``.
+    Rain multiplicative, temperature additive, wind left alone, for instance:
+    ``PerVariable([Multiplicative(f), Additive(f), None])``.
 
     Args:
-        parts: a constraint for each variable, of one factor.
+        parts: a constraint for each variable, of one factor; None where x_v = y_v.
 
     Raises:
-        InputError: without constraints, or for different factors.
+        InputError: without constraints, or for different factors or domains.
     """
 
-    def __init__(self, parts: Sequence[Constraint]) -> None:
-        factors = {part.coarsen.factor for part in parts}
+    def __init__(self, parts: Sequence[Constraint | None]) -> None:
+        there = [part for part in parts if part is not None]
+        factors, domains = {part.coarsen.factor for part in there}, {part.domain for part in there}
         if len(factors) != 1:
             raise InputError(
                 f"one constraint for each variable, all of one factor, are needed, not of {len(factors)} factors"
             )
+        if len(domains) > 1 or (domains == {"logits"} and len(there) < len(parts)):
+            raise InputError("a network's head, such as softmax, is the constraint of all variables or of none")
         super().__init__(factors.pop())
-        self.parts = nn.ModuleList(parts)
+        self.parts = nn.ModuleList(nn.Identity() if part is None else part for part in parts)
+        self.domain = domains.pop()  # type: ignore[misc]
+        self.keeps_zero = all(part is not None and part.keeps_zero for part in parts)  # type: ignore[misc]
 
     def forward(self, y: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
-        """Project y (..., V, T, H, W) so that its block means are coarse (..., V, t, h, w).
+        """Project y (..., V, T, H, W) so that its block means are coarse.
 
         Raises:
             InputError: if the shapes do not belong together, or y has another number of variables.
         """
         if y.ndim < 4 or y.shape[-4] != len(self.parts):
             raise InputError(f"{len(self.parts)} variables are wanted along axis -4, but the field is {tuple(y.shape)}")
-        sides = zip(self.parts, y.unbind(-4), coarse.unbind(-4), strict=True)
-        return torch.stack([part(field, wanted, coarsen) for part, field, wanted in sides], dim=-4)
+        sides = zip(self.parts, y.split(1, -4), coarse.split(1, -4), strict=True)
+        return torch.cat(
+            [part(x, wanted, coarsen) if isinstance(part, Constraint) else x for part, x, wanted in sides], dim=-4
+        )

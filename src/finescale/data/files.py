@@ -23,6 +23,7 @@ from finescale.data.atomic import atomic, explained, sole_writer
 from finescale.data.reader import Engine, Reader, check_types, first_line, watched
 from finescale.errors import InputError, nearest
 from finescale.grids import coordinates, relabel
+from finescale.signals import ending_at_checks
 
 _HDF5, _TIFF = b"\x89HDF\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 CHUNK = "16MiB"
@@ -204,10 +205,12 @@ def write(
             for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim > 2:
                     da.encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
-            ds.to_netcdf(temporary, engine="netcdf4")
+            with ending_at_checks():
+                ds.to_netcdf(temporary, engine="netcdf4")
         else:
-            ds.to_zarr(temporary, mode="w", consolidated=False)
-            consolidate(temporary)
+            with ending_at_checks():
+                ds.to_zarr(temporary, mode="w", consolidated=False)
+                consolidate(temporary)
 
 
 def consolidate(path: Path) -> None:

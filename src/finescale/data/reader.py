@@ -18,6 +18,7 @@ from xarray.core import indexing
 
 from finescale.data.values import check_values
 from finescale.errors import InputError
+from finescale.signals import check
 
 Engine = type[xr.backends.BackendEntrypoint]
 
@@ -82,6 +83,7 @@ class Watched(xr.backends.BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        check()
         try:
             values = np.asarray(self.variable[key].values)
         except MemoryError:
@@ -111,6 +113,7 @@ def watched(ds: xr.Dataset, source: str | Path) -> xr.Dataset:
 
 
 def _checked(values: NDArray[Any], attrs: Mapping[Any, Any], name: object, source: str) -> NDArray[Any]:
+    check()
     check_values(values, attrs, name, source)
     return values
 

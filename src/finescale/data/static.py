@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.files import open_field
+from finescale.data.blocks import Blocks, cells
+from finescale.data.files import gridded, open_store, select
+from finescale.data.placing import placing
 from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
+from finescale.grids.grid import Grid
 
 Array = NDArray[np.float32]
 
 
 class StaticFields:
-    """Static fields that are interpolated linearly to cell centres when they are asked for.
+    """Static fields that are brought to the cells they are asked for on: means of finer ones, coarser interpolated.
 
     Args:
-        paths: files with one gridded field each; of several times the first counts.
+        paths: files with gridded fields; of several times the first counts.
         names: the fields that are wanted, in this order; None for all, in the order of the files.
 
     Raises:
@@ -29,7 +32,14 @@ class StaticFields:
 
     def __init__(self, paths: str | Path | Sequence[str | Path], names: Sequence[str] | None = None) -> None:
         listed = [paths] if isinstance(paths, str | Path) else list(paths)
-        fields = [increasing(open_field(path))[0] for path in listed]
+        fields = []
+        for path in listed:
+            store = open_store(path)
+            there = [str(name) for name in gridded(store)]
+            chosen = [name for name in there if names is None or name in names] or there
+            if not chosen:
+                select(store, None, str(path))  # which says what it holds instead
+            fields += [increasing(select(store, name, str(path)))[0] for name in chosen]
         found = {str(field.name): field for field in fields}
         if len(found) < len(fields):
             raise InputError(f"static fields need different names, not {', '.join(str(f.name) for f in fields)}")
@@ -46,32 +56,28 @@ class StaticFields:
         """Names of the fields."""
         return [str(field.name) for field in self.fields]
 
-    def at(self, y: NDArray[np.float64], x: NDArray[np.float64]) -> Array:
-        """(S, H, W) at the cell centres y (H,) and x (W,), both increasing; NaN outside the field.
+    def at(self, grid: Grid) -> Array:
+        """(S, H, W) on the cells of a grid, y and x increasing; NaN outside a field.
 
         Raises:
-            InputError: if the fields and the cells do not overlap.
+            InputError: if the fields and the cells do not overlap, or are on grids that are not related.
         """
-        out = np.stack([_interpolated(field, {field.dims[0]: y, field.dims[1]: x}) for field in self.fields])
+        always = np.zeros(1), np.ones(1)
+        wanted = Blocks(*always, None, "", grid.y, grid.x, grid.crs)
+        out = np.stack([self._placed(name, field, wanted) for name, field in zip(self.names, self.fields, strict=True)])
         if not np.isfinite(out).any():
             raise InputError(
-                f"the static fields {', '.join(self.names)} do not cover y {y[0]:g} to {y[-1]:g}, "
-                f"x {x[0]:g} to {x[-1]:g}"
+                f"the static fields {', '.join(self.names)} do not cover y {grid.y[0]:g} to {grid.y[-1]:g}, "
+                f"x {grid.x[0]:g} to {grid.x[-1]:g}"
             )
         return out
 
-
-def _interpolated(field: xr.DataArray, centres: Mapping[Hashable, NDArray[np.float64]]) -> Array:
-    near, places = {}, {}
-    for dim, values in centres.items():
-        own = field[dim].values.astype(np.float64)
-        step = float(np.abs(np.diff(own)).mean()) if own.size > 1 else 1.0
-        inside = np.flatnonzero((own >= values[0] - step) & (own <= values[-1] + step))
-        if inside.size == 0:
-            return np.full([len(v) for v in centres.values()], np.nan, dtype=np.float32)
-        near[dim] = slice(int(inside[0]), int(inside[-1]) + 1)
-        # A centre less than half a cell beyond the outermost one lies in its cell.
-        edge = np.clip(values, own[0], own[-1])
-        places[dim] = np.where(np.abs(values - edge) <= 0.5 * step, edge, values)
-    part = field.isel(near).astype(np.float64).load()
-    return np.asarray(part.interp(places).values, dtype=np.float32)
+    def _placed(self, name: str, field: xr.DataArray, wanted: Blocks) -> Array:
+        found = placing(field, cells(field.expand_dims("time")), wanted, True, f"the static field {name}")
+        box = found.box
+        if box is None:
+            return np.full((wanted.y.size - 1, wanted.x.size - 1), np.nan, dtype=np.float32)
+        part = np.asarray(field[box].values, dtype=np.float64)
+        known = np.isfinite(part)
+        share, total = (found.apply(values.astype(np.float64), box) for values in (known, np.where(known, part, 0.0)))
+        return np.where(share >= 0.5, total / np.where(share > 0, share, 1.0), np.nan).astype(np.float32)

@@ -138,7 +138,7 @@ class Output:
 
         Besides in the output, it is said as a Notice.
         """
-        share = self.tasks.model.variable.get("missing")
+        share = next((one["missing"] for one in self.tasks.model.variables.values() if one.get("missing")), None)
         if not share:
             return {}
         text = (

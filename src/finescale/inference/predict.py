@@ -26,6 +26,7 @@ from finescale.grids.factor import Factor
 from finescale.grids.resolution import factor_to
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
+from finescale.signals import deferred
 
 SLOW = 200
 """Network evaluations a member from which the cost is told before sampling begins."""
@@ -63,7 +64,7 @@ def predict(
 
 def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: bool) -> None:
     output = tasks.output
-    with explained(path):
+    with explained(path), deferred() as asked:
         store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite)
 
     def write(task: int, parts: list[Part], note: list[float]) -> None:
@@ -74,6 +75,8 @@ def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: 
         return "; what is finished is kept: --resume continues" if store.resumable else ""
 
     try:
+        if asked.signal is not None:
+            raise Interrupted(asked.signal)
         tasks.unchanged(store.done)
         # One thread reads the next window and writes the last one while this one is computed. HDF5 allows no more.
         with ThreadPoolExecutor(1) as files:
@@ -85,14 +88,16 @@ def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: 
                 written = files.submit(write, *result)
             if written is not None:
                 written.result()
-        with explained(path, kept()):
+        # A signal that comes now comes too late.
+        with explained(path, kept()), deferred():
             store.finish(_finite(output.attrs(store.done.values())))
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
         raise Interrupted(number, later) from None
     finally:
-        store.close()
+        with deferred():
+            store.close()
 
 
 def _finite(attrs: dict[str, float]) -> dict[str, float]:
@@ -171,7 +176,7 @@ def _input(model: Model, coarse: Coarse, variable: str | None) -> tuple[xr.DataA
         coarse = watched(coarse.copy(), source)
     else:
         source, coarse = str(coarse), open_store(coarse, chunks=None)
-    name = model.variable.get("name")
+    name = next(iter(model.variables), None)
     da = select(coarse, variable or (name if name in coarse.data_vars else None), source)
     if "realization" in da.dims:
         if da.sizes["realization"] > 1:

@@ -269,9 +269,7 @@ class Tasks:
 
     def _static(self, static: StaticFields, window: Window) -> Tensor:
         """Static fields (S, H, W) on the fine cells that a window reads."""
-        _, y, x = window.scaled(self.model.factor)[1]
-        rows, columns = (0.5 * (edges[:-1] + edges[1:]) for edges in (self._fine.y, self._fine.x))
-        return torch.from_numpy(static.at(rows[y], columns[x]))
+        return torch.from_numpy(static.at(self._fine.window(*window.scaled(self.model.factor)[1])))
 
     @cached_property
     def _fine(self) -> Grid:
@@ -282,7 +280,7 @@ class Tasks:
         return self.grid.window(*cells).refine(self.model.factor).cell_area if self.grid.geographic else None
 
     def _units(self) -> tuple[float, float]:
-        wanted = self.model.variable.get("units", "")
+        wanted = str(next(iter(self.model.variables.values()), {}).get("units") or "")
         has = str(self.coarse.attrs.get("units", "")).strip()
         if not has or not wanted:
             convert_units(self.coarse.isel({self.coarse.dims[0]: slice(0, 0)}), wanted)  # warns of missing units

@@ -26,12 +26,14 @@ class Inputs:
         area: (B, H, W), or (H, W) for all, fine cell areas; None for equal ones.
         static: (B, S, H, W), or (S, H, W) for all, static fields, where the model takes them.
         origin: absolute index (t, y, x) of the first coarse cell, one for all or one a window; noise depends on it.
+        predictors: (B, P, t, h, w), where the model takes them: other fields on the coarse cells; NaN where unknown.
     """
 
     coarse: Tensor
     area: Tensor | None = None
     static: Tensor | None = None
     origin: Triple | Sequence[Triple] = (0, 0, 0)
+    predictors: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, ndim in (("area", 3), ("static", 4)):
@@ -73,10 +75,12 @@ class Batch(Inputs):
     """Training crops of one factor: what a model is given of them, and what it should make of it.
 
     Attributes:
-        fine: (B, C, T, H, W); NaN where unknown. ``coarse`` holds its block means.
+        fine: (B, C, T, H, W); NaN where unknown. ``coarse`` holds its block means, or the values of another source.
+        weight: (B,), of each crop in the loss; None for equal ones.
     """
 
     fine: Tensor = field(kw_only=True)
+    weight: Tensor | None = field(kw_only=True, default=None)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from finescale.errors import InputError
 from finescale.grids.factor import Factor, Factors
 from finescale.grids.windows import Triple
 from finescale.latents import LatentSpace, PatchPOD
-from finescale.model.conditions import Conditions
+from finescale.model.conditions import Conditions, channels
 from finescale.model.factor_scale import FactorScale, factor_features
 from finescale.model.mean import MeanModel
 from finescale.model.precision import autocast
@@ -42,7 +42,8 @@ class Components(nn.Module):
         latent: where the denoiser works, on the residual fine − mean.
         denoiser: the diffusion model; None for a deterministic model.
         process: noise levels, sampler and its steps.
-        constraint: conservation, or a penalty on its violation in training; None to leave the field as it is.
+        constraint: conservation, or a penalty on its violation in training; None to leave the field as it is. A model
+            of another source's values (`direct`) goes without it unless `conserving` asks for it.
         config: the resolved configuration this was assembled from; saved with the model.
     """
 
@@ -63,12 +64,14 @@ class Components(nn.Module):
         self.gain = FactorScale(latent.channels) if factors.single is None else None
         self.rest_gain = None if self.gain is None or latent.exact else FactorScale(1)
         self.noise = (Persistent if process.persistent else White)(latent.channels)
-        self.conditions = Conditions(config.get("static") or [])
+        self.conditions = Conditions(config.get("static") or [], channels(config.get("predictors") or {}))
         self.transform, self.mean, self.latent = transform, mean, latent
         self.denoiser = denoiser
         # Variance of the residual without sampling; models configured so are given one.
         self.variance: VarianceHead | None = None
-        self.constraint = constraint if isinstance(constraint, Constraint) else None
+        # What a direct model may be put through at prediction is no part of what it learns.
+        self.offered = constraint if isinstance(constraint, Constraint) else None
+        self.constraint = None if self.direct else self.offered
         self.penalty = constraint if isinstance(constraint, SoftPenalty) else None
         # (item, member) pairs that go through the network at once, None for as many as pay, and latent cells a side of
         # a tile of its canvas.
@@ -108,6 +111,21 @@ class Components(nn.Module):
         # Parts are shared; which parts there are, and the choice, are its own.
         model._modules = self._modules.copy()
         model.chosen = factor
+        return model
+
+    def conserving(self, wanted: bool) -> Self:
+        """This model with its constraint, or without; weights are shared.
+
+        Raises:
+            InputError: if it has none, or makes fields by it.
+        """
+        if wanted and self.offered is None:
+            raise InputError("this model has no constraint to conserve the coarse field by: leave --conserve out")
+        if not wanted and self.offered is not None and self.offered.domain == "logits":
+            raise InputError("this model makes its fields by its constraint: leave --no-conserve out")
+        model = copy.copy(self)
+        model._modules = self._modules.copy()
+        model.constraint = self.offered if wanted else None
         return model
 
     def at_once(self, cells: int) -> int:
@@ -185,9 +203,21 @@ class Components(nn.Module):
         return self.sizes.context
 
     @property
-    def variable(self) -> dict[str, str]:
-        """Name and units of the variable."""
-        return dict(self.config.get("variable") or {})
+    def variables(self) -> dict[str, dict[str, Any]]:
+        """What is made: of every variable, by name, its units, its name in coarse files, and the share missing."""
+        named: dict[str, dict[str, Any] | None] = self.config.get("variables") or {}
+        return {name: dict(settings or {}) for name, settings in named.items()}
+
+    @property
+    def predictors(self) -> dict[str, dict[str, Any]]:
+        """What else on the coarse cells the networks see: of every predictor, by name, its units."""
+        named: dict[str, dict[str, Any] | None] = self.config.get("predictors") or {}
+        return {name: dict(settings or {}) for name, settings in named.items()}
+
+    @property
+    def direct(self) -> bool:
+        """Whether the coarse values of training were another source's own, not block means of the fine field."""
+        return (self.config.get("data") or {}).get("mode") == "direct"
 
     @property
     def static(self) -> list[str]:

@@ -1,8 +1,8 @@
-"""What the networks are told: the coarse field on fine cells, where it is known, static fields, and the factor."""
+"""What the networks are told: the coarse field on fine cells, where it is known, static fields, and predictors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,33 +11,51 @@ from finescale.errors import InputError
 from finescale.grids.factor import Factor
 from finescale.operators.interpolate import upsample
 
+CYCLES = ("day of year", "hour")
+"""Predictors that are angles: the networks see their sine and cosine."""
+
+
+def channels(predictors: Iterable[str]) -> list[str]:
+    """The names of the channels that predictors are, one each, or two where they are angles."""
+    sides = [(f"sin {name}", f"cos {name}") if name in CYCLES else (name,) for name in predictors]
+    return [channel for pair in sides for channel in pair]
+
 
 class Conditions(nn.Module):
-    """Conditioning fields (B, 2C + 1 + S, T, H, W) from coarse fields in the transform's space.
+    """Conditioning fields (B, 2C + 1 + S + P, T, H, W) from coarse fields in the transform's space.
 
     Args:
         names: S static fields that the model takes, such as elevation.
+        predictors: P other fields on the coarse cells that it takes, such as pressure.
     """
 
     mean: Tensor
     std: Tensor
+    predictor_mean: Tensor
+    predictor_std: Tensor
 
-    def __init__(self, names: Sequence[str] = ()) -> None:
+    def __init__(self, names: Sequence[str] = (), predictors: Sequence[str] = ()) -> None:
         super().__init__()
-        self.names = list(names)
+        self.names, self.predictors = list(names), list(predictors)
         self.register_buffer("mean", torch.zeros(len(self.names), 1, 1))
         self.register_buffer("std", torch.ones(len(self.names), 1, 1))
+        if predictors:
+            self.register_buffer("predictor_mean", torch.zeros(len(predictors), 1, 1, 1))
+            self.register_buffer("predictor_std", torch.ones(len(predictors), 1, 1, 1))
 
-    def forward(self, y: Tensor, factor: Factor, static: Tensor | None = None) -> Tensor:
-        """The interpolated and the replicated coarse field, where it is known, and static fields.
+    def forward(
+        self, y: Tensor, factor: Factor, static: Tensor | None = None, predictors: Tensor | None = None
+    ) -> Tensor:
+        """The interpolated and the replicated coarse field, where it is known, static fields, and predictors.
 
         Args:
             y: (B, C, t, h, w), NaN where unknown.
             factor: from coarse to fine.
             static: (B, S, H, W); given to the networks in standard deviations, 0 where unknown.
+            predictors: (B, P, t, h, w); likewise, interpolated.
 
         Raises:
-            InputError: if the static fields are not those of training.
+            InputError: if the static fields or the predictors are not those of training.
         """
         known = ~y.isnan()
         y = torch.where(known, y, 0.0)
@@ -51,14 +69,27 @@ class Conditions(nn.Module):
         if static is not None:
             scaled = ((static - self.mean) / self.std).nan_to_num()[:, :, None]
             fields.append(scaled.expand(len(y), -1, fields[0].shape[2], -1, -1))
+        given = 0 if predictors is None else predictors.shape[1]
+        if given != len(self.predictors):
+            raise InputError(f"this model takes {len(self.predictors)} predictors {self.predictors}, not {given}")
+        if predictors is not None:
+            scaled = ((predictors - self.predictor_mean) / self.predictor_std).nan_to_num()
+            fields.append(upsample(scaled, factor, "cubic"))
         return torch.cat(fields, 1)
 
-    def fit(self, batches: Sequence[Tensor]) -> None:
-        """Mean and standard deviation of static fields (B, S, H, W) over known cells."""
-        if batches:
-            values = torch.cat([batch.transpose(0, 1).flatten(1) for batch in batches], 1).double()
-            count = values.isfinite().sum(1).clamp_min(1)
-            mean = values.nan_to_num().sum(1) / count
-            std = ((values - mean[:, None]).nan_to_num().square().sum(1) / count).sqrt()
-            self.mean.copy_(mean[:, None, None])
-            self.std.copy_(std.clamp_min(1e-6)[:, None, None])
+    def fit(self, static: Sequence[Tensor], predictors: Sequence[Tensor] = ()) -> None:
+        """Mean and standard deviation of static fields (B, S, H, W) and predictors (B, P, t, h, w) over known cells."""
+        if static:
+            _fit(static, self.mean, self.std)
+        if predictors:
+            _fit(predictors, self.predictor_mean, self.predictor_std)
+
+
+def _fit(batches: Sequence[Tensor], mean: Tensor, std: Tensor) -> None:
+    """Mean and standard deviation of every channel (B, channels, …), written into buffers."""
+    values = torch.cat([batch.transpose(0, 1).flatten(1) for batch in batches], 1).double()
+    count = values.isfinite().sum(1).clamp_min(1)
+    centre = values.nan_to_num().sum(1) / count
+    spread = ((values - centre[:, None]).nan_to_num().square().sum(1) / count).sqrt()
+    mean.copy_(centre.reshape(mean.shape))
+    std.copy_(spread.clamp_min(1e-6).reshape(std.shape))

@@ -89,7 +89,7 @@ def _pair(model: Components, batch: Batch, factor: Factor) -> tuple[Tensor, Tens
 
     Unknown cells of the target take the interpolated coarse value, so that they carry no residual.
     """
-    cond = model.conditions(model.transform(batch.coarse), factor, batch.static)
+    cond = model.conditions(model.transform(batch.coarse), factor, batch.static, batch.predictors)
     y = model.transform(batch.fine)
     y = torch.where(y.isnan(), cond[:, : y.shape[1]], y)
     known = batch.fine.isfinite().all(dim=1, keepdim=True).to(y.dtype)

@@ -50,7 +50,8 @@ def conditions(model: Components, given: Inputs) -> Tensor:
     """
     sizes = model.sizes
     sizes.check_plane(*fine_size(model, given)[1:])
-    return pad(model.conditions(model.transform(given.coarse), model.factor, given.static), sizes.stride)
+    told = model.conditions(model.transform(given.coarse), model.factor, given.static, given.predictors)
+    return pad(told, sizes.stride)
 
 
 def mean(model: Components, given: Inputs, cond: Tensor) -> Tensor:

@@ -24,10 +24,11 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
     paths = data.get("path", [])
     names = [Path(path).name for path in ([paths] if isinstance(paths, str) else paths)]
     lines = [
-        f"# finescale model: {model.variable.get('name')} at {model.factors}",
+        f"# finescale model: {', '.join(model.variables)} at {model.factors}",
         "",
         f"- Factor (time x space): {model.factors}",
-        f"- Variable: {model.variable.get('name')} in {model.variable.get('units')}",
+        *(f"- Variable: {name} in {one.get('units')}" for name, one in model.variables.items()),
+        *(f"- Predictor: {name} in {one.get('units', 'units of its own')}" for name, one in model.predictors.items()),
         f"- Training data: {', '.join(names)}, ranges {data.get('train')}, {crops} crops of {data.get('crop')} cells",
         *_trained(model),
         *_origin(model),

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from finescale.data.sources import Partner
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids.coordinates import breaks, read_grid
@@ -34,7 +35,7 @@ class Criteria:
     Attributes:
         min_valid: least share of known cells.
         min_wet: least share of cells above `wet`; 0 to take every crop.
-        wet: amount above which a cell counts as wet, in the variable's units.
+        wet: amount above which a cell counts as wet, in the first variable's units.
     """
 
     min_valid: float = 0.95
@@ -42,8 +43,9 @@ class Criteria:
     wet: float = 0.1
 
     def accept(self, crop: Array) -> bool:
-        """Whether a crop (T, H, W) counts."""
-        return bool(np.isfinite(crop).mean() >= self.min_valid and (crop > self.wet).mean() >= self.min_wet)
+        """Whether a crop (C, T, H, W) counts."""
+        known = np.isfinite(crop).all(axis=0)
+        return bool(known.mean() >= self.min_valid and (crop[0] > self.wet).mean() >= self.min_wet)
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,13 @@ class Augmentation:
 
 
 class Crops:
-    """Crops of one or several fine fields held in memory.
+    """Crops of one or several fine fields held in memory; each has one or several variables on one grid.
 
     With a range of factors every batch draws one, and its crops are cut to whole blocks of it.
 
     Args:
-        fields: fine fields (time, y, x), in the model's units.
+        fields: of every fine field its variables (time, y, x), in the model's units. By the first one crops are
+            chosen and varied in amount.
         factor: the whole factor, by which crops must be divisible, or the factors to draw from.
         crop: (T, H, W) fine cells of a crop, for a range of factors the largest.
         criteria: which crops count.
@@ -77,6 +80,7 @@ class Crops:
         augmentation: how `draw` chooses and varies them.
         frames: coarse frames of a crop at each factor; None for as many as T holds.
         static: static fields that crops carry.
+        partners: of every field, what other sources say of it.
 
     Raises:
         InputError: if a field is smaller than the crop, or no crop fulfils the criteria.
@@ -84,7 +88,7 @@ class Crops:
 
     def __init__(
         self,
-        fields: Sequence[xr.DataArray],
+        fields: Sequence[Sequence[xr.DataArray]],
         factor: Factor | Factors,
         crop: tuple[int, int, int],
         criteria: Criteria | None = None,
@@ -92,23 +96,25 @@ class Crops:
         augmentation: Augmentation | None = None,
         frames: Callable[[Factor], int] | None = None,
         static: StaticFields | None = None,
+        partners: Sequence[Partner] | None = None,
     ) -> None:
         self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
         self.augmentation = augmentation or Augmentation()
         self.stride = stride or max(1, crop[1] // 4)
+        self.partners = partners
         self.arrays: list[Array] = []
         self.areas: list[Array] = []
         self.statics: list[Array] | None = None if static is None else []
         candidates, amounts, self.most = [], [], (0.0, 0.0)
-        for index, field in enumerate(fields):
+        for index, variables in enumerate(fields):
+            field = variables[0]
             check_crop(field, self.factors, crop)
-            array = np.asarray(field.astype(np.float32).data)
+            array = np.stack([np.asarray(one.astype(np.float32).data) for one in variables])
             self.arrays.append(array)
             self.areas.append(read_grid(field).cell_area.astype(np.float32))
             if static is not None and self.statics is not None:
-                y, x = (field[dim].values.astype(np.float64) for dim in field.dims[-2:])
-                self.statics.append(static.at(y, x))
+                self.statics.append(static.at(read_grid(field)))
             for *position, amount in self._candidates(array, breaks(field) if crop[0] > 1 else ()):
                 candidates.append((index, *position))
                 amounts.append(amount)
@@ -133,7 +139,7 @@ class Crops:
         Crops of other folds that overlap the stripe's border are of neither, so that nothing held out has been seen.
         """
         other = copy.copy(self)
-        width = np.array([array.shape[2] for array in self.arrays])[self.positions[:, 0]]
+        width = np.array([array.shape[3] for array in self.arrays])[self.positions[:, 0]]
         left = self.positions[:, 3] - self.stride // 2
         right = self.positions[:, 3] + self.crop[2] + self.stride // 2
         low, high = number * width / of, (number + 1) * width / of
@@ -175,7 +181,7 @@ class Crops:
         Args:
             cells: where they hold more fine cells than this, so many of them, evenly spread.
         """
-        taken = [np.zeros((a.shape[0], *(-(-n // self.stride) for n in a.shape[1:])), bool) for a in self.arrays]
+        taken = [np.zeros((a.shape[1], *(-(-n // self.stride) for n in a.shape[2:])), bool) for a in self.arrays]
         length, height, width = self.crop[0], *(-(-n // self.stride) for n in self.crop[1:])
         chosen = []
         for pick in self.positions:
@@ -199,11 +205,11 @@ class Crops:
         """(t, y, x, mean amount) of every crop that counts and does not reach over a gap in time."""
         frames = self.crop[0]
         found: list[tuple[int, int, int, float]] = []
-        for t in range(0, array.shape[0] - frames + 1):
+        for t in range(0, array.shape[1] - frames + 1):
             if any(t < gap < t + frames for gap in gaps):
                 continue
-            slab = array[t : t + frames]
-            valid = self._share(np.isfinite(slab))
+            slab = array[0, t : t + frames]
+            valid = self._share(np.asarray(np.isfinite(array[:, t : t + frames]).all(0)))
             wet = self._share(slab > self.criteria.wet)
             amount = self._share(np.nan_to_num(slab))
             enough = valid >= self.criteria.min_valid
@@ -242,15 +248,15 @@ class Crops:
     def _jittered(self, pick: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
         moved = pick.copy()
         moved[2:] += rng.integers(-(self.stride // 2), self.stride // 2 + 1, size=2)
-        moved[2:] = np.clip(moved[2:], 0, np.array(self.arrays[pick[0]].shape[1:]) - self.crop[1:])
+        moved[2:] = np.clip(moved[2:], 0, np.array(self.arrays[pick[0]].shape[2:]) - self.crop[1:])
         return moved if self.criteria.accept(self._cut(moved)[0]) else pick
 
     def _cut(self, pick: NDArray[np.int64]) -> list[Array]:
-        """A crop (T, H, W), its cell areas (H, W) and, where there are any, its static fields (S, H, W)."""
+        """A crop (C, T, H, W), its cell areas (H, W) and, where there are any, its static fields (S, H, W)."""
         index, t, y, x = (int(n) for n in pick)
         frames, height, width = self.crop
         rows, columns = slice(y, y + height), slice(x, x + width)
-        found = [self.arrays[index][t : t + frames, rows, columns], self.areas[index][rows, columns]]
+        found = [self.arrays[index][:, t : t + frames, rows, columns], self.areas[index][rows, columns]]
         return found if self.statics is None else [*found, self.statics[index][:, rows, columns]]
 
     def _batch(self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None, factor: Factor) -> Batch:
@@ -258,24 +264,41 @@ class Crops:
         t = t if self.frames is None else min(t, self.frames(factor) * factor.time)
         items = []
         for pick in picks:
-            crop, *rest = (part[..., :y, :x] for part in self._cut(pick))
-            items.append(self._turned([crop[:t], *rest], rng, factor))
-        crops, areas, *statics = (torch.from_numpy(np.stack(parts)) for parts in zip(*items, strict=True))
-        fine = crops[:, None]
-        coarse = Coarsen(factor, areas[:, None, None], ~fine.isnan())(fine)
-        return Batch(coarse, areas, statics[0] if statics else None, fine=fine)
+            crop, area, *static = (part[..., :y, :x] for part in self._cut(pick))
+            values, predictors = self._beside(pick, (t, y, x), factor)
+            parts = {"fine": crop[:, :t], "area": area, "static": static[0] if static else None}
+            parts |= {"coarse": values, "predictors": predictors}
+            items.append(self._turned({name: part for name, part in parts.items() if part is not None}, rng, factor))
+        found = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+        if "coarse" not in found:
+            found["coarse"] = Coarsen(factor, found["area"][:, None, None], ~found["fine"].isnan())(found["fine"])
+        return Batch(
+            found["coarse"], found["area"], found.get("static"), predictors=found.get("predictors"), fine=found["fine"]
+        )
 
-    def _turned(self, parts: list[Array], rng: np.random.Generator | None, factor: Factor) -> list[Array]:
+    def _beside(
+        self, pick: NDArray[np.int64], size: tuple[int, int, int], factor: Factor
+    ) -> tuple[Array | None, Array | None]:
+        """What other sources say of a crop: their own values (C, t, h, w), and predictors (P, t, h, w)."""
+        if self.partners is None:
+            return None, None
+        box = [slice(int(first), int(first) + n) for first, n in zip(pick[1:], size, strict=True)]
+        return self.partners[pick[0]].of(box[0], box[1], box[2], factor)
+
+    def _turned(self, parts: dict[str, Array], rng: np.random.Generator | None, factor: Factor) -> dict[str, Array]:
+        """The parts of a crop, (…, y, x) each, varied in amount and turned together."""
         if rng is not None and self.augmentation.rescale:
-            parts = [parts[0] * np.float32(np.exp(self.augmentation.rescale * rng.standard_normal())), *parts[1:]]
+            scale = np.float32(np.exp(self.augmentation.rescale * rng.standard_normal()))
+            for name in parts.keys() & {"fine", "coarse"}:
+                parts[name] = np.concatenate([parts[name][:1] * scale, parts[name][1:]])
         if rng is not None and self.augmentation.turn:
             turns = rng.integers(2, size=3)
             for axis in (-2, -1):
                 if turns[axis]:
-                    parts = [np.flip(part, axis) for part in parts]
-            if turns[0] and parts[0].shape[1] == parts[0].shape[2] and factor.y == factor.x:
-                parts = [np.swapaxes(part, -1, -2) for part in parts]
-        return [np.ascontiguousarray(part) for part in parts]
+                    parts = {name: np.flip(part, axis) for name, part in parts.items()}
+            if turns[0] and parts["fine"].shape[-2] == parts["fine"].shape[-1] and factor.y == factor.x:
+                parts = {name: np.swapaxes(part, -1, -2) for name, part in parts.items()}
+        return {name: np.ascontiguousarray(part) for name, part in parts.items()}
 
 
 def check_crop(field: xr.DataArray, factors: Factors, crop: tuple[int, int, int]) -> None:

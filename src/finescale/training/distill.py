@@ -23,7 +23,8 @@ from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.samplers import DPM2M, Consistency
-from finescale.training.fit import begin, check_folder, check_same, check_writable, finish, open_data, train
+from finescale.training.data import open_data
+from finescale.training.fit import begin, check_folder, check_same, check_writable, finish, train
 from finescale.training.sections import Training
 
 LEVELS = 16

@@ -9,12 +9,10 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import xarray as xr
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -23,25 +21,18 @@ from finescale.config.build import build_model
 from finescale.config.document import blamed
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic, explained, partial_path
-from finescale.data.extent import extent, merged
-from finescale.data.files import open_field
-from finescale.data.region import region
-from finescale.data.static import StaticFields
-from finescale.data.units import convert_units
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
-from finescale.grids.coordinates import increasing
-from finescale.grids.factor import Factor, Factors
 from finescale.model.mean import MeanModel
 from finescale.model.precision import has_bfloat16
-from finescale.model.sizes import coarse_frames
 from finescale.training import statistics
 from finescale.training.card import card
 from finescale.training.checkpoint import KEPT, NAME, read_progress
-from finescale.training.crops import Augmentation, Criteria, Crops, check_crop
+from finescale.training.crops import Crops
+from finescale.training.data import open_data
 from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
-from finescale.training.sections import Data, Training
+from finescale.training.sections import Training
 from finescale.training.stages import fresh, stages
 
 OURS = ("config.yaml", "weights.safetensors", "README.md", LOG)
@@ -65,7 +56,7 @@ def fit(
     training = schema.call(Training, resolved.get("train"), "train")
     check_folder(folder, resolved, overwrite)
     data = open_data(resolved)
-    resolved = {"variable": data.variable} | resolved | data.told
+    resolved = resolved | data.told
     if not overwrite:
         check_same(folder, resolved)
     torch.manual_seed(training.seed)
@@ -80,7 +71,8 @@ def fit(
     begin(folder, overwrite)
     train(model, crops, valid, training, folder)
     if crops.missing:  # prediction says that it knows no mask
-        model.config["variable"] = model.variable | {"missing": f"{crops.missing:.1%}"}
+        share = {"missing": f"{crops.missing:.1%}"}
+        model.config["variables"] = {name: one | share for name, one in model.variables.items()}
     finish(model, training, folder, len(crops))
     return model
 
@@ -168,88 +160,6 @@ def train(
     model.to("cpu").eval()
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """What the ``data`` section names, opened and checked but not read.
-
-    Attributes:
-        section: the section.
-        factors: of the model.
-        fields: fine fields (time, y, x) of training, lazy.
-        held: those of validation; None for the training data.
-        static: static fields, if there are any.
-        variable: name and units of the fine fields.
-        paths: of their files.
-    """
-
-    section: Data
-    factors: Factors
-    fields: list[xr.DataArray]
-    held: list[xr.DataArray] | None
-    static: StaticFields | None
-    variable: dict[str, str]
-    paths: list[str]
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What the data tell a configuration: ``trained``, where and when they lie, and ``static``."""
-        extents = merged([extent(*pair) for pair in zip(self.fields, self.paths, strict=True)])
-        return {"trained": [one.plain() for one in extents]} | ({"static": self.names} if self.names else {})
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the static fields."""
-        return [] if self.static is None else self.static.names
-
-    def frames(self, factor: Factor) -> int:
-        """Coarse frames of a crop."""
-        return coarse_frames(factor, self.section.frames, self.section.horizon)
-
-    def crops(self) -> tuple[Crops, Crops]:
-        """Training and validation crops; the fields are read now."""
-        section, factors = self.section, self.factors
-        longest = max(self.frames(Factor(t)) * t for t in range(factors.time[0], factors.time[1] + 1))
-        crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
-        settings: dict[str, Any] = {
-            "criteria": Criteria(section.min_valid, section.min_wet, section.wet),
-            "frames": self.frames,
-            "static": self.static,
-        }
-        augmentation = Augmentation(section.turn, section.favour, section.rescale)
-        for field in [*self.fields, *(self.held or [])]:
-            check_crop(field, factors, crop)
-        crops = Crops(self.fields, factors, crop, augmentation=augmentation, **settings)
-        return crops, Crops(self.held, factors, crop, **settings) if self.held else crops
-
-
-def open_data(config: Mapping[str, Any]) -> TrainingData:
-    """Open what the ``data`` section names.
-
-    Raises:
-        InputError: for a section, files or ranges that cannot be used.
-    """
-    section = schema.call(Data, config.get("data"), "data")
-    factors = Factors.parse(config.get("factor", "1x8"))
-    paths = [section.path] if isinstance(section.path, str) else list(section.path)
-    units = (config.get("variable") or {}).get("units", "")
-    # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
-    fields = [increasing(convert_units(open_field(path, section.variable), units)) for path in paths]
-    for path, field in zip(paths, fields, strict=True):
-        if field.ndim != 3:
-            raise InputError(
-                f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"
-            )
-    return TrainingData(
-        section,
-        factors,
-        [region(field, section.train) for field in fields],
-        [region(field, section.valid) for field in fields] if section.valid else None,
-        None if section.static is None else StaticFields(section.static),
-        {"name": str(fields[0].name), "units": str(fields[0].attrs.get("units", ""))},
-        paths,
-    )
-
-
 def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> None:
     """Refuse to train over something else, or, unless ``overwrite``, over another training; nothing is changed."""
     if folder.exists() and not folder.is_dir():
@@ -263,7 +173,8 @@ def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> No
     if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
     # What the data tell, and the configuration does not, is compared once they have been read.
-    check_same(folder, {"variable": None, "static": None} | dict(config) | {"trained": None})
+    told = dict.fromkeys(("variables", "predictors", "static", "trained"))
+    check_same(folder, dict(config) | told)
 
 
 def begin(folder: Path, overwrite: bool) -> None:

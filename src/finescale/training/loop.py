@@ -29,9 +29,9 @@ from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Interrupted
 from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
+from finescale.signals import deferred
 from finescale.training.checkpoint import KEPT, load_checkpoint, save_checkpoint
 from finescale.training.sections import Training
-from finescale.training.signals import deferred
 from finescale.training.stages import Stage
 
 CHECKS = 20

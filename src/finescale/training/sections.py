@@ -25,7 +25,12 @@ class Data:
 
     Attributes:
         path: a file or store of fine fields, or several.
-        variable: which variable; None where there is one alone.
+        variable: which variable; None where there is one alone. Several are named in the section ``variables``.
+        coarse: files of another, coarse source, on grids and at times of their own.
+        mode: what the model is told of the coarse field: perfect, block means of the fine field (perfect prognosis: the
+            other source gives predictors alone), or direct, the other source's own values, whose totals are others.
+        predictors: names of other variables of ``coarse`` that the networks see, and of
+            `finescale.data.sources.DERIVED` (day of year, hour, latitude, cell size).
         crop: fine cells of a training crop, one number or (y, x).
         frames: coarse frames of a crop, the context that the networks see at once; 1 unless a horizon is given.
         horizon: instead, the fine frames that a crop covers, at least two coarse ones: the same stretch of time
@@ -44,6 +49,9 @@ class Data:
 
     path: str | Annotated[list[str], Field(min_length=1)]
     variable: str | None = None
+    coarse: str | Annotated[list[str], Field(min_length=1)] | None = None
+    mode: Literal["perfect", "direct"] = "perfect"
+    predictors: list[str] | None = None
     crop: Cells | tuple[Cells, Cells] = 128
     frames: Cells | None = None
     horizon: Cells | None = None

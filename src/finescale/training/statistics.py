@@ -87,7 +87,10 @@ def fit_statistics(model: Downscaler, crops: Sequence[Batch], device: torch.devi
         device: where the model is.
     """
     model.transform.fit([batch.fine.to(device) for batch in crops])
-    model.conditions.fit([batch.static.to(device) for batch in crops if batch.static is not None])
+    model.conditions.fit(
+        [batch.static.to(device) for batch in crops if batch.static is not None],
+        [batch.predictors.to(device) for batch in crops if batch.predictors is not None],
+    )
 
 
 @torch.no_grad()

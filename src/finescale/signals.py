@@ -1,4 +1,9 @@
-"""Signals that end a training at the end of its step, so that what is saved is whole."""
+"""Signals that end a piece of work at a point of its own, so that what is saved is whole and no lock stays closed.
+
+Python raises KeyboardInterrupt, and what `finescale.cli` makes of SIGTERM and SIGHUP, between any two steps of the main
+thread: also between taking a library's lock and the block that gives it back, and whoever closes the file then waits
+for ever. Inside `deferred` a signal is noted instead, and `check` acts on it where nothing is half done.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+from finescale.errors import Interrupted
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -21,6 +28,9 @@ class Asked:
     """
 
     signal: int | None = None
+
+
+_asked: list[Asked] = []
 
 
 @contextmanager
@@ -43,6 +53,7 @@ def deferred() -> Iterator[Asked]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
+    _asked.append(asked)
     for number, handler in before.items():
         if handler != signal.SIG_IGN:  # as nohup has it
             signal.signal(number, note)
@@ -50,3 +61,28 @@ def deferred() -> Iterator[Asked]:
         yield asked
     finally:
         _restore()
+        _asked.remove(asked)
+
+
+@contextmanager
+def ending_at_checks() -> Iterator[None]:
+    """Let signals end the block where it calls `check`, in whatever thread, or at its end.
+
+    Raises:
+        Interrupted: at the end of the block.
+    """
+    with deferred() as asked:
+        yield
+    if asked.signal is not None:
+        raise Interrupted(asked.signal)
+
+
+def check() -> None:
+    """A point at which work may end.
+
+    Raises:
+        Interrupted: if a signal was noted.
+    """
+    for asked in _asked:
+        if asked.signal is not None:
+            raise Interrupted(asked.signal)

@@ -1,0 +1,96 @@
+"""Blocks of a field's cells in time and space: where coarse values are wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from finescale.grids.coordinates import canonical, numbers, read_grid
+from finescale.grids.factor import Factor
+
+Numbers = NDArray[np.float64]
+NO_DATES = ""
+"""The calendar of times that are numbers, or of a field without times."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """Boxes of (t, h, w) coarse cells.
+
+    Attributes:
+        low: (t,) when each begins, in seconds of the calendar's 1970.
+        high: (t,) when it ends.
+        times: (t, f) labels of the f fine frames in it; None without a coordinate of times.
+        calendar: of the times.
+        y: h + 1 edges.
+        x: w + 1 edges.
+        crs: as in `finescale.grids.grid.Grid`.
+    """
+
+    low: Numbers
+    high: Numbers
+    times: NDArray[Any] | None
+    calendar: str
+    y: Numbers
+    x: Numbers
+    crs: str
+
+    def window(self, t: slice, y: slice, x: slice) -> Blocks:
+        """Some of them."""
+        times = None if self.times is None else self.times[t]
+        return Blocks(self.low[t], self.high[t], times, self.calendar, _edges(self.y, y), _edges(self.x, x), self.crs)
+
+    def coarsen(self, factor: Factor) -> Blocks:
+        """Blocks of so many of them; their numbers must be divisible."""
+        times = None if self.times is None else self.times.reshape(len(self.low) // factor.time, -1)
+        return Blocks(
+            self.low[:: factor.time],
+            self.high[factor.time - 1 :: factor.time],
+            times,
+            self.calendar,
+            self.y[:: factor.y],
+            self.x[:: factor.x],
+            self.crs,
+        )
+
+
+def cells(field: xr.DataArray) -> Blocks:
+    """The cells of a field ([realization,] time, y, x) as blocks of one.
+
+    A frame lasts as its bounds say, or else half the usual step to either side of its label: also beside a gap.
+    """
+    field = canonical(field)
+    grid, time = read_grid(field), field.dims[-3]
+    if time not in field.coords:
+        edges = np.arange(field.sizes[time] + 1, dtype=np.float64)
+        return Blocks(edges[:-1], edges[1:], None, NO_DATES, grid.y, grid.x, grid.crs)
+    coord = field[time]
+    first, calendar = epoch(coord)
+    sides = [f"{time}__{side}" for side in ("lower", "upper")]
+    if all(side in field.coords for side in sides):
+        ends = np.stack([numbers(coord, field[side].values) for side in sides])
+        low, high = ends.min(axis=0), ends.max(axis=0)
+    else:
+        centres = numbers(coord)
+        half = 0.5 * float(np.median(np.diff(centres))) if centres.size > 1 else 0.5
+        low, high = centres - half, centres + half
+    return Blocks(first + low, first + high, coord.values[:, None], calendar, grid.y, grid.x, grid.crs)
+
+
+def epoch(coord: xr.DataArray) -> tuple[float, str]:
+    """The first time in seconds since 1970 of its calendar, and the calendar; of numbers the number itself."""
+    first = coord.values[0]
+    if coord.dtype.kind == "M":
+        return float((first - np.datetime64("1970-01-01", "ns")) / np.timedelta64(1, "s")), "standard"
+    if coord.dtype.kind == "O":
+        return float((first - type(first)(1970, 1, 1)).total_seconds()), str(first.calendar)
+    return float(first), NO_DATES
+
+
+def _edges(edges: Numbers, part: slice) -> Numbers:
+    start, stop, _ = part.indices(edges.size - 1)
+    return edges[start : stop + 1]
