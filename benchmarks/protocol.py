@@ -45,6 +45,33 @@ def timed_training(
     model.save(folder)
 
 
+<<<<<<< HEAD
+=======
+def fitted(preset: str, settings: Mapping[str, Any], folder: Path) -> None:
+    """Train by configuration alone, as `fit_command` says, and write time.json beside the model."""
+    started, processor_time = time.time(), time.process_time()
+    finescale.fit(preset, folder, settings)
+    spent = {"wall_seconds": time.time() - started, "processor_seconds": time.process_time() - processor_time}
+    (folder / "time.json").write_text(json.dumps(spent))
+
+
+def fit_command(preset: str, settings: Mapping[str, Any]) -> str:
+    """The command that trains the same model into the folder ``model``; files are named without their folders."""
+    words = ["finescale", "fit", preset, "-o", "model"]
+    for key, value in settings.items():
+        if key in ("data.path", "data.coarse", "data.static") and value is not None:
+            value = [Path(one).name for one in value] if isinstance(value, list) else Path(value).name
+        words += ["--set", f"{key}={_flow(value)}"]
+    return shlex.join(words)
+
+
+def _flow(value: Any) -> str:
+    """YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.removesuffix("...\n").strip().replace("'", '"')
+
+
+>>>>>>> main
 def interleaved(
     functions: Mapping[str, Callable[[], Any]], repeats: int, wait: Callable[[], Any] | None = None
 ) -> dict[str, float]:

@@ -95,6 +95,26 @@ def sst() -> xr.Dataset:
     return xr.Dataset({"sst": (("time", "lat", "lon"), values.astype(np.float32), {"units": "K"})}, coords)
 
 
+def weather() -> tuple[xr.Dataset, xr.Dataset]:
+    """Rain and temperature of six times, and another source's at the same times on coarser cells."""
+    fine = rain("2020-06-01", 3).isel(time=slice(6)).rename(precipitation_rate="rain")
+    shape = fine.rain.shape
+    fine["t2m"] = fine.rain.copy(data=280 + 3 * gaussian_field(shape, seed=7, outer_km=30.0).astype(np.float32))
+    fine.t2m.attrs = {"units": "K"}
+    coords = {
+        "time": fine.time,
+        "lat": ("lat", 44.9 + 0.07 * np.arange(27), {"units": "degrees_north"}),
+        "lon": ("lon", 4.9 + 0.07 * np.arange(27), {"units": "degrees_east"}),
+    }
+    values = np.abs(np.random.default_rng(4).normal(size=(3, 6, 27, 27))).astype(np.float32)
+    scales = {"pr": (2e-4, 0, "kg m-2 s-1"), "t2m": (3, 5, "degC"), "msl": (8, 1010, "hPa")}
+    fields = {
+        name: (("time", "lat", "lon"), a * x + b, {"units": units})
+        for x, (name, (a, b, units)) in zip(values, scales.items(), strict=True)
+    }
+    return fine, xr.Dataset(fields, coords)
+
+
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pages may read: fine fields (FINE.nc and radar.nc are the same, and so are fine.nc and truth.nc, of another
@@ -103,6 +123,8 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(rain("2019-12-31T21:00", 1), folder / "FINE.nc")
     write(rain("2021-06-01", 2), folder / "fine.nc")
     write(sst(), folder / "sst.nc")
+    for name, ds in zip(("weather.nc", "reanalysis.nc"), weather(), strict=True):
+        write(ds, folder / name)
     shutil.copy(folder / "FINE.nc", folder / "radar.nc")
     shutil.copy(folder / "fine.nc", folder / "truth.nc")
     with pytest.MonkeyPatch.context() as patch:
@@ -124,7 +146,7 @@ def test_the_commands_of_a_page_run(
     for block in blocks(page.read_text(encoding="utf-8")):
         name = re.match(r"# (\w+\.yaml)\n", block.text)
         if block.language == "yaml" and name:
-            text = re.sub(r"\bpath: (\S+\.nc)", lambda found: f"path: {given / found[1]}", block.text)
+            text = re.sub(r"(?<![\w.])(\w+\.nc)\b", lambda found: str(given / found[1]), block.text)
             (tmp_path / name[1]).write_text(text, encoding="utf-8")
         if block.language != "bash" or block.excuse:
             continue

@@ -40,6 +40,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_coarsen_fit_downscale_verify(tiny: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     config = tiny | {
+        "variables": {"precipitation_rate": {"units": "mm h-1"}},
         "data": {"path": str(folder / "fine.nc"), "crop": 16, "min_wet": 0.01},
         "train": {"steps": 6, "batch": 4},
     }

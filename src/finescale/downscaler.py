@@ -24,6 +24,7 @@ from torch import Tensor
 from finescale.data.atomic import atomic
 from finescale.diffusion import Distillation
 from finescale.errors import InputError, brief
+from finescale.inference.inputs import Files
 from finescale.inference.predict import downscale_dataset
 from finescale.inference.request import Request
 from finescale.model import losses, sampling, uncertainty
@@ -104,13 +105,12 @@ class Downscaler(Components):
         """What a stage of training minimises: `finescale.model.losses.loss`."""
         return losses.loss(self, kind, batch, generator, mean=mean, teacher=teacher, through=through)
 
-    def downscale(
-        self, coarse: xr.Dataset | xr.DataArray, members: int | None = None, seed: int = 0, **settings: Any
-    ) -> xr.Dataset:
+    def downscale(self, coarse: Files, members: int | None = None, seed: int = 0, **settings: Any) -> xr.Dataset:
         """The ensemble of a dataset (realization, time, y, x), in memory; `finescale.downscale` streams files.
 
         Args:
-            coarse: the variable on the coarse grid, any domain size; NaN where unknown.
+            coarse: the variables on the coarse grid, any domain size, and predictors on any; NaN where unknown. One
+                dataset, or a list of them.
             members: how many, 16 unless given; 0 for their mean instead, with ``variance``. A deterministic model has
                 one field.
             seed: members of one seed are the same in every run.

@@ -21,6 +21,7 @@ from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
     from finescale.downscaler import Downscaler
+    from finescale.inference.inputs import Files
 
 
 def coarsen(
@@ -74,7 +75,7 @@ def coarsen(
 
 def downscale(
     model: str | Path | Downscaler,
-    coarse: str | Path | xr.Dataset | xr.DataArray,
+    coarse: Files,
     out: str | Path | None = None,
     *,
     members: int | None = None,
@@ -89,7 +90,8 @@ def downscale(
 
     Args:
         model: a model, or the folder that `finescale.fit` wrote.
-        coarse: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one; any domain size.
+        coarse: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one; any domain size. Or a list of them,
+            in which the model's variables and predictors are found by name.
         out: where to write it, .nc or .zarr, window by window; None to return it, in memory.
         members: how many, 16 unless given; 0 for their mean, with ``variance``.
         seed: members of one seed are the same in every run.
@@ -109,9 +111,10 @@ def downscale(
     """
     if out is not None:
         check_output(out, overwrite)
-    if isinstance(coarse, str | Path):
-        open_store(coarse, chunks=None).close()  # before torch: a wrong file is told at once
-        check_apart(coarse, out)
+    for one in coarse if isinstance(coarse, Sequence) and not isinstance(coarse, str) else [coarse]:
+        if isinstance(one, str | Path):
+            open_store(one, chunks=None).close()  # before torch: a wrong file is told at once
+            check_apart(one, out)
     from finescale.inference.predict import downscale_dataset, predict
     from finescale.inference.request import Request
 

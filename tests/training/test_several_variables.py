@@ -95,6 +95,22 @@ def test_one_variable_is_as_it_was(config, weather: Path, data: Path, tmp_path: 
     assert all(torch.equal(alone[name], named[name]) for name in alone)
 
 
+def test_datasets_train_as_their_files_do(config, data: Path, tmp_path: Path) -> None:
+    settings = config(data)
+    filed = finescale.fit(settings, tmp_path / "filed")
+    settings["data"].pop("path")
+    with xr.open_dataset(data) as ds:
+        given = finescale.fit(settings, tmp_path / "given", data=ds.load())
+        finescale.fit(settings, tmp_path / "several", data=[ds.isel(time=slice(2)), data])
+    first, second = filed.state_dict(), given.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert "the dataset" in (tmp_path / "given" / "README.md").read_text()
+    with pytest.raises(InputError, match="the dataset has no variable 'rain'"):
+        finescale.fit(settings, tmp_path / "wrong", data=ds.rename(rain="snow"))
+    with pytest.raises(InputError, match=r"data\.path is missing"):
+        finescale.fit(settings, tmp_path / "none")
+
+
 def test_predictors_reach_the_networks(config, weather: Path, reanalysis: Path, tmp_path: Path) -> None:
     settings = config(weather)
     settings["data"] |= {"coarse": str(reanalysis), "predictors": ["msl", "hour"]}

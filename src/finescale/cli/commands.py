@@ -111,7 +111,7 @@ def downscale(
     model: Path,
     coarse: Path,
     /,
-    *,
+    *more: Path,
     output: Output,
     members: Whole | None = None,
     seed: Whole = 0,
@@ -122,6 +122,8 @@ def downscale(
     to: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     force: Flag = False,
     static: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    onto: Path | None = None,
+    conserve: bool | None = None,
     window: str | None = None,
     compile: Flag = False,
     resume: Flag = False,
@@ -135,6 +137,8 @@ def downscale(
         A folder written by fit.
     coarse
         NetCDF, Zarr, GRIB or GeoTIFF.
+    more
+        Further files: variables and predictors of the model are found in all of them by name.
     output
         A name that ends in .nc or .zarr.
     members
@@ -157,6 +161,10 @@ def downscale(
         Take a factor outside the trained range.
     static
         A file with a static field that the model was trained with; may be given several times.
+    onto
+        A file on the fine grid that is wanted: the coarse fields are brought to its blocks, conservatively.
+    conserve
+        Put fields through the model's constraint, or do not; by default as the model was trained.
     window
         Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
     compile
@@ -173,7 +181,7 @@ def downscale(
     size = runner.cells(window, "--window") if window else None
     verbs.downscale(
         model,
-        coarse,
+        [coarse, *more] if more else coarse,
         output,
         members=members,
         seed=seed,
@@ -185,6 +193,8 @@ def downscale(
         to=to,
         force=force,
         static=static,
+        onto=onto,
+        conserve=conserve,
         resume=resume,
         overwrite=overwrite,
         compile=compile,

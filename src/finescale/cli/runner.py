@@ -22,7 +22,7 @@ from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, CycloptsError, UnusedCliTokensError
+from cyclopts import App, CycloptsError
 
 from finescale.cli.allocator import keep_memory
 from finescale.errors import InputError, Interrupted, Notice, brief
@@ -41,7 +41,6 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's own, and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    words = bare_variance([word for word in given if word != "--debug"])
     keep_memory()
     for stream in (sys.stdout, sys.stderr):
         # Names of files need not be text.
@@ -51,7 +50,9 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings(), _interruptible():
             if not debug:
                 _quiet()
-            app(words or ["--help"])
+            words = [word for word in given if word != "--debug"]
+            check_variance(words)
+            app(bare_variance(words) or ["--help"])
         return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
@@ -64,7 +65,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _say(str(error), 2, debug)
     except CycloptsError as error:
-        return _say(_mistaken(error, given) or f"{error}; finescale --help lists what there is", 2, debug)
+        return _say(f"{error}; finescale --help lists what there is", 2, debug)
     except FileNotFoundError as error:
         return _say(f"{error.filename or error} does not exist", 2, debug)
     except PermissionError as error:
@@ -106,14 +107,13 @@ def bare_variance(words: Sequence[str]) -> list[str]:
     return [f"{word}=auto" if word == "--variance" and after not in SOURCES else word for word, after in pairs]
 
 
-def _mistaken(error: CycloptsError, words: Sequence[str]) -> str | None:
-    """What is wrong with a word after ``--variance``, where one that is no source is left over."""
-    if not isinstance(error, UnusedCliTokensError):
-        return None
+def check_variance(words: Sequence[str]) -> None:
+    """Refuse a word after ``--variance`` that is neither a source nor a file."""
     for word, after in pairwise(words):
         if word == "--variance" and after not in SOURCES and not after.startswith("-") and not Path(after).exists():
-            return f"--variance is {after!r}, but must be one of {', '.join(SOURCES)}, or stand alone for auto"
-    return None
+            raise InputError(
+                f"--variance is {after!r}, but must be one of {', '.join(SOURCES)}, or stand alone for auto"
+            )
 
 
 def _say(text: str, code: int, debug: bool) -> int:

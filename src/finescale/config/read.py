@@ -20,7 +20,7 @@ SECTIONS: dict[str, Any] = {
     "data": Settings,
     "factor": str | dict[str, Any],
     "recipe": Settings,
-    "variables": dict[str, dict[str, Any] | None] | None,
+    "variables": dict[str, dict[str, Any] | None] | list[str] | None,
     "static": list[str] | None,
     "predictors": dict[str, dict[str, Any] | None] | None,
     "transform": str | dict[str, Any] | list[str | dict[str, Any]],
@@ -58,6 +58,8 @@ def read_config(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
             if section not in SECTIONS:
                 raise InputError(f"unknown configuration key {brief(section)}{nearest(section[:80], SECTIONS)}")
             validated(SECTIONS[section], value, section)
+        if isinstance(config.get("variables"), list):  # names alone
+            config["variables"] = dict.fromkeys(config["variables"])
         return advised(config) if "recipe" in config else config
 
 

@@ -22,6 +22,8 @@ Part = str | dict[str, Any]
 class Variable:
     """One variable, under its name in the fine files: ``variables: {pr: {units: mm h-1}, tas: {units: K}}``.
 
+    ``variables: [pr, tas]`` names them alone.
+
     What is None is that of the whole configuration, or of the files.
 
     Attributes:
@@ -29,6 +31,7 @@ class Variable:
         transform: a part or a list of parts, as in the section ``transform``.
         constraint: as in the section ``constraint``; none to leave the variable as it is sampled.
         coarse: its name in coarse files, where that is another one.
+        standard_name: by which coarse files may call it too, written by the training.
         missing: the share of cells of the training data that are missing, written by the training.
     """
 
@@ -36,6 +39,7 @@ class Variable:
     transform: Part | list[Part] | None = None
     constraint: Part | None = None
     coarse: str | None = None
+    standard_name: str | None = None
     missing: str | None = None
 
 
@@ -64,11 +68,11 @@ def constraint_of(
     """The constraint of one variable, or one for each of several; None where there is none."""
     shared = config.get("constraint", "none")
     specs = {name: shared if one.constraint is None else one.constraint for name, one in variables.items()}
-    kinds = {kind_of(spec) for spec in specs.values()}
-    if kinds == {"none"}:
+    kinds = [kind_of(spec) for spec in specs.values()]
+    if all(kind == "none" for kind in kinds):
         return None
     if "penalty" in kinds:
-        if len(kinds) > 1 or any(spec != shared for spec in specs.values()):
+        if any(spec != shared for spec in specs.values()):
             raise InputError("constraint: penalty is one for all variables: take it out of the section variables")
         penalty: SoftPenalty = construct({"penalty": SoftPenalty}, shared, "constraint", factor=factor)
         return penalty

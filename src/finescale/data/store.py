@@ -39,8 +39,8 @@ class Store(Protocol):
     def write(self, task: int, parts: Sequence[Part], note: list[float]) -> None:
         """Write one task's regions and note it as finished."""
 
-    def finish(self, attrs: Mapping[str, Any]) -> None:
-        """Add global attributes and give the store its name."""
+    def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add global attributes, and some of variables, and give the store its name."""
 
     def close(self) -> None:
         """Let go of the file, and of what is of no use for a resumption."""
@@ -154,8 +154,10 @@ class ZarrStore:
             journal.write(json.dumps([task, *note]) + "\n")
         self.done[task] = note
 
-    def finish(self, attrs: Mapping[str, Any]) -> None:
+    def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
         self.group.attrs.update(dict(attrs))
+        for name, own in variables.items():
+            self.arrays[name].attrs.update(dict(own))
         consolidate(self.temporary)
         (self.temporary / JOURNAL).unlink()
         publish(self.temporary, self.path)
@@ -215,8 +217,10 @@ class NetcdfStore:
             self.variables[name][region] = values
         self.done[task] = note
 
-    def finish(self, attrs: Mapping[str, Any]) -> None:
+    def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
         self.file.setncatts(dict(attrs))
+        for name, own in variables.items():
+            self.variables[name].setncatts(dict(own))
         self.file.close()
         publish(self.temporary, self.path)
 

@@ -5,32 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from finescale.data.extent import ATTRIBUTE
 from finescale.data.provenance import provenance
-from finescale.errors import Notice
+from finescale.errors import InputError, Notice
 from finescale.grids import relabel
+from finescale.inference.inputs import Target
 from finescale.model.uncertainty import LEVELS
 
 if TYPE_CHECKING:
     from finescale.inference.tasks import Tasks
 
 Note = list[float]
-"""Of a finished task: max |A x - c|, max |c|, max |A x - c| before the constraint, in the input's units, and a hash of
-what was read for it."""
+"""Of a finished task, of every variable in its own units: max |A x - c|, then max |c|, then max |A x - c| before the
+constraint; and a hash of what was read for it."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """The output of a prediction: the variable itself, and its standard deviation and quantiles where asked for.
+    """The output of a prediction: its variables, and their standard deviations and quantiles where asked for.
 
     Args:
         tasks: the prediction.
@@ -39,26 +39,59 @@ class Output:
     tasks: Tasks
 
     @property
-    def name(self) -> str:
-        """The variable's name."""
-        name = self.tasks.coarse.name
-        return str(name) if name is not None else "field"
+    def targets(self) -> list[Target]:
+        """What every variable is refined from."""
+        return self.tasks.given.inputs.targets
 
     @property
+    def names(self) -> list[str]:
+        """The variables' names."""
+        return [target.name for target in self.targets]
+
+    @property
+    def stds(self) -> list[str]:
+        """Names of the standard deviations, where asked for."""
+        return [] if self.tasks.source is None else [f"{name}_std" for name in self.names]
+
+    @property
+    def quantiles(self) -> list[str]:
+        """Names of the quantiles, where they say more than mean and standard deviation."""
+        return [] if self.tasks.source is None or self.tasks.model.linear else [f"{n}_quantile" for n in self.names]
+
+    @property
+    def levels(self) -> int:
+        """How many quantiles there are."""
+        return len(LEVELS)
+
+    @property
+    def members(self) -> int:
+        """Members of the output; 0 without."""
+        return self.tasks.request.count * self.tasks.inputs
+
+    @cached_property
     def leading(self) -> dict[str, dict[str, int]]:
-        """Of every variable the dimensions before (time, y, x), and their lengths."""
-        count = self.tasks.request.count
-        found = {self.name: {"realization": count} if count else {}}
-        if self.tasks.source is not None:
-            found[f"{self.name}_std"] = {}
-            if not self.tasks.model.linear:  # otherwise they say no more than mean and standard deviation
-                found[f"{self.name}_quantile"] = {"quantile": len(LEVELS)}
+        """Of every variable the dimensions before (time, y, x), and their lengths.
+
+        Raises:
+            InputError: if two have one name, or a coordinate has it.
+        """
+        before: list[tuple[list[str], dict[str, int]]] = [
+            (self.names, {"realization": self.members} if self.members else {}),
+            (self.stds, {}),
+            (self.quantiles, {"quantile": self.levels}),
+        ]
+        found: dict[str, dict[str, int]] = {}
+        for names, dims in before:
+            for name in names:
+                if name in found or name in self.tasks.domain.coords:
+                    raise InputError(f"the output needs the name {name} for itself: rename the input's")
+                found[name] = dims
         return found
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every variable."""
-        cells = [n * f for n, f in zip(self.tasks.grid.shape, self.tasks.model.factor, strict=True)]
+        cells = [n * f for n, f in zip(self.tasks.domain.grid.shape, self.tasks.model.factor, strict=True)]
         return {name: relabel.file_order(before.values(), cells) for name, before in self.leading.items()}
 
     @property
@@ -70,27 +103,29 @@ class Output:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What must not change between an interruption and its resumption, beside what `Tasks.unchanged` looks at."""
-        tasks, digest = self.tasks, hashlib.sha256()
-        for edges in (tasks.grid.time, tasks.grid.y, tasks.grid.x):
+        tasks, digest, grid = self.tasks, hashlib.sha256(), self.tasks.domain.grid
+        for edges in (grid.time, grid.y, grid.x):
             digest.update(edges.tobytes())
         first = tasks.windows[0]
         return {
             "model": tasks.model.fingerprint,
             "factor": str(tasks.model.factor),
             "grid": digest.hexdigest()[:16],
-            "units": list(tasks.units),
-            "shape": list(tasks.grid.shape),
-            "variable": str(tasks.coarse.name),
+            "units": [[target.scale, target.offset] for target in self.targets],
+            "shape": list(grid.shape),
+            "variables": [str(target.field.name) for target in self.targets],
+            "members of the input": tasks.inputs,
             "members": tasks.request.count,
             "seed": tasks.request.seed,
             "steps": tasks.request.steps,
             "batch": tasks.members_at_once,
             "variance": tasks.source,
+            "conserve": list(tasks.model.conserves),
             "windows": len(tasks.windows),
             "first window": [[c.stop for c in first.core], [r.stop for r in first.read]],
         }
 
-    def template(self, values: Mapping[str, NDArray[np.float32]] | None = None) -> xr.Dataset:
+    def template(self, values: Mapping[str, Any] | None = None) -> xr.Dataset:
         """The output's dataset, with ``values`` or lazy emptiness."""
         tasks, data = self.tasks, values
         if data is None:
@@ -98,31 +133,16 @@ class Output:
 
             chunks = self.chunks
             data = {n: dask.array.empty(s, dtype="float32", chunks=chunks[n]) for n, s in self.shapes.items()}
-        coords, count = relabel.refined_coords(tasks.coarse, tasks.model.factor), tasks.request.count
-        if count:
-            if "realization" in coords:  # of the one member that the input was
-                coords["input_realization"] = coords["realization"]
-            coords["realization"] = relabel.realization(np.arange(count))
-        attrs = dict(tasks.coarse.attrs)
-        mapping = tasks.coarse.encoding.get("grid_mapping")
-        if mapping in tasks.coarse.coords:
-            attrs.setdefault("grid_mapping", mapping)
-        asked = f"downscale --members {count} --seed {tasks.request.seed}"
-        if tasks.source is not None:
-            asked += f" --variance {tasks.source}"
-            if f"{self.name}_quantile" in self.leading:
-                levels = {"long_name": "probability not to be exceeded"}
-                coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
-        described = self._described(attrs)
-        variables = {
-            n: (relabel.file_order(before, tasks.coarse.dims), data[n], described[n])
-            for n, before in self.leading.items()
-        }
-        kept = {key: value for key, value in tasks.attrs.items() if key != ATTRIBUTE}
+        coords, dims = dict(tasks.domain.coords), tasks.domain.coarse.dims
+        if self.members:
+            coords |= self._realizations(coords)
+        if self.quantiles:
+            levels = {"long_name": "probability not to be exceeded"}
+            coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
+        described = self._described()
+        variables = {n: (relabel.file_order(before, dims), data[n], described[n]) for n, before in self.leading.items()}
         factor, model = tasks.model.factor, tasks.model.fingerprint
-        title = f"{self.name}: downscaled by {factor} (time x space)" + (f", {count} members" if count > 1 else "")
-        given = provenance(kept, asked, title, f"model {model}")
-        out = xr.Dataset(variables, coords=coords, attrs=given).assign_attrs(
+        out = xr.Dataset(variables, coords=coords, attrs=self._provenance()).assign_attrs(
             finescale_factor=str(factor),
             finescale_model=model,
             finescale_seed=tasks.request.seed,
@@ -132,6 +152,34 @@ class Output:
         # In memory members come first, as in every array of this package.
         first = [dim for dim in ("realization", "quantile") if dim in out.dims]
         return out if values is None else out.transpose(*first, ...)
+
+    def _realizations(self, coords: Mapping[Hashable, xr.Variable]) -> dict[Hashable, xr.Variable]:
+        """Coordinates of the members: their numbers, and which member of the input each is of, where that is known."""
+        tasks = self.tasks
+        found: dict[Hashable, xr.Variable] = {"realization": relabel.realization(np.arange(self.members))}
+        given = self.targets[0].field.coords.get("realization")
+        if tasks.inputs > 1:
+            numbers = np.arange(tasks.inputs) if given is None else given.values
+            of = {"long_name": "member of the input"}
+            member = {"long_name": "member of those of one member of the input"}
+            found["input_realization"] = xr.Variable("realization", np.repeat(numbers, tasks.request.count), of)
+            found["member"] = xr.Variable("realization", np.tile(np.arange(tasks.request.count), tasks.inputs), member)
+        elif "realization" in coords:  # of the one member that the input was
+            found["input_realization"] = coords["realization"]
+        return found
+
+    def _provenance(self) -> dict[str, Any]:
+        """Global attributes: what the output is and what made it."""
+        tasks, request = self.tasks, self.tasks.request
+        asked = f"downscale --members {request.count} --seed {request.seed}"
+        if tasks.source is not None:
+            asked += f" --variance {tasks.source}"
+        if request.conserve is not None:
+            asked += " --conserve" if request.conserve else " --no-conserve"
+        kept = {key: value for key, value in tasks.given.inputs.attrs.items() if key != ATTRIBUTE}
+        title = f"{', '.join(self.names)}: downscaled by {tasks.model.factor} (time x space)"
+        title += f", {self.members} members" if self.members > 1 else ""
+        return provenance(kept, asked, title, f"model {tasks.model.fingerprint}")
 
     def _unmasked(self) -> dict[str, str]:
         """What has to be said where the training data had missing cells: no mask tells which cells here are.
@@ -154,26 +202,39 @@ class Output:
         trained = [dict(one) for one in self.tasks.model.trained]
         return {ATTRIBUTE: json.dumps(trained, ensure_ascii=False, separators=(",", ":"))} if trained else {}
 
-    def attrs(self, notes: Iterable[Note]) -> dict[str, float]:
-        """The conservation residual over all tasks, max |A x - c| / max |c|, after and before the constraint."""
-        worst, largest, before = np.max([*(note[:3] for note in notes), [0.0, 0.0, 0.0]], axis=0)
-        scale = largest if largest > 0 else 1.0
-        found = {"finescale_conservation_residual": float(worst / scale)}
-        drawn = {"finescale_conservation_residual_before": float(before / scale)} if self.tasks.request.count else {}
-        return found | drawn
+    def residuals(self, notes: Iterable[Note]) -> dict[str, tuple[float, float]]:
+        """Of every variable the conservation residual over all tasks, max |A x - c| / max |c|, after the constraint and
+        before."""
+        sides = 3 * [0.0] * len(self.names)
+        worst, largest, before = np.max([*(note[:-1] for note in notes), sides], axis=0).reshape(3, -1)
+        scale = np.where(largest > 0, largest, 1.0)
+        return {
+            name: (float(after), float(first))
+            for name, after, first in zip(self.names, worst / scale, before / scale, strict=True)
+        }
 
-    def _described(self, attrs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Attributes of every variable."""
-        tasks, name = self.tasks, self.name
-        others = [other for other in self.leading if other != name]
-        if tasks.source is None or not others:
-            return {name: dict(attrs)}
-        comment = tasks.model.variance_comment(tasks.source, tasks.request.latents)
-        long = attrs.get("long_name", name)
-        methods = f"{attrs.get('cell_methods', '')} realization: standard_deviation".strip()
-        # CF has no standard names for these.
-        own = {key: value for key, value in attrs.items() if key not in ("standard_name", "ancillary_variables")}
-        std = {"long_name": f"standard deviation of {long}", "cell_methods": methods, "comment": comment}
-        quantile = {"long_name": f"quantiles of {long}", "comment": comment}
-        extra = {f"{name}_std": own | std, f"{name}_quantile": own | quantile}
-        return {name: {**attrs, "ancillary_variables": " ".join(others)}} | {other: extra[other] for other in others}
+    def attrs(self, residuals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+        """Global attributes: the largest residuals of the variables that conserve, or of all where none does."""
+        conserved = [one for one, is_ in zip(residuals.values(), self.tasks.model.conserves, strict=True) if is_]
+        worst, before = np.max(conserved or list(residuals.values()), axis=0)
+        found = {"finescale_conservation_residual": float(worst)}
+        return found | ({"finescale_conservation_residual_before": float(before)} if self.members else {})
+
+    def _described(self) -> dict[str, dict[str, Any]]:
+        """Attributes of every variable: those of its input."""
+        tasks, found = self.tasks, {}
+        comment = "" if tasks.source is None else tasks.model.variance_comment(tasks.source, tasks.request.latents)
+        for n, target in enumerate(self.targets):
+            name, attrs = target.name, {k: v for k, v in target.field.attrs.items() if k != "grid_mapping"}
+            if tasks.domain.mapping is not None:
+                attrs["grid_mapping"] = tasks.domain.mapping
+            others = [listed[n] for listed in (self.stds, self.quantiles) if listed]
+            found[name] = attrs | ({"ancillary_variables": " ".join(others)} if others else {})
+            long = attrs.get("long_name", name)
+            methods = f"{attrs.get('cell_methods', '')} realization: standard_deviation".strip()
+            # CF has no standard names for these.
+            own = {key: value for key, value in attrs.items() if key not in ("standard_name", "ancillary_variables")}
+            std = {"long_name": f"standard deviation of {long}", "cell_methods": methods, "comment": comment}
+            quantile = {"long_name": f"quantiles of {long}", "comment": comment}
+            found |= dict(zip(others, (own | std, own | quantile), strict=False))
+        return found

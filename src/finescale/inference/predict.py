@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,29 @@ import numpy as np
 import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
-from finescale.data.files import open_store, select
-from finescale.data.reader import watched
+from finescale.data.files import gridded, open_store, select
+from finescale.data.sources import DERIVED, Source, covered, derived
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
 from finescale.errors import InputError, Interrupted, Notice
 from finescale.grids.factor import Factor
 from finescale.grids.resolution import factor_to
+from finescale.inference.domain import Domain, onto
+from finescale.inference.given import Given
+from finescale.inference.inputs import Files, Inputs, find
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 from finescale.signals import deferred
 
 SLOW = 200
 """Network evaluations a member from which the cost is told before sampling begins."""
-Coarse = str | Path | xr.Dataset | xr.DataArray
+RESIDUAL = "conservation_residual"
+"""The attribute of a variable that says how far its block means are from the coarse field."""
 
 
 def predict(
     model: Model,
-    coarse: Coarse,
+    coarse: Files,
     out: str | Path,
     request: Request | None = None,
     *,
@@ -47,7 +51,7 @@ def predict(
 
     Args:
         model: a downscaler.
-        coarse: a path, or a dataset.
+        coarse: a path or a dataset, or several, whose variables are one pool.
         out: ends in .nc or .zarr; appears under its name once it is whole.
         request: what is asked.
         resume: continue an interrupted run to Zarr.
@@ -88,9 +92,10 @@ def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: 
                 written = files.submit(write, *result)
             if written is not None:
                 written.result()
+        residuals = _finite(output.residuals(store.done.values()))
         # A signal that comes now comes too late.
         with explained(path, kept()), deferred():
-            store.finish(_finite(output.attrs(store.done.values())))
+            store.finish(output.attrs(residuals), {name: {RESIDUAL: after} for name, (after, _) in residuals.items()})
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
@@ -100,21 +105,21 @@ def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: 
             store.close()
 
 
-def _finite(attrs: dict[str, float]) -> dict[str, float]:
+def _finite(residuals: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """The residuals of an output that may be published.
 
     Raises:
         ArithmeticError: if members are not finite where their coarse cells are.
     """
-    if not math.isfinite(attrs["finescale_conservation_residual"]):
+    if not all(math.isfinite(after) for after, _ in residuals.values()):
         raise ArithmeticError(
             "members are not finite where the coarse field is: the model's weights are damaged or of absurd size, or "
             "the input is; nothing was written"
         )
-    return attrs
+    return residuals
 
 
-def downscale_dataset(model: Model, coarse: Coarse, request: Request | None = None) -> xr.Dataset:
+def downscale_dataset(model: Model, coarse: Files, request: Request | None = None) -> xr.Dataset:
     """The ensemble of a dataset, in memory; arguments as in `predict`.
 
     Raises:
@@ -127,32 +132,76 @@ def downscale_dataset(model: Model, coarse: Coarse, request: Request | None = No
         for name, region, part in parts:
             values[name][region] = part
         notes.append(note)
-    return tasks.output.template(values).assign_attrs(_finite(tasks.output.attrs(notes)))
+    residuals = _finite(tasks.output.residuals(notes))
+    out = tasks.output.template(values).assign_attrs(tasks.output.attrs(residuals))
+    for name, (after, _) in residuals.items():
+        out[name].attrs[RESIDUAL] = after
+    return out
 
 
-def tasks_of(model: Model, coarse: Coarse, request: Request) -> Tasks:
+def tasks_of(model: Model, coarse: Files, request: Request) -> Tasks:
     """A prediction cut into tasks.
 
     Raises:
         InputError: for input or a request that cannot be used.
     """
-    da, attrs = _input(model, coarse, request.variable)
-    wanted = factor_to(da, request.to) if request.to is not None else request.factor
+    inputs = find(model, coarse, request.variable, free=request.onto is not None)
+    wanted = factor_to(inputs.first, request.to) if request.to is not None else request.factor
     model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
+    model = model if request.conserve is None else model.conserving(request.conserve)
+    domain = _domain(inputs, model.factor, request.onto)
     # Told before anything is computed: windows without a halo would not show it.
-    model.check_plane(*(n * f for n, f in zip(da.shape[-2:], (model.factor.y, model.factor.x), strict=True)))
+    plane = zip(domain.coarse.shape[-2:], (model.factor.y, model.factor.x), strict=True)
+    model.check_plane(*(n * f for n, f in plane))
     request, static = request.of(model), _static(model, request)
     evaluations = model.evaluations(request.steps)
-    tasks = Tasks(model, da, attrs, request, static)
+    tasks = Tasks(model, Given(inputs, domain, static), request)
+    _check_covered(inputs, domain)
     if evaluations >= SLOW and request.count:
         warnings.warn(
-            f"sampling takes {evaluations} network evaluations for each of {request.count} members in each of "
-            f"{len(tasks.windows)} windows, {evaluations * request.count * len(tasks.windows):,} in all; fewer steps "
-            "(--steps) take less time",
+            f"sampling takes {evaluations} network evaluations for each of {tasks.output.members} members in each of "
+            f"{len(tasks.windows)} windows, {evaluations * tasks.output.members * len(tasks.windows):,} in all; fewer "
+            "steps (--steps) take less time",
             Notice,
             stacklevel=2,
         )
     return tasks
+
+
+def _domain(inputs: Inputs, factor: Factor, fine: str | Path | xr.Dataset | xr.DataArray | None) -> Domain:
+    """The coarse field's own cells, or the blocks of a fine grid."""
+    if fine is None:
+        return Domain(inputs.first, factor)
+    source = "the dataset of the fine grid"
+    if isinstance(fine, xr.DataArray):
+        fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
+    if not isinstance(fine, xr.Dataset):
+        source, fine = str(fine), open_store(fine, chunks=None)
+    names = gridded(fine)
+    # Of several the one with times, which a mask or an elevation beside it does not have.
+    name = max(names, key=lambda name: fine[name].ndim, default=None)
+    grid = select(fine, None if name is None else str(name), source)
+    return onto(grid, inputs.first, inputs.targets[0].file, factor)
+
+
+def _check_covered(inputs: Inputs, domain: Domain) -> None:
+    """Refuse what has no time or place in common with the domain, and say in one line what covers it in part.
+
+    Raises:
+        InputError: for that, and for predictors of dates or latitudes on a domain without.
+    """
+    like = domain.coarse if domain.given is None else domain.given
+    others = [] if domain.given is None else inputs.targets[1:]
+    for target in others:
+        covered(Source(target.member(0), False, target.file), like)
+    told = inputs.told(0)
+    if told is None:
+        return
+    for source in told.sources.values():
+        covered(source, like)
+    for name in told.names:
+        if name in DERIVED:
+            derived(name, domain.blocks.window(slice(1), slice(1), slice(1)))
 
 
 def _static(model: Model, request: Request) -> StaticFields | None:
@@ -165,24 +214,6 @@ def _static(model: Model, request: Request) -> StaticFields | None:
     if request.static and not names:
         raise InputError("this model was trained without static fields: leave --static out")
     return StaticFields(request.static, names) if request.static else None
-
-
-def _input(model: Model, coarse: Coarse, variable: str | None) -> tuple[xr.DataArray, Mapping[Any, Any]]:
-    """The field as (time, y, x), lazy, and the attributes of its store."""
-    source = "the dataset"
-    if isinstance(coarse, xr.DataArray):
-        coarse = coarse.to_dataset(name=coarse.name if coarse.name is not None else "field")
-    if isinstance(coarse, xr.Dataset):
-        coarse = watched(coarse.copy(), source)
-    else:
-        source, coarse = str(coarse), open_store(coarse, chunks=None)
-    name = next(iter(model.variables), None)
-    da = select(coarse, variable or (name if name in coarse.data_vars else None), source)
-    if "realization" in da.dims:
-        if da.sizes["realization"] > 1:
-            raise InputError(f"variable {da.name} holds {da.sizes['realization']} members: select one to downscale")
-        da = da.isel(realization=0, drop=True)
-    return da, coarse.attrs
 
 
 def _shown(results: Iterator[Any], total: int, done: int, progress: bool) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
+import xarray as xr
 
 from finescale.errors import InputError, Notice, brief
 from finescale.grids.factor import Factor
@@ -41,6 +42,8 @@ class Model(Protocol):
     @property
     def trained(self) -> Sequence[Mapping[str, Any]]: ...
     @property
+    def conserves(self) -> Sequence[bool]: ...
+    @property
     def deterministic(self) -> bool: ...
     @property
     def linear(self) -> bool: ...
@@ -56,6 +59,7 @@ class Model(Protocol):
     def context(self) -> int: ...
 
     def at(self, factor: Factor, force: bool = False) -> Self: ...
+    def conserving(self, wanted: bool) -> Self: ...
     def at_once(self, cells: int) -> int: ...
     def check_plane(self, height: int, width: int) -> None: ...
     def sample(self, given: Inputs, members: Members) -> Ensemble: ...
@@ -84,6 +88,8 @@ class Request:
         to: instead, the resolution to reach, as `finescale.grids.resolution.factor_to` reads it.
         force: take a factor outside the trained range.
         static: files of the static fields that the model was trained with.
+        onto: a file on the fine grid that is wanted: the coarse fields are brought to its blocks, conservatively.
+        conserve: put fields through the model's constraint, or do not; None for what the model was trained for.
     """
 
     members: int | None = None
@@ -98,6 +104,8 @@ class Request:
     to: str | None = None
     force: bool = False
     static: str | Path | Sequence[str | Path] | None = None
+    onto: str | Path | xr.Dataset | xr.DataArray | None = None
+    conserve: bool | None = None
 
     def __post_init__(self) -> None:
         if self.members == 0 and self.variance is False:
@@ -112,6 +120,8 @@ class Request:
                 raise InputError(f"{name} is {brief(cells)}, but must be three whole numbers (t, y, x) from {least} on")
         if self.factor is not None and self.to is not None:
             raise InputError("give either a factor or a resolution to reach, not both")
+        if self.onto is not None and self.to is not None:
+            raise InputError("--onto names the fine grid already: leave --to out")
 
     def of(self, model: Model) -> Request:
         """The request with the number of members that the model draws."""

@@ -107,8 +107,9 @@ class Ensemble:
 
     Attributes:
         fields: (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
-        gap: largest |A x − c| before the constraint, in those units; 0 where there is none.
+        gap: of every variable the largest |A x − c| before the constraint, in those units; 0 where it has none, empty
+            where nothing was sampled.
     """
 
     fields: Tensor
-    gap: float = 0.0
+    gap: tuple[float, ...] = ()

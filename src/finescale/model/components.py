@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from finescale.constraints.base import Constraint
 from finescale.constraints.penalty import SoftPenalty
+from finescale.constraints.per_variable import PerVariable
 from finescale.diffusion import Denoiser, Persistent, White
 from finescale.errors import InputError
 from finescale.grids.factor import Factor, Factors
@@ -127,6 +128,13 @@ class Components(nn.Module):
         model._modules = self._modules.copy()
         model.constraint = self.offered if wanted else None
         return model
+
+    @property
+    def conserves(self) -> list[bool]:
+        """Of every variable, whether its block means are made those of the coarse field."""
+        if isinstance(self.constraint, PerVariable):
+            return [isinstance(part, Constraint) for part in self.constraint.parts]
+        return [self.constraint is not None] * max(1, len(self.variables))
 
     def at_once(self, cells: int) -> int:
         """(item, member) pairs of so many fine cells each that go through the network together.

@@ -152,11 +152,14 @@ def constrained(model: Components, x: Tensor, given: Inputs) -> Tensor:
     return torch.where(a.replicate(wanted.isnan()), torch.nan, x)
 
 
-def gap(model: Components, x: Tensor, given: Inputs) -> float:
-    """Largest |A x − c| of fields (B, M, C, T, H, W) before the constraint; 0 without one, or of logits."""
+def gap(model: Components, x: Tensor, given: Inputs) -> tuple[float, ...]:
+    """Of every variable the largest |A x − c| of fields (B, M, C, T, H, W) before its constraint; 0 without."""
+    conserved = model.conserves
     if model.constraint is None or model.constraint.domain != "field":
-        return 0.0
-    return float((operators(model, given, 1)(x) - _wanted(x, given)).detach().abs().nan_to_num().max())
+        return (0.0,) * len(conserved)
+    off = (operators(model, given, 1)(x) - _wanted(x, given)).detach().abs().nan_to_num()
+    worst = off.amax(dim=(0, 1, 3, 4, 5)).tolist()
+    return tuple(value if is_ else 0.0 for value, is_ in zip(worst, conserved, strict=True))
 
 
 def _wanted(x: Tensor, given: Inputs) -> Tensor:

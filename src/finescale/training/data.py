@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from finescale.config import schema
 from finescale.config.variables import Variable, variables_of
 from finescale.data.extent import extent, merged
 from finescale.data.files import gridded, open_store, select
+from finescale.data.reader import watched
 from finescale.data.region import region
 from finescale.data.sources import DERIVED, Partner, Predictors, Source, covered
 from finescale.data.static import StaticFields
@@ -25,6 +27,7 @@ from finescale.model.sizes import coarse_frames
 from finescale.training.crops import Augmentation, Criteria, Crops, check_crop
 from finescale.training.sections import Data
 
+Fine = str | Path | xr.Dataset | xr.DataArray
 Variables = list[xr.DataArray]
 """The variables (time, y, x) of one fine field, on one grid."""
 
@@ -102,8 +105,27 @@ class TrainingData:
         return [Partner(field[0], self.sources, self.predictors) for field in fields]
 
 
-def open_data(config: Mapping[str, Any]) -> TrainingData:
+def listed(data: Fine | Sequence[Fine]) -> dict[str, xr.Dataset]:
+    """Fine fields that were given, by what they are called in errors and in the model's card."""
+    given = [data] if isinstance(data, str | Path | xr.Dataset | xr.DataArray) else list(data)
+    found: dict[str, xr.Dataset] = {}
+    for one in given:
+        if isinstance(one, str | Path):
+            found[str(one)] = open_store(one)
+            continue
+        if isinstance(one, xr.DataArray):
+            one = one.to_dataset(name=one.name if one.name is not None else "field")
+        name = "the dataset" if len(given) == 1 else f"dataset {len(found) + 1}"
+        found[name] = watched(one.copy(), name)
+    return found
+
+
+def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset] | None = None) -> TrainingData:
     """Open what the ``data`` section names.
+
+    Args:
+        config: a configuration.
+        stores: the fine fields, where they are given: by the paths in the section.
 
     Raises:
         InputError: for a section, files or ranges that cannot be used.
@@ -119,10 +141,11 @@ def open_data(config: Mapping[str, Any]) -> TrainingData:
             f"data.variable is {section.variable}, but the section variables names {', '.join(map(str, wanted))}: "
             "leave data.variable out"
         )
-    fields = [_variables(path, wanted) for path in paths]
+    fields = [_variables(path, open_store(path) if stores is None else stores[path], wanted) for path in paths]
     named = {
         str(field.name): {key: value for key, value in vars(one).items() if value is not None}
         | {"units": str(field.attrs.get("units", ""))}
+        | ({"standard_name": str(field.attrs["standard_name"])} if field.attrs.get("standard_name") else {})
         for field, one in zip(fields[0], wanted.values(), strict=True)
     }
     opened = lru_cache(None)(open_store)
@@ -151,9 +174,8 @@ def open_data(config: Mapping[str, Any]) -> TrainingData:
     )
 
 
-def _variables(path: str, wanted: Mapping[str | None, Variable]) -> Variables:
+def _variables(path: str, store: xr.Dataset, wanted: Mapping[str | None, Variable]) -> Variables:
     """The variables of a file, in the units wanted, on one grid at the same times."""
-    store = open_store(path)
     found = []
     for name, one in wanted.items():
         # Prediction shows the networks y and x increasing, whatever the file's order; so does training.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from finescale.training import statistics
 from finescale.training.card import card
 from finescale.training.checkpoint import KEPT, NAME, read_progress
 from finescale.training.crops import Crops
-from finescale.training.data import open_data
+from finescale.training.data import Fine, listed, open_data
 from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
 from finescale.training.sections import Training
 from finescale.training.stages import fresh, stages
@@ -44,26 +44,40 @@ def fit(
     out: str | Path,
     overrides: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    *,
+    data: Fine | Sequence[Fine] | None = None,
 ) -> Downscaler:
     """Train the configured model into the folder ``out``; go on where a checkpoint lies there.
+
+    Args:
+        config: a mapping, a YAML file, or the name of a preset.
+        out: a folder.
+        overrides: settings to change, ``{"train.minutes": 5}``.
+        overwrite: start afresh where the folder holds a model or a checkpoint.
+        data: fine fields in place of ``data.path``: a Dataset, a DataArray or a path, or several.
 
     Raises:
         InputError: for a wrong configuration or data, or a folder that holds other files or, unless ``overwrite``, a
             finished model.
+
+    >>> model = finescale.fit("wavelet", "model", {"train.minutes": 12}, data=radar)  # doctest: +SKIP
     """
     folder = Path(out)
     resolved = read_config(config, overrides)
+    stores = None if data is None else listed(data)
+    if stores is not None:
+        resolved["data"] = dict(resolved.get("data") or {}) | {"path": list(stores)}
     training = schema.call(Training, resolved.get("train"), "train")
     check_folder(folder, resolved, overwrite)
-    data = open_data(resolved)
-    resolved = resolved | data.told
+    opened = open_data(resolved, stores)
+    resolved = resolved | opened.told
     if not overwrite:
         check_same(folder, resolved)
     torch.manual_seed(training.seed)
     model = build_model(resolved)
     check_writable(folder)
     # Last, for it takes long: whatever else is wrong has been told.
-    crops, valid = data.crops()
+    crops, valid = opened.crops()
     if crops.factors.single is not None:
         model.check_plane(*crops.crop[1:])
     if model.latent.enough:

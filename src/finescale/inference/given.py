@@ -1,0 +1,127 @@
+"""What is read from files for some windows, and how it is handed to the model.
+
+All reading of a prediction is `Given.read`, which one thread calls: HDF5 allows no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finescale.data.sources import Predictors, Source
+from finescale.data.static import StaticFields
+from finescale.grids.coordinates import increasing
+from finescale.grids.windows import Window
+from finescale.inference.domain import Domain
+from finescale.inference.inputs import Inputs
+from finescale.model import batch
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """What was read for windows of the same cells, with their halos.
+
+    Attributes:
+        windows: the windows.
+        coarse: of each the coarse cells (C, t, h, w), every variable in its own units.
+        predictors: of each (P, t, h, w); None for a model without.
+        static: static fields (S, H, W) on the fine cells of all; None without, or where nothing is known.
+    """
+
+    windows: Sequence[Window]
+    coarse: list[Array]
+    predictors: list[Array] | None
+    static: Tensor | None
+
+    @property
+    def known(self) -> list[bool]:
+        """Whether anything is known in a window's core."""
+        return [bool(np.isfinite(block[:, *w.inner]).any()) for block, w in zip(self.coarse, self.windows, strict=True)]
+
+    def hash(self, number: int) -> int:
+        """48 bits of a hash of what was read for a window: exact as a number in JSON."""
+        digest = hashlib.sha256(self.coarse[number].tobytes())
+        if self.predictors is not None:
+            digest.update(self.predictors[number].tobytes())
+        if self.static is not None:
+            digest.update(self.static.numpy().tobytes())
+        return int.from_bytes(digest.digest()[:6], "big")
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """The input of a prediction, on its domain.
+
+    Args:
+        inputs: targets and predictors.
+        domain: where they are wanted.
+        static: static fields, for a model that takes them.
+    """
+
+    inputs: Inputs
+    domain: Domain
+    static: StaticFields | None = None
+
+    @cached_property
+    def _kept(self) -> dict[int, tuple[list[Source], Predictors | None]]:
+        return {}
+
+    def _of(self, member: int) -> tuple[list[Source], Predictors | None]:
+        """Targets that are brought to the domain's blocks, and predictors; kept for one member of the input at a time,
+        as they may hold values."""
+        if member not in self._kept:
+            self._kept.clear()
+            targets = [] if self.domain.given is None else self.inputs.targets
+            sources = [Source(target.member(member), False, target.file) for target in targets]
+            self._kept[member] = sources, self.inputs.told(member)
+        return self._kept[member]
+
+    def read(self, windows: Sequence[Window], member: int) -> Read:
+        """What the windows need from files, of one member of the input."""
+        coarse = [self._coarse(window, member) for window in windows]
+        read = Read(windows, coarse, None, None)
+        if not any(read.known):
+            return read
+        told, predictors = None, self._of(member)[1]
+        if predictors is not None:
+            told = [predictors.on(self.domain.blocks.window(*window.read)) for window in windows]
+        return Read(windows, coarse, told, None if self.static is None else self._static(self.static, windows[0]))
+
+    def _static(self, static: StaticFields, window: Window) -> Tensor:
+        """Static fields (S, H, W) on the fine cells that a window reads."""
+        return torch.from_numpy(static.at(self.domain.fine.window(*window.scaled(self.domain.factor)[1])))
+
+    def _coarse(self, window: Window, member: int) -> Array:
+        if self.domain.given is None:
+            fields = (increasing(target.member(member)) for target in self.inputs.targets)
+            parts = [np.asarray(field[window.read].values, dtype=np.float32) for field in fields]
+        else:
+            blocks = self.domain.blocks.window(*window.read)
+            parts = [source.on(blocks) for source in self._of(member)[0]]
+        return np.stack(parts)
+
+    def model_inputs(self, read: Read) -> batch.Inputs:
+        """The windows in which something is known as the model takes them, in its units."""
+        known = read.known
+        windows = list(compress(read.windows, known))
+        stacked = np.stack(list(compress(read.coarse, known)))
+        coarse = np.stack([t.in_model(stacked[:, n]) for n, t in enumerate(self.inputs.targets)], axis=1)
+        told = None if read.predictors is None else np.stack(list(compress(read.predictors, known)))
+        area = self.domain.area(windows[0].read)
+        return batch.Inputs(
+            torch.from_numpy(coarse),
+            None if area is None else torch.from_numpy(area).float(),
+            read.static,
+            [window.start for window in windows],
+            None if told is None else torch.from_numpy(told),
+        )
