@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,15 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-
-
-def fit_command(preset: str, settings: Mapping[str, Any]) -> str:
-    """The command that trains a model into the folder ``model``; the data file is named without its folder."""
-    words = ["finescale", "fit", preset, "-o", "model"]
-    for key, value in settings.items():
-        words += ["--set", f"{key}={_flow(Path(value).name if key == 'data.path' else value)}"]
-    return shlex.join(words)
+from protocol import fit_command
 
 
 def trained(preset: str, settings: Mapping[str, Any], folder: Path) -> Path:
@@ -74,9 +65,3 @@ def _children() -> float:
     """Seconds of processor time of the processes that this one has waited for."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
-
-
-def _flow(value: Any) -> str:
-    """YAML in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
-    return text.removesuffix("...\n").strip().replace("'", '"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
+import finescale
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.training.crops import Augmentation, Criteria, Crops
@@ -45,8 +48,6 @@ def timed_training(
     model.save(folder)
 
 
-<<<<<<< HEAD
-=======
 def fitted(preset: str, settings: Mapping[str, Any], folder: Path) -> None:
     """Train by configuration alone, as `fit_command` says, and write time.json beside the model."""
     started, processor_time = time.time(), time.process_time()
@@ -71,7 +72,6 @@ def _flow(value: Any) -> str:
     return text.removesuffix("...\n").strip().replace("'", '"')
 
 
->>>>>>> main
 def interleaved(
     functions: Mapping[str, Callable[[], Any]], repeats: int, wait: Callable[[], Any] | None = None
 ) -> dict[str, float]:

@@ -56,13 +56,8 @@ from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.model.batch import Batch, Inputs, Members
 from finescale.training.crops import Crops
-<<<<<<< HEAD
-from finescale.training.fit import open_data
-from finescale.verify import baselines
-=======
 from finescale.training.data import open_data
-from finescale.verify import baselines, score_arrays
->>>>>>> main
+from finescale.verify import baselines
 
 VIT = {"kind": "vit", "width": 64, "depth": 4, "window": 4}
 HEAD = "patch-POD, variance head"

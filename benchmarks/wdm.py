@@ -9,13 +9,13 @@ that wdm.md names, for the same number of optimizer steps, few:
     pyramid            the second level splits the low band alone
     packet, tv λ       the preset with λ times the variation of the detail bands; 1e-5 is the preset's
 
-Each is sampled with 50, 250 and 1000 Euler–Maruyama steps, the same noise keys, without a constraint. Besides the
-scores of wavelets.py, of the fields in the transform's space (standardized log-rain) and over their truth's:
+Each is sampled with 1000 and with 50 Euler–Maruyama steps (--sampled), without a constraint. Besides the scores
+of wavelets.py, of the fields in the transform's space (standardized log-rain) and over their truth's:
 
     variance, low      of the means of 4 × 4 cells, which are the low band of two Haar levels
     variance, details  of what is left within 4 × 4 cells
 
-and the variance of members about their mean over that of 1000 steps. Nothing is trained or sampled twice. Writes
+and the variance of members about their mean over that with the most steps. Nothing is trained or sampled twice. Writes
 wdm.json, wdm.md and wdm.png.
 """
 
@@ -49,8 +49,6 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "packet, tv 0.001": {"process.tv": 0.001},
 }
 """What they set in the preset."""
-SAMPLED = (1000, 250, 50)
-"""Sampler steps; the others are compared with the first."""
 BLOCK = 4
 """Cells a side of two Haar levels."""
 
@@ -59,8 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--steps", type=int, default=400, help="of each training")
-    parser.add_argument("--crops", type=int, default=4)
-    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--sampled", type=int, nargs="+", default=[1000, 50], help="sampler steps, the most first")
+    parser.add_argument("--crops", type=int, default=3)
+    parser.add_argument("--members", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", action="store_true", help="train alone; judge in another run")
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/wdm"))
@@ -74,7 +73,8 @@ def main() -> None:
         return
     wanted = rounded({
         "factor": "1x10", "training steps": args.steps, "seed": args.seed, "members": args.members,
-        "test crops": f"{args.crops} of {CROP}²", "processor": processor(), "torch": torch.__version__,
+        "sampler steps": args.sampled, "test crops": f"{args.crops} of {CROP}²",
+        "processor": processor(), "torch": torch.__version__,
         "split": "mrms: train lon < -94, validation -94 to -90, test lon >= -90",
     })  # fmt: skip
     found = json.loads(file.read_text()) if file.is_file() else {}
@@ -117,7 +117,7 @@ def judge(
     origins = [(0, i * model.multiple[1] * 64, 0) for i in range(len(coarse))]  # other noise for every crop
     given = Inputs(coarse, area=area, origin=origins)
     truth = parts(model.transform(fine)[:, None])
-    for steps in SAMPLED:
+    for steps in args.sampled:
         label = f"{name}, {steps} steps"
         if label in results["rows"]:
             continue
@@ -170,11 +170,12 @@ def report(results: dict[str, Any]) -> str:
         *(f"- {key}: {value}" for key, value in results["settings"].items()),
     ]
     lines += ["", f"Speckle of the truth: {results['truth']['speckle']:.2%}. No constraint.", ""]
-    lines += [f"| system, sampler steps | spread / that of {SAMPLED[0]} | {' | '.join(COLUMNS)} |"]
+    most = results["settings"]["sampler steps"][0]
+    lines += [f"| system, sampler steps | spread / that of {most} | {' | '.join(COLUMNS)} |"]
     lines += ["|---" * (len(COLUMNS) + 2) + "|"]
     rows = results["rows"]
     for label, row in rows.items():
-        first = rows[f"{label.rpartition(', ')[0]}, {SAMPLED[0]} steps"]["spread"]
+        first = rows[f"{label.rpartition(', ')[0]}, {most} steps"]["spread"]
         shown = row | {"crops_crps": row["crps"], "csi_five": row["csi_single"][1]}
         cells = [form.format(**shown) for form in COLUMNS.values()]
         lines.append(f"| {label} | {row['spread'] / first:.3f} | {' | '.join(cells)} |")
@@ -200,7 +201,7 @@ def picture(test: tuple[Tensor, Tensor, Tensor], folder: Path, args: argparse.Na
     pick = int(test[0].nan_to_num().mean((1, 2, 3, 4)).argmax())
     panels = {"truth": test[0][pick, 0, 0]}
     for name in ("packet", "pyramid"):
-        for steps in (SAMPLED[-1], SAMPLED[0]):
+        for steps in reversed(args.sampled):
             panels[f"{name}, {steps} steps"] = torch.load(folder / name / f"members-{steps}.pt")[pick, 0, 0, 0]
     figure = Figure(figsize=(3.2 * len(panels) + 0.8, 3.4), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
