@@ -15,8 +15,9 @@ of wavelets.py, of the fields in the transform's space (standardized log-rain) a
     variance, low      of the means of 4 × 4 cells, which are the low band of two Haar levels
     variance, details  of what is left within 4 × 4 cells
 
-and the variance of members about their mean over that with the most steps. Nothing is trained or sampled twice. Writes
-wdm.json, wdm.md and wdm.png.
+and the variance of members about their mean over that with the most steps. Beside them, without a network: Gaussian
+data of variance v and their exact denoiser, z v/(v + σ²), for which the variance after a number of steps is a recursion.
+Nothing is trained or sampled twice. Writes wdm.json, wdm.md and wdm.png.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ from wavelets import CROP, WET, isolated, scores
 
 from finescale.cli.allocator import keep_memory
 from finescale.config.build import load
+from finescale.diffusion.schedule import VPSDE
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.model.batch import Inputs, Members
 from finescale.plots.maps import png
+from finescale.samplers import EulerMaruyama
 
 SYSTEMS: dict[str, dict[str, Any]] = {
     "packet": {},
@@ -51,6 +54,10 @@ SYSTEMS: dict[str, dict[str, Any]] = {
 """What they set in the preset."""
 BLOCK = 4
 """Cells a side of two Haar levels."""
+VARIANCES = (1.0, 0.3, 0.1, 0.03, 0.01)
+"""Of what is not known of a whitened latent, given the coarse field."""
+EXACT = (25, 50, 100, 250, 1000)
+"""Sampler steps with an exact denoiser."""
 
 
 def main() -> None:
@@ -82,6 +89,7 @@ def main() -> None:
     factor = Factor.parse("1x10")
     _, test = next(iter(test_sets(args, factor, CROP)))
     results["truth"] = rounded({"crops": len(test[0]), "speckle": isolated(test[0][:, 0, 0].numpy())})
+    results["exact"] = {f"{v:g}": {str(n): inflation(n, v) for n in EXACT} for v in VARIANCES}
     for name, own in SYSTEMS.items():
         at = folder / name.replace(", ", "-").replace(" ", "-")
         model = load(trained("wavelet-wdm", settings(own, args), at), device="cpu")
@@ -140,6 +148,18 @@ def parts(y: Tensor) -> dict[str, Tensor]:
     return {"low": low[low.isfinite()].var(), "details": rest[rest.isfinite()].square().mean()}
 
 
+def inflation(steps: int, variance: float) -> float:
+    """Variance after Euler–Maruyama steps with the exact denoiser of Gaussian data, over that of the data."""
+    step, sigmas = EulerMaruyama().step, VPSDE().sigmas(steps)
+    one, none = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    found = sigmas[0].square()
+    for sigma, after in zip(sigmas[:-2], sigmas[1:-1], strict=True):
+        # The step is linear: what it makes of z = 1 without noise, and of noise alone.
+        kept = step(one, variance / (variance + sigma.square()), sigma, after, none)
+        found = kept.square() * found + step(none, none, sigma, after, one).square()
+    return float((variance / (variance + sigmas[-2].square())).square() * found / variance)
+
+
 # --- what is written
 
 
@@ -179,11 +199,12 @@ def report(results: dict[str, Any]) -> str:
         shown = row | {"crops_crps": row["crps"], "csi_five": row["csi_single"][1]}
         cells = [form.format(**shown) for form in COLUMNS.values()]
         lines.append(f"| {label} | {row['spread'] / first:.3f} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "| system | parameters | steps | validation loss | training s (processor) | threads |",
-        "|---" * 6 + "|",
-    ]
+    lines += ["", "Variance with the exact denoiser of Gaussian data, over that of the data:", ""]
+    lines += [f"| variance of the data | {' | '.join(f'{n} steps' for n in EXACT)} |", "|---" * (len(EXACT) + 1) + "|"]
+    for variance, row in results["exact"].items():
+        lines.append(f"| {variance} | {' | '.join(f'{row[str(n)]:.3f}' for n in EXACT)} |")
+    head = "system | parameters | steps | validation loss | training s (processor) | threads"
+    lines += ["", f"| {head} |", "|---" * 6 + "|"]
     for name, told in results["training"].items():
         size, loss = told["parameters"]["denoiser"] / 1e6, told["valid"]["denoiser"]
         spent = f"{told['training_processor_seconds']:.0f} | {told['threads']}"
