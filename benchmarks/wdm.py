@@ -16,14 +16,15 @@ of wavelets.py, of the fields in the transform's space (standardized log-rain) a
     variance, details  of what is left within 4 × 4 cells
 
 and the variance of members about their mean over that with the most steps. Beside them, without a network: Gaussian
-data of variance v and their exact denoiser, z v/(v + σ²), for which the variance after a number of steps is a recursion.
-Nothing is trained or sampled twice. Writes wdm.json, wdm.md and wdm.png.
+data of variance v and their exact denoiser, z v/(v + σ²), for which the variance after a number of steps is a
+recursion. Nothing is trained or sampled twice. Writes wdm.json, wdm.md and wdm.png.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def inflation(steps: int, variance: float) -> float:
     step, sigmas = EulerMaruyama().step, VPSDE().sigmas(steps)
     one, none = torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     found = sigmas[0].square()
-    for sigma, after in zip(sigmas[:-2], sigmas[1:-1], strict=True):
+    for sigma, after in pairwise(sigmas[:-1]):
         # The step is linear: what it makes of z = 1 without noise, and of noise alone.
         kept = step(one, variance / (variance + sigma.square()), sigma, after, none)
         found = kept.square() * found + step(none, none, sigma, after, one).square()
