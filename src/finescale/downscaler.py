@@ -57,6 +57,7 @@ class Downscaler(Components):
         if bool(take_a_network.all()):
             return self.finish(self.draw(given, members), given)
         fine = Coarsen(self.factor).replicate(given.coarse)[:, None].repeat(1, len(members), 1, 1, 1, 1)
+        fine = sampling.masked(fine, given)
         if not bool(take_a_network.any()):
             return Ensemble(fine)
         drawn = self.sample(given[take_a_network], members)
@@ -105,7 +106,9 @@ class Downscaler(Components):
         """What a stage of training minimises: `finescale.model.losses.loss`."""
         return losses.loss(self, kind, batch, generator, mean=mean, teacher=teacher, through=through)
 
-    def downscale(self, coarse: Files, members: int | None = None, seed: int = 0, **settings: Any) -> xr.Dataset:
+    def downscale(
+        self, coarse: Files, members: int | None = None, seed: int = 0, *, lazy: bool = False, **settings: Any
+    ) -> xr.Dataset:
         """The ensemble of a dataset (realization, time, y, x), in memory; `finescale.downscale` streams files.
 
         Args:
@@ -114,12 +117,13 @@ class Downscaler(Components):
             members: how many, 16 unless given; 0 for their mean instead, with ``variance``. A deterministic model has
                 one field.
             seed: members of one seed are the same in every run.
+            lazy: give dask arrays, a block for every window and batch of members, which are computed when asked for.
             settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
 
         Raises:
             InputError: for input or settings that cannot be used.
         """
-        return downscale_dataset(self, coarse, Request(members, seed, **settings))
+        return downscale_dataset(self, coarse, Request(members, seed, **settings), lazy)
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.yaml`` and ``weights.safetensors``, each whole or not at all."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from finescale.data.coarsen import coarsen as block_means
-from finescale.data.files import check_apart, check_output, open_store, write
+from finescale.data.files import check_apart, check_output, gridded, open_store, write
 from finescale.data.files import select as field_of
+from finescale.data.named import Paths, title
 from finescale.data.provenance import provenance
 from finescale.data.reader import watched
 from finescale.data.region import region
+from finescale.errors import InputError, Notice
+from finescale.grids.dimensions import find
 from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def coarsen(
-    fine: str | Path | xr.Dataset | xr.DataArray,
+    fine: Paths | xr.Dataset | xr.DataArray,
     factor: str | Factor,
     out: str | Path | None = None,
     *,
@@ -37,10 +41,10 @@ def coarsen(
     """Area-weighted block means, c = Σ a x / Σ a over the known cells of a block.
 
     Args:
-        fine: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one.
+        fine: a store of any format, a glob or a list of files that follow each other in time, or a dataset.
         factor: the blocks, such as ``"1x8"`` (time × space).
         out: where to write them, .nc or .zarr; None to return them alone.
-        variable: the variable, where there are several.
+        variable: one variable alone; None for all that have times, or all where none has.
         select: ranges of coordinates, such as ``{"time": ["2020-01-01", None]}``: lo <= value < hi, as in the
             configuration's ``data.train``.
         crop: drop the cells at the ends that do not fill a block.
@@ -62,15 +66,28 @@ def coarsen(
     if isinstance(fine, xr.Dataset):
         fine = watched(fine.copy(), source)
     else:
-        source, fine = str(fine), open_store(fine)
-        check_apart(source, out)
-    field = region(field_of(fine, variable, source), select)
-    means = block_means(field, whole, crop)
-    given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{field.name}: means of {whole} cells (time x space)")
+        check_apart(fine, out)
+        source, fine = title(fine), open_store(fine, chunks=None)
+    fields = [region(field_of(fine, name, source), select) for name in _names(fine, variable)]
+    means = xr.merge((block_means(field, whole, crop) for field in fields), join="exact", compat="equals",
+                     combine_attrs="drop_conflicts")  # fmt: skip
+    if source == "the dataset" and all(field.chunks is None for field in fields):  # in memory again, as it was given
+        means = means.load()
+    names = ", ".join(str(field.name) for field in fields)
+    given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{names}: means of {whole} cells (time x space)")
     means = means.assign_attrs(given | means.attrs)
     if out is not None:
         write(means, out, overwrite)
     return means
+
+
+def _names(ds: xr.Dataset, variable: str | None) -> list[str | None]:
+    """The variables that are coarsened; [None] leaves it to `select` to find the one, or to say that there is none."""
+    if variable is not None:
+        return [variable]
+    names = [str(name) for name in gridded(ds)]
+    moving = [name for name in names if "time" in find(ds[name])]
+    return [*(moving or names)] or [None]
 
 
 def downscale(
@@ -84,14 +101,15 @@ def downscale(
     overwrite: bool = False,
     progress: bool = True,
     compile: bool = False,
+    lazy: bool = False,
     **settings: Any,
 ) -> xr.Dataset | None:
     """An ensemble of fine fields whose block means are the coarse field: (realization, time, y, x); files: time first.
 
     Args:
         model: a model, or the folder that `finescale.fit` wrote.
-        coarse: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one; any domain size. Or a list of them,
-            in which the model's variables and predictors are found by name.
+        coarse: a store of any format, a glob of files that follow each other in time, or a dataset; any domain size. Or
+            a list of them, in which the model's variables and predictors are found by name.
         out: where to write it, .nc or .zarr, window by window; None to return it, in memory.
         members: how many, 16 unless given; 0 for their mean, with ``variance``.
         seed: members of one seed are the same in every run.
@@ -99,6 +117,7 @@ def downscale(
         overwrite: replace an output that exists.
         progress: show a progress bar on stderr, while a store is written.
         compile: compile the networks first, see `Downscaler.compile_networks`.
+        lazy: without ``out``, give dask arrays: a block for every window and batch of members, computed when asked for.
         settings: the rest of `finescale.inference.request.Request`: steps, variance, window, factor …
 
     Returns:
@@ -111,9 +130,13 @@ def downscale(
     """
     if out is not None:
         check_output(out, overwrite)
+        if lazy:
+            raise InputError("lazy is for a prediction that is returned: leave it out, or the output")
     for one in coarse if isinstance(coarse, Sequence) and not isinstance(coarse, str) else [coarse]:
         if isinstance(one, str | Path):
-            open_store(one, chunks=None).close()  # before torch: a wrong file is told at once
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Notice)  # what is noticed is said when it is read
+                open_store(one, chunks=None).close()  # before torch: a wrong file is told at once
             check_apart(one, out)
     from finescale.inference.predict import downscale_dataset, predict
     from finescale.inference.request import Request
@@ -126,6 +149,6 @@ def downscale(
     if compile:
         model.compile_networks()
     if out is None:
-        return downscale_dataset(model, coarse, request)
+        return downscale_dataset(model, coarse, request, lazy)
     predict(model, coarse, out, request, resume=resume, overwrite=overwrite, progress=progress)
     return None

@@ -27,7 +27,7 @@ def cases(folder: Path) -> list[Case]:
     stored(given, folder / "rain.nc")
     stored(field("tas", "K", given), folder / "tas.nc")
     stored(field("psl", "Pa", given), folder / "psl.nc")
-    return [*files(folder, given), *grids(folder, given)]
+    return [*files(folder, given), *grids(folder, given), *masks(folder), *members(folder, given)]
 
 
 def field(name: str, units: str, like: xr.Dataset) -> xr.Dataset:
@@ -91,3 +91,45 @@ def grids(folder: Path, given: xr.Dataset) -> Iterator[Case]:
     metres = {side: (side, np.arange(float(n)), {"units": "m"}) for side, n in (("lat", 8), ("lon", 12))}
     stored(given.assign_coords(metres), folder / "metres.nc")
     yield downscale("onto another projection", "one", "rain.nc", "--onto", "metres.nc", says=("projection",))
+
+
+def masks(folder: Path) -> Iterator[Case]:
+    """Masks that are on other cells, or are none."""
+    fine = {
+        side: (side, first + 0.025 * np.arange(n), {"units": f"degrees_{way}"})
+        for side, first, n, way in (("lat", 40 - 0.0375, 32, "north"), ("lon", 5 - 0.0375, 48, "east"))
+    }
+    sea = xr.Dataset({"sea": (("lat", "lon"), np.tile(np.eye(16), (2, 3)).astype("float32"))}, fine)
+    changes = {
+        "good": sea, "moved": sea.assign_coords(lat=sea["lat"] + 0.01), "part": sea.isel(lat=slice(8)),
+        "empty": sea * 0, "missing": sea.where(sea > 2), "two": sea.assign(other=sea["sea"]),
+        "line": xr.Dataset({"line": ("time", np.arange(3.0))}), "metres": sea.drop_vars(["lat", "lon"]),
+        "text": xr.Dataset({"sea": (("lat", "lon"), np.full((32, 48), "wet"))}, fine),
+    }  # fmt: skip
+    for name, ds in changes.items():
+        stored(ds, folder / f"mask.{name}.nc")
+    says = {
+        "moved": "other cells", "part": "other cells", "metres": "other cells", "empty": "masks every cell",
+        "missing": "masks every cell", "two": "several gridded variables", "line": "no variable with a y",
+        "text": "text",
+    }  # fmt: skip
+    words = ("one", "rain.nc", "--mask")
+    yield downscale("a mask", *words, "mask.good.nc", code=0)
+    for name, what in says.items():
+        yield downscale(f"a mask: {name}", *words, f"mask.{name}.nc", says=(what,))
+    yield downscale("the coarse field as a mask", *words, "rain.nc", says=("other cells",))
+    yield downscale("a mask that is not there", *words, "no.nc", says=("no.nc does not exist",))
+
+
+def members(folder: Path, given: xr.Dataset) -> Iterator[Case]:
+    """Ensembles that do not belong together."""
+    stored(xr.concat([given, given], "number"), folder / "rain2.nc")
+    tas, psl = field("tas", "K", given), field("psl", "Pa", given)
+    stored(xr.concat([tas, tas], "number"), folder / "tas2.nc")
+    stored(xr.concat([psl, psl, psl], "number"), folder / "psl3.nc")
+    yield downscale("an ensemble", "model", "rain2.nc", "tas2.nc", "psl.nc", code=0)
+    yield downscale(
+        "one of tas, two of rain", "model", "rain2.nc", "tas.nc", "psl.nc", says=("the same members of both",)
+    )
+    yield downscale("three of psl", "model", "rain2.nc", "tas2.nc", "psl3.nc", says=("has 3 members of psl",))
+    yield downscale("the variance of two", "one", "rain2.nc", "--variance", "members", says=("select one",))

@@ -19,9 +19,11 @@ from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.grids.blocks import block_means
-from finescale.grids.factor import Factor
+from finescale.grids.factor import Factor, Factors
 from finescale.inference.tasks import Tasks
 from finescale.model.batch import Ensemble, Inputs, Members
+from finescale.model.masks import Masks
+from finescale.model.remembers import Remembers
 from finescale.operators.coarsen import Coarsen
 from finescale.verbs import downscale
 
@@ -30,6 +32,8 @@ class Fake:
     """Replication, plus noise keyed by position and scaled by the mean of 3 x 3 coarse cells, then conserved."""
 
     factor = Factor(time=2, y=3, x=4)
+    factors = Factors.parse("2x3x4")
+    remembers, masks = Remembers(), Masks()
     variables: ClassVar[dict[str, dict[str, str]]] = {"rain": {"units": "mm h-1"}}
     predictors: ClassVar[dict[str, dict[str, str]]] = {}
     conserves = (True,)

@@ -33,7 +33,7 @@ Whole = Annotated[int, Parameter(converter=runner.whole)]
 
 @app.command
 def coarsen(
-    fine: Path,
+    fine: list[Path],
     /,
     *,
     output: Output,
@@ -48,13 +48,13 @@ def coarsen(
     Parameters
     ----------
     fine
-        NetCDF, Zarr, GRIB or GeoTIFF.
+        NetCDF, Zarr, GRIB, GeoTIFF, ODIM or PNG; of several files that follow each other in time all, or a quoted glob.
     output
         A name that ends in .nc or .zarr.
     factor
         TIMExSPACE such as 1x10, or TIMExYxX such as 1x8x12.
     variable
-        The variable, where the file has several.
+        One variable alone; all that have times unless given.
     select
         Ranges of coordinates to keep, as in data.train: '{time: ["2020-01-01", null]}' is 2020 and later.
     crop
@@ -123,6 +123,7 @@ def downscale(
     force: Flag = False,
     static: Annotated[list[Path] | None, Parameter(negative=())] = None,
     onto: Path | None = None,
+    mask: Path | None = None,
     conserve: bool | None = None,
     window: str | None = None,
     compile: Flag = False,
@@ -136,7 +137,7 @@ def downscale(
     model
         A folder written by fit.
     coarse
-        NetCDF, Zarr, GRIB or GeoTIFF.
+        A file of any format that coarsen reads, or a quoted glob of files that follow each other in time.
     more
         Further files: variables and predictors of the model are found in all of them by name.
     output
@@ -158,11 +159,13 @@ def downscale(
         Instead of a factor, the resolution to reach: a spacing in the grid's units (0.01), a length (1km), a duration
         (10min), or both (10min,0.01).
     force
-        Take a factor outside the trained range.
+        Take a factor outside the trained range, or an input that is unlike the training data.
     static
         A file with a static field that the model was trained with; may be given several times.
     onto
         A file on the fine grid that is wanted: the coarse fields are brought to its blocks, conservatively.
+    mask
+        A file with a field on the fine grid, or a larger one: cells where it is not above 0 are missing in the output.
     conserve
         Put fields through the model's constraint, or do not; by default as the model was trained.
     window
@@ -194,6 +197,7 @@ def downscale(
         force=force,
         static=static,
         onto=onto,
+        mask=mask,
         conserve=conserve,
         resume=resume,
         overwrite=overwrite,
@@ -294,13 +298,13 @@ def recipe(factor: str, /, *, cadence: str = "1h", horizon: str | None = None) -
 
 
 @app.command
-def info(path: Path, /) -> None:
+def info(path: list[Path], /) -> None:
     """Describe a file or a model.
 
     Parameters
     ----------
     path
-        A gridded file or a model's folder.
+        A gridded file, several that follow each other in time, or a model's folder.
     """
     from finescale.cli.info import describe
 

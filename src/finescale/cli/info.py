@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from finescale.data.extent import parse
 from finescale.data.files import gridded, open_store, select
+from finescale.data.lazy import stored_chunks, tiles
+from finescale.data.named import Paths, listed, title
 from finescale.errors import InputError
-from finescale.grids import coordinates
+from finescale.grids import coordinates, curvilinear
 
 SAMPLE_FRAMES = 8
 """Frames that statistics are taken from."""
+TILE = 2**20
+"""Cells of a frame that are read at a time."""
 MAX_FACTOR = 32
 
 
-def describe(path: str | Path) -> str:
-    """Lines about a gridded file, or about a model when ``path`` is a folder with config.yaml.
+def describe(paths: Paths) -> str:
+    """Lines about a field, or about a model where ``paths`` is one folder with config.yaml.
 
     Raises:
         InputError: if it is neither.
     """
-    path = Path(path)
-    return _model(path) if (path / "config.yaml").is_file() else _file(path)
+    texts = listed(paths)
+    model = Path(texts[0]) if len(texts) == 1 else None
+    return _model(model) if model is not None and _is_model(model) else _file(paths)
 
 
-def _file(path: Path) -> str:
-    ds = open_store(path)
+def _is_model(path: Path) -> bool:
+    try:
+        return (path / "config.yaml").is_file()
+    except (OSError, ValueError):
+        return False  # a name that no file can have
+
+
+def _file(paths: Paths) -> str:
+    ds, path = open_store(paths, chunks=None), title(paths)
     names = gridded(ds)
     if not names:
-        select(ds, None, str(path))  # says what is missing
-    lines = [str(path)] + [f"  {key}: {ds.attrs[key]}" for key in ("title", "source", "license") if key in ds.attrs]
+        select(ds, None, path)  # says what is missing
+    lines = [path] + [f"  {key}: {ds.attrs[key]}" for key in ("title", "source", "license") if key in ds.attrs]
     for name in names:
-        lines += _variable(select(ds, str(name), str(path)))
+        lines += _variable(select(ds, str(name), path))
     residual = ds.attrs.get("finescale_conservation_residual")
     if residual is not None:
         lines.append(f"  downscaled by {ds.attrs.get('finescale_factor')}, conservation residual {float(residual):.1e}")
@@ -46,7 +61,7 @@ def _file(path: Path) -> str:
 def _variable(da: xr.DataArray) -> list[str]:
     grid = coordinates.read_grid(da)
     time, y, x = da.dims[-3:]
-    unit = "degrees" if grid.geographic else str(da[y].attrs.get("units", "cells")) if y in da.coords else "cells"
+    unit = "degrees" if grid.spherical else str(da[y].attrs.get("units", "cells")) if y in da.coords else "cells"
     members = f", {da.sizes['realization']} members" if "realization" in da.dims else ""
     size = f"{grid.shape[1]} x {grid.shape[2]} cells ({y} x {x}){members}"
     spacing = f"spacing {_step(grid.y):g} x {_step(grid.x):g} {unit}" + (f", {grid.crs}" if grid.crs else "")
@@ -54,6 +69,7 @@ def _variable(da: xr.DataArray) -> list[str]:
         f"  {da.name} [{da.attrs.get('units', 'no units')}] {da.attrs.get('long_name', '')}".rstrip(),
         f"    grid: {size}, {spacing}",
         f"    {y} {grid.y[0]:g} to {grid.y[-1]:g}, {x} {grid.x[0]:g} to {grid.x[-1]:g} (cell edges)",
+        *_places(da),
         f"    times: {_times(da, time, grid.time)}",
         f"    values: {_values(da, time)}",
     ]
@@ -61,6 +77,13 @@ def _variable(da: xr.DataArray) -> list[str]:
         whole = [str(f) for f in range(2, min(n, MAX_FACTOR) + 1) if n % f == 0]
         lines.append(f"    factors that divide {n} cells in {axis}: {', '.join(whole) or 'none'}")
     return lines
+
+
+def _places(da: xr.DataArray) -> list[str]:
+    """Where the cells of a grid with latitude and longitude of each lie."""
+    found = curvilinear.places(da)
+    ends = [f"{name} {float(da[name].min()):g} to {float(da[name].max()):g}" for _, name in sorted(found.items())]
+    return [f"    {', '.join(ends)} (of each cell)"] if ends else []
 
 
 def _step(edges: np.ndarray) -> float:
@@ -78,33 +101,68 @@ def _times(da: xr.DataArray, time: Any, edges: np.ndarray) -> str:
     return f"{n}, {first} to {last}, {every}"
 
 
-def _values(da: xr.DataArray, time: Any) -> str:
+def _values(da: xr.DataArray, time: Hashable) -> str:
     at = np.unique(np.linspace(0, da.sizes[time] - 1, SAMPLE_FRAMES).astype(int))
-    part = da.isel({time: at}) if "realization" not in da.dims else da.isel({time: at, "realization": 0})
-    values = np.asarray(part.values, dtype=np.float64)
-    valid = values[np.isfinite(values)]
+    found = _Sums()
+    part = da.isel(realization=0) if "realization" in da.dims else da
+    for frame, tile in _parts(part, at):
+        found.add(np.asarray(part[dict(zip(part.dims, (frame, *tile), strict=True))].values, dtype=np.float64))
     where = "" if len(at) == da.sizes[time] else f" (of {len(at)} frames)"
-    if valid.size == 0:
+    if found.valid == 0:
         return f"all missing{where}"
-    text = f"min {valid.min():.4g}, mean {valid.mean():.4g}, max {valid.max():.4g}"
-    text += f", missing {1 - valid.size / values.size:.1%}"
-    if valid.min() >= 0:
-        text += f", above zero {np.mean(valid > 0):.1%}"
+    text = f"min {found.low:.4g}, mean {found.total / found.valid:.4g}, max {found.high:.4g}"
+    text += f", missing {1 - found.valid / found.cells:.1%}"
+    if found.low >= 0:
+        text += f", above zero {found.positive / found.valid:.1%}"
     return text + where
+
+
+def _parts(da: xr.DataArray, frames: NDArray[np.int64]) -> Iterator[tuple[int, tuple[slice, slice]]]:
+    """Frames and tiles of them, all frames of a tile after one another, since chunks may hold several."""
+    stored = stored_chunks(da)
+    chunks = None if stored is None else (stored[1], stored[2])
+    for tile in tiles((da.shape[1], da.shape[2]), chunks, TILE):
+        for frame in frames:
+            yield int(frame), tile
+
+
+@dataclass
+class _Sums:
+    """Sums over values, tile by tile."""
+
+    cells: int = 0
+    valid: int = 0
+    positive: int = 0
+    total: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        valid = values[np.isfinite(values)]
+        self.cells += values.size
+        self.valid += valid.size
+        self.positive += int((valid > 0).sum())
+        self.total += float(valid.sum())
+        self.low, self.high = min(self.low, valid.min(initial=math.inf)), max(self.high, valid.max(initial=-math.inf))
 
 
 def _model(path: Path) -> str:
     import yaml
 
     from finescale.config.document import read_yaml
+    from finescale.config.schema import call
+    from finescale.model.remembers import Remembers
 
     config = read_yaml(path / "config.yaml")
     lines = [f"{path}: a finescale model"]
     trained = parse(config.pop("trained", None) or [], f"{path / 'config.yaml'}, section trained,")
+    units = {name: (one or {}).get("units") for name, one in (config.get("variables") or {}).items()}
+    remembers = call(Remembers, config.pop("remembers", None), "remembers")
     for key, value in config.items():
         text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).splitlines()[0]
         lines.append(f"  {key}: {text}")
     lines += [f"  trained on: {one.text}" for one in trained]
+    lines += [f"  remembers: {one}" for one in remembers.lines(units)]
     return "\n".join([*lines, f"  weights: {_weights(path / 'weights.safetensors')}"])
 
 

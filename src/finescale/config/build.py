@@ -44,8 +44,10 @@ from finescale.grids.factor import Factor, Factors
 from finescale.latents import LatentSpace, LinearLatentSpace
 from finescale.model import conditions, mean
 from finescale.model.factor_scale import SCALARS
+from finescale.model.masks import Masks
 from finescale.model.mean import Fold
 from finescale.model.process import Process
+from finescale.model.remembers import Remembers
 from finescale.model.variance import VarianceHead
 from finescale.ranges import Steps
 
@@ -127,6 +129,8 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
     if model.mean.conserving and model.constraint is None:
         raise InputError("mean.conserve puts the mean through the constraint, but there is none: set constraint")
     model.variance = _variance(config.get("variance"), config, latent, fields + channels, scalars)
+    model.remembers = call(Remembers, config.get("remembers"), "remembers")
+    model.masks = Masks(model.remembers.masks, channels)
     return model
 
 

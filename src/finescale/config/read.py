@@ -34,6 +34,7 @@ SECTIONS: dict[str, Any] = {
     "train": Settings,
     "distilled": Settings,
     "trained": list[dict[str, Any]] | None,
+    "remembers": Settings,
 }
 """What each section of a configuration looks like; what is in it, the constructors say."""
 PARTS = ("mean", "latent", "constraint", "schedule", "sampler", "backbone")

@@ -49,5 +49,16 @@ class PerVariable(Constraint):
             raise InputError(f"{len(self.parts)} variables are wanted along axis -4, but the field is {tuple(y.shape)}")
         sides = zip(self.parts, y.split(1, -4), coarse.split(1, -4), strict=True)
         return torch.cat(
-            [part(x, wanted, coarsen) if isinstance(part, Constraint) else x for part, x, wanted in sides], dim=-4
+            [
+                part(x, wanted, _of(coarsen, number)) if isinstance(part, Constraint) else x
+                for number, (part, x, wanted) in enumerate(sides)
+            ],
+            dim=-4,
         )
+
+
+def _of(coarsen: Coarsen | None, number: int) -> Coarsen | None:
+    """The operators of one variable, where each has a mask of its own."""
+    if coarsen is None or coarsen.mask is None or coarsen.mask.ndim < 4 or coarsen.mask.shape[-4] == 1:
+        return coarsen
+    return Coarsen(coarsen.factor, coarsen.area, coarsen.mask.narrow(-4, number, 1))

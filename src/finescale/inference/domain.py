@@ -91,21 +91,24 @@ class Domain:
     def area(self, box: Sequence[slice]) -> NDArray[np.float64] | None:
         """Fine cell areas of some coarse cells; None where all are equal."""
         t, y, x = box
-        return self.grid.window(t, y, x).refine(self.factor).cell_area if self.grid.geographic else None
+        return None if self.grid.uniform else self.grid.window(t, y, x).refine(self.factor).cell_area
 
     def unknown(self, window: Window, *before: int) -> Array:
         """Nothing but missing values in the core of a window."""
         shape = (c.stop - c.start for c in window.scaled(self.factor)[0])
         return np.full((*before, *shape), np.nan, dtype=np.float32)
 
-    def oriented(self, values: Array, window: Window, before: Sequence[slice]) -> tuple[Region, Array]:
-        """The region of a window's core, from ``before`` on, and values (…, T, H, W) in the order of the output."""
-        t, y, x = window.scaled(self.factor)[0]
-        sides = []
-        for axis, side, flip, n in zip((-2, -1), (y, x), self.flips, self.fine.shape[-2:], strict=True):
-            sides.append(slice(n - side.stop, n - side.start) if flip else side)
-            values = np.flip(values, axis) if flip else values
-        return relabel.file_order(before, (t, *sides)), np.moveaxis(values, -3, 0)
+    def region(self, window: Window, before: Sequence[slice]) -> Region:
+        """The region of a window's core in the output, ``before`` being the members or quantiles."""
+        t, *plane = window.scaled(self.factor)[0]
+        sides = zip(plane, self.flips, self.fine.shape[-2:], strict=True)
+        turned = (slice(n - side.stop, n - side.start) if flip else side for side, flip, n in sides)
+        return relabel.file_order(before, (t, *turned))
+
+    def oriented(self, values: Array) -> Array:
+        """Values (…, T, H, W) in the order of the output."""
+        turned = tuple(axis for axis, flip in zip((-2, -1), self.flips, strict=True) if flip)
+        return np.moveaxis(np.flip(values, turned) if turned else values, -3, 0)
 
 
 def onto(fine: xr.DataArray, field: xr.DataArray, file: str, factor: Factor) -> Domain:

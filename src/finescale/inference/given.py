@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
 
@@ -22,6 +22,7 @@ from finescale.grids.coordinates import increasing
 from finescale.grids.windows import Window
 from finescale.inference.domain import Domain
 from finescale.inference.inputs import Inputs
+from finescale.inference.masks import Mask
 from finescale.model import batch
 
 Array = NDArray[np.float32]
@@ -36,17 +37,25 @@ class Read:
         coarse: of each the coarse cells (C, t, h, w), every variable in its own units.
         predictors: of each (P, t, h, w); None for a model without.
         static: static fields (S, H, W) on the fine cells of all; None without, or where nothing is known.
+        mask: where fine cells are valid (C, H, W) or (1, H, W); None where all are.
+        inner: rows and columns of the core among the fine cells.
     """
 
     windows: Sequence[Window]
     coarse: list[Array]
     predictors: list[Array] | None
     static: Tensor | None
+    mask: NDArray[np.bool_] | None
+    inner: tuple[slice, slice]
 
     @property
     def known(self) -> list[bool]:
-        """Whether anything is known in a window's core."""
-        return [bool(np.isfinite(block[:, *w.inner]).any()) for block, w in zip(self.coarse, self.windows, strict=True)]
+        """Whether anything is known, and a cell valid, in a window's core."""
+        some = self.mask is None or bool(self.mask[:, *self.inner].any())
+        return [
+            some and bool(np.isfinite(block[:, *w.inner]).any())
+            for block, w in zip(self.coarse, self.windows, strict=True)
+        ]
 
     def hash(self, number: int) -> int:
         """48 bits of a hash of what was read for a window: exact as a number in JSON."""
@@ -55,6 +64,8 @@ class Read:
             digest.update(self.predictors[number].tobytes())
         if self.static is not None:
             digest.update(self.static.numpy().tobytes())
+        if self.mask is not None:
+            digest.update(self.mask.tobytes())
         return int.from_bytes(digest.digest()[:6], "big")
 
 
@@ -66,11 +77,13 @@ class Given:
         inputs: targets and predictors.
         domain: where they are wanted.
         static: static fields, for a model that takes them.
+        mask: the fine cells that are valid; None where all are.
     """
 
     inputs: Inputs
     domain: Domain
     static: StaticFields | None = None
+    mask: Mask | None = None
 
     @cached_property
     def _kept(self) -> dict[int, tuple[list[Source], Predictors | None]]:
@@ -88,14 +101,25 @@ class Given:
 
     def read(self, windows: Sequence[Window], member: int) -> Read:
         """What the windows need from files, of one member of the input."""
-        coarse = [self._coarse(window, member) for window in windows]
-        read = Read(windows, coarse, None, None)
+        coarse, (_, cells, inner) = [self._coarse(w, member) for w in windows], windows[0].scaled(self.domain.factor)
+        mask = None if self.mask is None else self.mask.valid[:, *cells[1:]]
+        read = Read(windows, coarse, None, None, mask, inner[1:])
         if not any(read.known):
             return read
         told, predictors = None, self._of(member)[1]
         if predictors is not None:
             told = [predictors.on(self.domain.blocks.window(*window.read)) for window in windows]
-        return Read(windows, coarse, told, None if self.static is None else self._static(self.static, windows[0]))
+        return replace(
+            read, predictors=told, static=None if self.static is None else self._static(self.static, windows[0])
+        )
+
+    def valid(self, window: Window) -> list[NDArray[np.bool_] | None]:
+        """Where the fine cells of a window's core are valid, for every variable; None where all are."""
+        count, (_, y, x) = len(self.inputs.targets), window.scaled(self.domain.factor)[0]
+        if self.mask is None:
+            return [None] * count
+        part = self.mask.valid[:, y, x]
+        return list(np.broadcast_to(part, (count, *part.shape[1:])))
 
     def _static(self, static: StaticFields, window: Window) -> Tensor:
         """Static fields (S, H, W) on the fine cells that a window reads."""
@@ -124,4 +148,5 @@ class Given:
             read.static,
             [window.start for window in windows],
             None if told is None else torch.from_numpy(told),
+            None if read.mask is None else torch.from_numpy(read.mask.copy()),
         )

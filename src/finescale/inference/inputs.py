@@ -16,7 +16,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.files import gridded, open_store, select
+from finescale.data.files import fields, gridded, open_store, select
+from finescale.data.named import title
 from finescale.data.reader import watched
 from finescale.data.sources import DERIVED, Predictors, Source
 from finescale.data.units import conversion, convert_units
@@ -129,7 +130,7 @@ def find(model: Model, coarse: Files, variable: str | None, free: bool) -> Input
         InputError: for files that cannot be read, that lack what the model needs, or have it in units of something
             else, on other cells or at other times.
     """
-    stores = [_opened(one) for one in listed(coarse)]
+    stores = _stores(coarse)
     if not stores:
         raise InputError("there is no coarse file: name at least one")
     if variable is not None and len(model.variables) > 1:
@@ -156,17 +157,23 @@ def listed(coarse: Files) -> list[Coarse]:
     return [coarse] if isinstance(coarse, str | Path | xr.Dataset | xr.DataArray) else list(coarse)
 
 
+def _stores(coarse: Files) -> list[Store]:
+    """What is given, opened; files that follow each other in time on the same cells are one."""
+    each = listed(coarse)
+    paths = [str(one) for one in each if isinstance(one, str | Path)]
+    found = [(title(group), open_store(group, chunks=None)) for group in fields(paths)]
+    return found + [_opened(one) for one in each if not isinstance(one, str | Path)]
+
+
 Place = tuple[Store, Hashable | None]
 """A store, and the name of a variable in it; None for the only one."""
 
 
-def _opened(coarse: Coarse) -> Store:
+def _opened(coarse: xr.Dataset | xr.DataArray) -> Store:
     source = "the dataset"
     if isinstance(coarse, xr.DataArray):
         coarse = coarse.to_dataset(name=coarse.name if coarse.name is not None else "field")
-    if isinstance(coarse, xr.Dataset):
-        return source, watched(coarse.copy(), source)
-    return str(coarse), open_store(coarse, chunks=None)
+    return source, watched(coarse.copy(), source)
 
 
 def _only(model: Model, store: Store, variable: str | None) -> Place:
@@ -188,7 +195,10 @@ def _pool(
     for name, settings in (model.variables or {"field": {}}).items():
         calls = [variable] if variable is not None else [settings.get("coarse"), name]
         named = [(store, call) for call in calls for store, names in have if call in names]
-        targets[name] = named[0] if named else None if variable is not None else _by_standard_name(name, settings, have)
+        seen = model.remembers.variables.get(name)
+        known = None if seen is None else seen.standard_name
+        alike = _by_standard_name(name, settings, known, have) if variable is None else None
+        targets[name] = named[0] if named else alike
     left = [(store, name) for store, names in have for name in names - set(wanted)]
     if len(targets) == 1 and None in targets.values() and variable is None and len(left) == 1:
         targets = dict.fromkeys(targets, left[0])
@@ -197,9 +207,11 @@ def _pool(
     return [place for place in targets.values() if place is not None], {name: there[name] for name in wanted}
 
 
-def _by_standard_name(name: str, settings: Mapping[str, Any], have: Sequence[tuple[Store, set[str]]]) -> Place | None:
+def _by_standard_name(
+    name: str, settings: Mapping[str, Any], known: str | None, have: Sequence[tuple[Store, set[str]]]
+) -> Place | None:
     """The only variable with the standard name of a target; None without one, or with several."""
-    standard = {settings.get("coarse") or name, settings.get("standard_name")} - {None}
+    standard = {settings.get("coarse") or name, known} - {None}
     alike = [
         (store, other)
         for store, names in have

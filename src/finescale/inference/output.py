@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from finescale.data.extent import ATTRIBUTE
 from finescale.data.provenance import provenance
 from finescale.errors import InputError, Notice
 from finescale.grids import relabel
+from finescale.grids.curvilinear import measured
 from finescale.inference.inputs import Target
 from finescale.model.uncertainty import LEVELS
 
@@ -176,22 +178,25 @@ class Output:
             asked += f" --variance {tasks.source}"
         if request.conserve is not None:
             asked += " --conserve" if request.conserve else " --no-conserve"
+        for option, file in (("onto", request.onto), ("mask", request.mask)):
+            asked += f" --{option} {Path(file).name}" if isinstance(file, str | Path) else ""
         kept = {key: value for key, value in tasks.given.inputs.attrs.items() if key != ATTRIBUTE}
         title = f"{', '.join(self.names)}: downscaled by {tasks.model.factor} (time x space)"
         title += f", {self.members} members" if self.members > 1 else ""
         return provenance(kept, asked, title, f"model {tasks.model.fingerprint}")
 
     def _unmasked(self) -> dict[str, str]:
-        """What has to be said where the training data had missing cells: no mask tells which cells here are.
-
-        Besides in the output, it is said as a Notice.
-        """
+        """Which mask is applied; or what has to be said where the training data had missing cells, and none tells
+        which cells here are: as a Notice too."""
+        mask = self.tasks.given.mask
+        if mask is not None:
+            return {"comment_on_missing_cells": mask.text}
         share = next((one["missing"] for one in self.tasks.model.variables.values() if one.get("missing")), None)
         if not share:
             return {}
         text = (
             f"{share} of the cells of the training data were missing, such as land in a field of the sea; which fine "
-            "cells are is not known here: all those within known coarse cells have values"
+            "cells are is not known here (--mask would say): all those within known coarse cells have values"
         )
         warnings.warn(text, Notice, stacklevel=2)
         return {"comment_on_missing_cells": text}
@@ -229,6 +234,7 @@ class Output:
             if tasks.domain.mapping is not None:
                 attrs["grid_mapping"] = tasks.domain.mapping
             others = [listed[n] for listed in (self.stds, self.quantiles) if listed]
+            attrs = measured(attrs, tasks.domain.coords)
             found[name] = attrs | ({"ancillary_variables": " ".join(others)} if others else {})
             long = attrs.get("long_name", name)
             methods = f"{attrs.get('cell_methods', '')} realization: standard_deviation".strip()

@@ -22,11 +22,16 @@ from finescale.data.sources import DERIVED, Source, covered, derived
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
 from finescale.errors import InputError, Interrupted, Notice
+from finescale.grids.coordinates import read_grid
 from finescale.grids.factor import Factor
+from finescale.grids.grid import goes_round
 from finescale.grids.resolution import factor_to
 from finescale.inference.domain import Domain, onto
 from finescale.inference.given import Given
+from finescale.inference.guard import check_alike
 from finescale.inference.inputs import Files, Inputs, find
+from finescale.inference.lazy import lazily
+from finescale.inference.masks import mask_of
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 from finescale.signals import deferred
@@ -119,13 +124,15 @@ def _finite(residuals: dict[str, tuple[float, float]]) -> dict[str, tuple[float,
     return residuals
 
 
-def downscale_dataset(model: Model, coarse: Files, request: Request | None = None) -> xr.Dataset:
-    """The ensemble of a dataset, in memory; arguments as in `predict`.
+def downscale_dataset(model: Model, coarse: Files, request: Request | None = None, lazy: bool = False) -> xr.Dataset:
+    """The ensemble of a dataset, in memory or, where ``lazy``, as it is asked for; arguments as in `predict`.
 
     Raises:
         InputError: for input or a request that cannot be used.
     """
-    tasks = tasks_of(model, coarse, request or Request())
+    tasks = tasks_of(model, coarse, request or Request(), values=not lazy)
+    if lazy:
+        return lazily(tasks)
     values = {name: np.full(shape, np.nan, dtype=np.float32) for name, shape in tasks.output.shapes.items()}
     notes = []
     for _, parts, note in tasks.results({}):
@@ -139,8 +146,8 @@ def downscale_dataset(model: Model, coarse: Files, request: Request | None = Non
     return out
 
 
-def tasks_of(model: Model, coarse: Files, request: Request) -> Tasks:
-    """A prediction cut into tasks.
+def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True) -> Tasks:
+    """A prediction cut into tasks; without ``values`` none are read.
 
     Raises:
         InputError: for input or a request that cannot be used.
@@ -153,10 +160,19 @@ def tasks_of(model: Model, coarse: Files, request: Request) -> Tasks:
     # Told before anything is computed: windows without a halo would not show it.
     plane = zip(domain.coarse.shape[-2:], (model.factor.y, model.factor.x), strict=True)
     model.check_plane(*(n * f for n, f in plane))
+    if goes_round(read_grid(domain.coarse)):
+        warnings.warn(
+            f"variable {domain.coarse.name} goes round the globe, but windows do not: members do not continue across "
+            "its first and last longitude",
+            Notice,
+            stacklevel=2,
+        )
     request, static = request.of(model), _static(model, request)
     evaluations = model.evaluations(request.steps)
-    tasks = Tasks(model, Given(inputs, domain, static), request)
+    mask = mask_of(model, domain, request.mask)
+    tasks = Tasks(model, Given(inputs, domain, static, mask), request)
     _check_covered(inputs, domain)
+    check_alike(model, inputs, domain, request.force, values)
     if evaluations >= SLOW and request.count:
         warnings.warn(
             f"sampling takes {evaluations} network evaluations for each of {tasks.output.members} members in each of "

@@ -12,9 +12,11 @@ import numpy as np
 import xarray as xr
 
 from finescale.errors import InputError, Notice, brief
-from finescale.grids.factor import Factor
+from finescale.grids.factor import Factor, Factors
 from finescale.grids.windows import Triple
 from finescale.model.batch import Ensemble, Inputs, Members
+from finescale.model.masks import Masks
+from finescale.model.remembers import Remembers
 from finescale.model.uncertainty import Marginals
 
 MEMBERS = 16
@@ -31,6 +33,12 @@ class Model(Protocol):
 
     @property
     def factor(self) -> Factor: ...
+    @property
+    def factors(self) -> Factors: ...
+    @property
+    def remembers(self) -> Remembers: ...
+    @property
+    def masks(self) -> Masks: ...
     @property
     def variables(self) -> Mapping[str, Mapping[str, Any]]: ...
     @property
@@ -86,9 +94,10 @@ class Request:
         variable: the variable, where the input has several.
         factor: the factor, for a model that serves several.
         to: instead, the resolution to reach, as `finescale.grids.resolution.factor_to` reads it.
-        force: take a factor outside the trained range.
+        force: take a factor outside the trained range, or an input that is unlike the training data.
         static: files of the static fields that the model was trained with.
         onto: a file on the fine grid that is wanted: the coarse fields are brought to its blocks, conservatively.
+        mask: a file with a field on the fine grid, above 0 where cells are valid; the others are missing in the output.
         conserve: put fields through the model's constraint, or do not; None for what the model was trained for.
     """
 
@@ -105,6 +114,7 @@ class Request:
     force: bool = False
     static: str | Path | Sequence[str | Path] | None = None
     onto: str | Path | xr.Dataset | xr.DataArray | None = None
+    mask: str | Path | xr.Dataset | xr.DataArray | None = None
     conserve: bool | None = None
 
     def __post_init__(self) -> None:

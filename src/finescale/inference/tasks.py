@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finescale.data.store import Part
+from finescale.data.store import Part, Region
 from finescale.errors import InputError
 from finescale.grids.blocks import block_means
 from finescale.grids.windows import Window
@@ -180,16 +180,37 @@ class Tasks:
         stack, member = piece
         return self.given.read([self.windows[number] for number in stack], member)
 
+    def regions(self, window: Window, member: int, part: int) -> dict[str, Region]:
+        """Which parts of the output a task makes."""
+        members = self._members(part)
+        found: dict[str, Region] = {}
+        if members or not self.request.count:
+            first = member * self.request.count
+            place = [slice(first + members.start, first + members.stop)] if members else []
+            found |= dict.fromkeys(self.output.names, self.domain.region(window, place))
+        if self._uncertain(part):
+            found |= dict.fromkeys(self.output.stds, self.domain.region(window, []))
+            levels = [slice(0, self.output.levels)]
+            found |= dict.fromkeys(self.output.quantiles, self.domain.region(window, levels))
+        return found
+
+    def _members(self, part: int) -> range:
+        """The batch of members that a part of a window makes; empty for the part that makes marginals alone."""
+        return self.batches[part] if part < len(self.batches) else range(0)
+
+    def _uncertain(self, part: int) -> bool:
+        """Whether a part of a window makes marginals."""
+        return self.source is not None and (self.together or not self._members(part))
+
     def sampled(self, read: Read, piece: Piece, part: int) -> Iterator[tuple[list[Part], Note]]:
         """The cores of some windows for some members, or of their marginals, or of both."""
-        members = self.batches[part] if part < len(self.batches) else range(0)
+        members = self._members(part)
         drawn: Ensemble | None = None
         found: Marginals | None = None
-        uncertain = self.source is not None and (self.together or not members)
         known = read.known
         if any(known):
             given, seed, steps = self.given.model_inputs(read), self.request.seed, self.request.steps
-            if uncertain and self.source is not None:
+            if self._uncertain(part) and self.source is not None:
                 latents = Members(range(self.request.latents), seed, steps)
                 # Latents that no member is asked of need not become fields.
                 found = self.model.marginals(given, latents, self.source, fields=bool(members))
@@ -199,19 +220,20 @@ class Tasks:
         item = count()
         for n, (window, some) in enumerate(zip(read.windows, known, strict=True)):
             at = next(item) if some else None
-            parts: list[Part] = []
+            cores: dict[str, Array] = {}
             fields: list[Array] = []
             if members:
-                first = piece[1] * self.request.count
-                place = [slice(first + members.start, first + members.stop)]
                 fields = self._cores(None if at is None or drawn is None else drawn.fields[at], 1, window, len(members))
-                parts += self._placed(self.output.names, fields, window, place)
-            if uncertain:
-                parts += self._marginals(None if at is None else found, at or 0, window)
+            if self._uncertain(part):
+                cores = self._marginals(None if at is None else found, at or 0, window)
             if not self.request.count:
                 fields = self._cores(None if at is None or found is None else found.mean[at], 0, window)
-                parts += self._placed(self.output.names, fields, window, [])
-            yield parts, [*self._gaps(fields, read.coarse[n], window), *self._before(drawn), read.hash(n)]
+            cores |= dict(zip(self.output.names, fields, strict=False))
+            parts = [
+                (name, region, self.domain.oriented(cores[name]))
+                for name, region in self.regions(window, piece[1], part).items()
+            ]
+            yield parts, [*self._gaps(fields, read, n), *self._before(drawn), read.hash(n)]
 
     def _numbers(self, members: range, member: int) -> range:
         """The numbers of members in their noise, which differ between the members of the input.
@@ -220,15 +242,14 @@ class Tasks:
         """
         return range(members.start * self.inputs + member, members.stop * self.inputs + member, self.inputs)
 
-    def _marginals(self, found: Marginals | None, at: int, window: Window) -> list[Part]:
+    def _marginals(self, found: Marginals | None, at: int, window: Window) -> dict[str, Array]:
         """The core of ``window``, item ``at``, of the standard deviation and quantiles; None where nothing is known."""
-        parts = self._placed(
-            self.output.stds, self._cores(None if found is None else found.std[at], 0, window, shift=False), window, []
-        )
+        stds = self._cores(None if found is None else found.std[at], 0, window, shift=False)
+        cores = dict(zip(self.output.stds, stds, strict=True))
         if self.output.quantiles:
             values = self._cores(None if found is None else found.quantiles[at], 1, window, self.output.levels)
-            parts += self._placed(self.output.quantiles, values, window, [slice(None)])
-        return parts
+            cores |= dict(zip(self.output.quantiles, values, strict=True))
+        return cores
 
     def _cores(self, fields: Any, axis: int, window: Window, *before: int, shift: bool = True) -> list[Array]:
         """The core of what was made of a window, for every variable (along ``axis``) in its own units.
@@ -246,32 +267,35 @@ class Tasks:
         values = fields[(..., *window.scaled(self.model.factor)[2])].float().cpu().numpy()
         return [target.own(values.take(n, axis), shift) for n, target in enumerate(targets)]
 
-    def _placed(self, names: list[str], fields: list[Array], window: Window, before: list[slice]) -> list[Part]:
-        """Parts of the output, one a variable."""
-        return [(name, *self.domain.oriented(field, window, before)) for name, field in zip(names, fields, strict=True)]
-
     def _before(self, drawn: Ensemble | None) -> list[float]:
         """max |A x − c| of every variable before the constraint, in its own units."""
         targets = self.given.inputs.targets
         gaps = drawn.gap if drawn is not None and drawn.gap else (0.0,) * len(targets)
         return [gap / target.scale for gap, target in zip(gaps, targets, strict=True)]
 
-    def _gaps(self, fields: list[Array], coarse: Array, window: Window) -> list[float]:
+    def _gaps(self, fields: list[Array], read: Read, number: int) -> list[float]:
         """max |A x − c| of every variable, infinite where it is not finite though its coarse cell is; then max |c|."""
-        pairs = [self._gap(*pair, window) for pair in zip(fields, coarse[:, *window.inner], strict=bool(fields))]
+        window = read.windows[number]
+        coarse, valid = read.coarse[number][:, *window.inner], self.given.valid(window)
+        pairs = [self._gap(*sides, window) for sides in zip(fields, coarse, valid, strict=False)]
         pairs = pairs or [(0.0, 0.0)] * len(coarse)
         return [*(gap for gap, _ in pairs), *(largest for _, largest in pairs)]
 
-    def _gap(self, values: Array, coarse: Array, window: Window) -> tuple[float, float]:
+    def _gap(
+        self, values: Array, coarse: Array, valid: NDArray[np.bool_] | None, window: Window
+    ) -> tuple[float, float]:
         area, factor = self.domain.area(window.core), self.model.factor
         values = values if values.ndim > coarse.ndim else values[None]
         with np.errstate(invalid="ignore"):
             gap = np.abs(block_means(values, factor, area) - coarse)
-        finite = np.isfinite(values)
+        finite, known = np.isfinite(values), np.isfinite(coarse)
+        if valid is not None:
+            finite = finite | ~valid
+            cells = np.broadcast_to(valid, values.shape[-3:])
+            known = known & (block_means(cells.astype(np.float32), factor) > 0)
         if not finite.all():
             # The means are over finite cells alone.
             gap = np.where(block_means(finite.astype(np.float32), factor) < 1, np.inf, gap)
-        known = np.isfinite(coarse)
         if not known.any():
             return 0.0, 0.0
         return float(np.nan_to_num(gap[:, known], nan=np.inf, posinf=np.inf).max()), float(np.abs(coarse[known]).max())

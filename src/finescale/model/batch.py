@@ -26,6 +26,8 @@ class Inputs:
         area: (B, H, W), or (H, W) for all, fine cell areas; None for equal ones.
         static: (B, S, H, W), or (S, H, W) for all, static fields, where the model takes them.
         origin: absolute index (t, y, x) of the first coarse cell, one for all or one a window; noise depends on it.
+        mask: (B, C, H, W), or (C, H, W) for all, True where fine cells are valid, of every variable or (C = 1) of
+            all; None where all are. Block means are those over valid cells; the others are NaN.
         predictors: (B, P, t, h, w), where the model takes them: other fields on the coarse cells; NaN where unknown.
     """
 
@@ -34,9 +36,10 @@ class Inputs:
     static: Tensor | None = None
     origin: Triple | Sequence[Triple] = (0, 0, 0)
     predictors: Tensor | None = None
+    mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        for name, ndim in (("area", 3), ("static", 4)):
+        for name, ndim in (("area", 3), ("static", 4), ("mask", 4)):
             value = getattr(self, name)
             if value is not None and value.ndim < ndim:
                 object.__setattr__(self, name, value[None])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from finescale.constraints.base import Constraint
@@ -22,9 +24,11 @@ from finescale.grids.windows import Triple
 from finescale.latents import LatentSpace, PatchPOD
 from finescale.model.conditions import Conditions, channels
 from finescale.model.factor_scale import FactorScale, factor_features
+from finescale.model.masks import Masks
 from finescale.model.mean import MeanModel
 from finescale.model.precision import autocast
 from finescale.model.process import Process
+from finescale.model.remembers import Remembers
 from finescale.model.sizes import Sizes, coarse_frames
 from finescale.model.variance import VarianceHead
 from finescale.transforms.base import Transform
@@ -70,6 +74,8 @@ class Components(nn.Module):
         self.denoiser = denoiser
         # Variance of the residual without sampling; models configured so are given one.
         self.variance: VarianceHead | None = None
+        # What its training data were like, and where they were always missing; training says so.
+        self.remembers, self.masks = Remembers(), Masks()
         # What a direct model may be put through at prediction is no part of what it learns.
         self.offered = constraint if isinstance(constraint, Constraint) else None
         self.constraint = None if self.direct else self.offered
@@ -135,6 +141,13 @@ class Components(nn.Module):
         if isinstance(self.constraint, PerVariable):
             return [isinstance(part, Constraint) for part in self.constraint.parts]
         return [self.constraint is not None] * max(1, len(self.variables))
+
+    def remember(self, remembers: Remembers, masks: Sequence[NDArray[np.bool_]]) -> None:
+        """Keep what training data were like, with masks (C, H, W) of the planes that it names."""
+        self.remembers, self.masks = remembers, Masks(remembers.masks, max(1, len(self.variables)))
+        for number, mask in enumerate(masks):
+            self.masks.keep(number, mask)
+        self.config["remembers"] = remembers.plain()
 
     def at_once(self, cells: int) -> int:
         """(item, member) pairs of so many fine cells each that go through the network together.

@@ -122,7 +122,8 @@ def diagonal(decoder: Decoder, variance: Tensor, operators: Coarsen | None = Non
     if operators is None or operators.factor.cells == 1:
         return total if operators is None else torch.zeros_like(total)
     weight = operators.weight(total)
-    weight = (weight / operators.replicate(operators.sums(weight))).expand_as(total)
+    # A block without a valid cell has no weights, but shares coefficients with its neighbours, which have.
+    weight = (weight / operators.replicate(operators.sums(weight))).nan_to_num().expand_as(total)
     common = torch.zeros_like(total)
     for channel in range(total.shape[1]):
         for chosen in _colours(decoder, variance, operators.factor):

@@ -149,7 +149,15 @@ def constrained(model: Components, x: Tensor, given: Inputs) -> Tensor:
     a, wanted = operators(model, given, 1), _wanted(x, given)
     if model.constraint is not None:
         x = model.constraint(x, wanted, a)
-    return torch.where(a.replicate(wanted.isnan()), torch.nan, x)
+    return masked(torch.where(a.replicate(wanted.isnan()), torch.nan, x), given)
+
+
+def masked(x: Tensor, given: Inputs) -> Tensor:
+    """Fields (B, …, C, T, H, W) with NaN in the cells that are not valid."""
+    if given.mask is None:
+        return x
+    mask = given.mask.to(x.device)
+    return torch.where(mask[:, *(None,) * (x.ndim - 5), :, None], x, torch.nan)
 
 
 def gap(model: Components, x: Tensor, given: Inputs) -> tuple[float, ...]:
@@ -172,7 +180,8 @@ def operators(model: Components, given: Inputs, axes: int) -> Coarsen:
     area = given.area
     if area is not None:
         area = area.reshape(-1, *(1,) * (axes + 2), *area.shape[-2:])
-    return Coarsen(model.factor, area).to(given.coarse.device)
+    mask = None if given.mask is None else given.mask[:, *(None,) * axes, :, None]
+    return Coarsen(model.factor, area, mask).to(given.coarse.device)
 
 
 def fine_size(model: Components, given: Inputs) -> Triple:

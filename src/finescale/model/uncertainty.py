@@ -99,10 +99,10 @@ def marginals(
     source = source_of(model, source, len(members))
     given = sampling.known(given, model.device)
     coarse, replicate = given.coarse, Coarsen(model.factor).replicate
-    unknown = replicate(coarse.isnan())
+    unknown = sampling.masked(replicate(torch.where(coarse.isnan(), torch.nan, 0.0)), given).isnan()
     keeps_zero = model.constraint is not None and model.constraint.keeps_zero
     if not bool(sampling.open_windows(model, given).any()):
-        field = replicate(coarse)
+        field = sampling.masked(replicate(coarse), given)
         drawn = Ensemble(field[:, None].repeat(1, len(members), 1, 1, 1, 1)) if fields else None
         zero = torch.where(unknown, torch.nan, 0.0)
         return Marginals(field, zero, torch.stack([field] * len(levels), 1), tuple(levels), source, drawn)

@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.utils import parse_bytes
 
 from finescale.config import schema
 from finescale.config.variables import Variable, variables_of
 from finescale.data.extent import extent, merged
+from finescale.data.files import fields as fields_of
 from finescale.data.files import gridded, open_store, select
+from finescale.data.lazy import Cache, blockwise, single
+from finescale.data.named import entries, title
+from finescale.data.named import listed as names_of
 from finescale.data.reader import watched
 from finescale.data.region import region
 from finescale.data.sources import DERIVED, Partner, Predictors, Source, covered
@@ -24,8 +29,11 @@ from finescale.errors import InputError, nearest
 from finescale.grids.coordinates import increasing, read_grid
 from finescale.grids.factor import Factor, Factors
 from finescale.model.sizes import coarse_frames
-from finescale.training.crops import Augmentation, Criteria, Crops, check_crop
+from finescale.training.crops import Crops
+from finescale.training.cutting import Augmentation
+from finescale.training.fields import check_crop
 from finescale.training.sections import Data
+from finescale.training.survey import Criteria
 
 Fine = str | Path | xr.Dataset | xr.DataArray
 Variables = list[xr.DataArray]
@@ -44,6 +52,7 @@ class TrainingData:
         static: static fields, if there are any.
         variables: units of every variable, by name, and what the configuration says of it.
         paths: of the fields' files.
+        stores: those files, each one; none of a dataset that was given.
         sources: the other source's own values of every variable, in mode direct.
         predictors: fields of other sources, calendar and place; None without.
     """
@@ -54,7 +63,8 @@ class TrainingData:
     held: list[Variables] | None
     static: StaticFields | None
     variables: dict[str, dict[str, Any]]
-    paths: list[str]
+    paths: list[list[str]]
+    stores: list[list[Path]]
     sources: list[Source] | None
     predictors: Predictors | None
 
@@ -80,7 +90,7 @@ class TrainingData:
         return coarse_frames(factor, self.section.frames, self.section.horizon)
 
     def crops(self) -> tuple[Crops, Crops]:
-        """Training and validation crops; the fields are read now."""
+        """Training and validation crops; the fields are gone through now, and read where they fit in memory."""
         section, factors = self.section, self.factors
         longest = max(self.frames(Factor(t)) * t for t in range(factors.time[0], factors.time[1] + 1))
         crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
@@ -88,12 +98,20 @@ class TrainingData:
             "criteria": Criteria(section.min_valid, section.min_wet, section.wet),
             "frames": self.frames,
             "static": self.static,
+            "memory": None if section.memory is None else parse_bytes(section.memory),
+            "stores": self.stores,
         }
         augmentation = Augmentation(section.turn, section.favour, section.rescale)
         for field in [*self.fields, *(self.held or [])]:
             check_crop(field[0], factors, crop)
         crops = Crops(
-            self.fields, factors, crop, augmentation=augmentation, partners=self._partners(self.fields), **settings
+            self.fields,
+            factors,
+            crop,
+            augmentation=augmentation,
+            partners=self._partners(self.fields),
+            weighted=section.weighted,
+            **settings,
         )
         if not self.held:
             return crops, crops
@@ -105,13 +123,13 @@ class TrainingData:
         return [Partner(field[0], self.sources, self.predictors) for field in fields]
 
 
-def listed(data: Fine | Sequence[Fine]) -> dict[str, xr.Dataset]:
-    """Fine fields that were given, by what they are called in errors and in the model's card."""
+def listed(data: Fine | Sequence[Fine]) -> dict[str, xr.Dataset | None]:
+    """Fine fields that were given, by what they are called in errors and in the model's card; None for a path."""
     given = [data] if isinstance(data, str | Path | xr.Dataset | xr.DataArray) else list(data)
-    found: dict[str, xr.Dataset] = {}
+    found: dict[str, xr.Dataset | None] = {}
     for one in given:
         if isinstance(one, str | Path):
-            found[str(one)] = open_store(one)
+            found[str(one)] = None
             continue
         if isinstance(one, xr.DataArray):
             one = one.to_dataset(name=one.name if one.name is not None else "field")
@@ -120,19 +138,21 @@ def listed(data: Fine | Sequence[Fine]) -> dict[str, xr.Dataset]:
     return found
 
 
-def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset] | None = None) -> TrainingData:
+def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None] | None = None) -> TrainingData:
     """Open what the ``data`` section names.
 
     Args:
         config: a configuration.
-        stores: the fine fields, where they are given: by the paths in the section.
+        stores: datasets that are fine fields, by what they are called in the section's path; None for paths.
 
     Raises:
         InputError: for a section, files or ranges that cannot be used.
     """
     section = schema.call(Data, config.get("data"), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
-    paths = [section.path] if isinstance(section.path, str) else list(section.path)
+    given = {name: ds for name, ds in (stores or {}).items() if ds is not None}
+    files = [path for path in names_of(section.path) if path not in given]
+    paths = [[name] for name in given] + (fields_of(files) if files else [])
     wanted: dict[str | None, Variable] = {section.variable: Variable()}
     if config.get("variables"):
         wanted = {name: one for name, one in variables_of(config).items()}
@@ -141,7 +161,11 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset] | None
             f"data.variable is {section.variable}, but the section variables names {', '.join(map(str, wanted))}: "
             "leave data.variable out"
         )
-    fields = [_variables(path, open_store(path) if stores is None else stores[path], wanted) for path in paths]
+    cache = Cache()
+    fields = [
+        _variables(title(path), given[path[0]] if path[0] in given else open_store(path, None), wanted, cache)
+        for path in paths
+    ]
     named = {
         str(field.name): {key: value for key, value in vars(one).items() if value is not None}
         | {"units": str(field.attrs.get("units", ""))}
@@ -169,17 +193,18 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset] | None
         None if section.static is None else StaticFields(section.static),
         named,
         paths,
+        [[] if path[0] in given else [entry.path for entry in entries(path)] for path in paths],
         sources,
         predictors,
     )
 
 
-def _variables(path: str, store: xr.Dataset, wanted: Mapping[str | None, Variable]) -> Variables:
-    """The variables of a file, in the units wanted, on one grid at the same times."""
+def _variables(path: str, store: xr.Dataset, wanted: Mapping[str | None, Variable], cache: Cache) -> Variables:
+    """The variables of a field's files, in the units wanted, on one grid at the same times; not read yet."""
     found = []
     for name, one in wanted.items():
         # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
-        field = increasing(convert_units(select(store, name, path), one.units))
+        field = increasing(blockwise(single(convert_units(select(store, name, path), one.units)), cache))
         if field.ndim != 3:
             raise InputError(
                 f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"
@@ -200,10 +225,9 @@ def _own(section: Data, name: str, settings: Mapping[str, Any], fine: xr.DataArr
     """The other source's own values of a variable: the one of its name, or of its standard name."""
     if not section.coarse:
         raise InputError("data.mode: direct needs data.coarse, the files of the coarse source")
-    listed = [section.coarse] if isinstance(section.coarse, str) else section.coarse
     calls = settings.get("coarse") or name
-    for path in listed:
-        store = opened(path)
+    stores = {title(paths): opened(tuple(paths)) for paths in fields_of(section.coarse)}
+    for path, store in stores.items():
         alike = [
             str(other)
             for other in gridded(store)
@@ -216,7 +240,7 @@ def _own(section: Data, name: str, settings: Mapping[str, Any], fine: xr.DataArr
             _check_amounts(field, fine, path)
             return Source(_one(field, path), False, path)
     raise InputError(
-        f"{', '.join(listed)} has no variable {calls}: say what it is called there with "
+        f"{', '.join(stores)} has no variable {calls}: say what it is called there with "
         f"--set variables.{name}.coarse=NAME"
     )
 
@@ -242,8 +266,7 @@ def _cadence(field: xr.DataArray) -> float | None:
 def _predictors(section: Data, before: Mapping[str, Any], opened: Any) -> Predictors:
     """The predictors that the section names, in units of an earlier training or their own."""
     names = section.predictors or []
-    listed = [section.coarse] if isinstance(section.coarse, str) else section.coarse or []
-    stores = {path: opened(path) for path in listed}
+    stores = {title(paths): opened(tuple(paths)) for paths in fields_of(section.coarse or [])}
     there = {str(name): path for path in reversed(list(stores)) for name in gridded(stores[path])}
     sources = {}
     for name in names:
@@ -251,7 +274,7 @@ def _predictors(section: Data, before: Mapping[str, Any], opened: Any) -> Predic
             continue
         if name not in there:
             raise InputError(
-                f"data.predictors names {name!r}, but {', '.join(listed) or 'data.coarse'} has "
+                f"data.predictors names {name!r}, but {', '.join(stores) or 'data.coarse'} has "
                 f"{', '.join(there) or 'no variable'}{nearest(name, [*there, *DERIVED])}"
             )
         field = convert_units(select(stores[there[name]], name, there[name]), (before.get(name) or {}).get("units"))

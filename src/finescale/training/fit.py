@@ -32,6 +32,7 @@ from finescale.training.checkpoint import KEPT, NAME, read_progress
 from finescale.training.crops import Crops
 from finescale.training.data import Fine, listed, open_data
 from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
+from finescale.training.remember import remembered
 from finescale.training.sections import Training
 from finescale.training.stages import fresh, stages
 
@@ -70,7 +71,7 @@ def fit(
     training = schema.call(Training, resolved.get("train"), "train")
     check_folder(folder, resolved, overwrite)
     opened = open_data(resolved, stores)
-    resolved = resolved | opened.told
+    resolved = {key: value for key, value in resolved.items() if key != "remembers"} | opened.told
     if not overwrite:
         check_same(folder, resolved)
     torch.manual_seed(training.seed)
@@ -84,7 +85,8 @@ def fit(
         model.latent.check(len(crops.side_by_side(statistics.KEPT)), crops.crop)
     begin(folder, overwrite)
     train(model, crops, valid, training, folder)
-    if crops.missing:  # prediction says that it knows no mask
+    model.remember(*remembered(opened, crops, training.seed))
+    if crops.missing:  # prediction says so where it knows no mask
         share = {"missing": f"{crops.missing:.1%}"}
         model.config["variables"] = {name: one | share for name, one in model.variables.items()}
     finish(model, training, folder, len(crops))
