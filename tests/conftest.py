@@ -161,6 +161,45 @@ def rain() -> Callable[..., xr.Dataset]:
     return made
 
 
+@pytest.fixture(scope="session")
+def rotated() -> Callable[..., xr.Dataset]:
+    """``rotated(h, w, step, bare)``: rain about a rotated pole, with latitude and longitude of each cell.
+
+    ``bare`` leaves out the rotated coordinates and the grid mapping: nothing but each cell's place is known.
+    """
+
+    def made(h: int = 16, w: int = 24, step: float = 0.44, bare: bool = False) -> xr.Dataset:
+        rlat, rlon = step * (np.arange(h) + 0.5) + 20.0, step * (np.arange(w) + 0.5) - 8.0
+        phi, lam, pole = np.deg2rad(rlat)[:, None], np.deg2rad(rlon)[None], np.deg2rad(39.25)
+        lat = np.arcsin(np.sin(pole) * np.sin(phi) + np.cos(pole) * np.cos(phi) * np.cos(lam))
+        east = np.arctan2(
+            np.cos(phi) * np.sin(lam), np.sin(pole) * np.cos(phi) * np.cos(lam) - np.cos(pole) * np.sin(phi)
+        )
+        values = np.random.default_rng(1).gamma(0.5, 2, (2, h, w)).astype(np.float32)
+        time = np.datetime64("2020-01-01", "ns") + np.arange(2) * np.timedelta64(1, "D")
+        dims = ("y", "x") if bare else ("rlat", "rlon")
+        degrees = {"units": "degrees_north", "standard_name": "latitude"}
+        ds = xr.Dataset(
+            {"rain": (("time", *dims), values, {"units": "mm h-1"})},
+            coords={
+                "time": ("time", time, {"standard_name": "time"}),
+                "lat": (dims, np.rad2deg(lat), degrees),
+                "lon": (dims, np.rad2deg(east) + 18.0, {"units": "degrees_east", "standard_name": "longitude"}),
+            },
+        )
+        if bare:
+            return ds
+        pole_of = {"grid_north_pole_latitude": 39.25, "grid_north_pole_longitude": -162.0}
+        ds["rain"].attrs["grid_mapping"] = "pole"
+        return ds.assign_coords(
+            rlat=("rlat", rlat, {"units": "degrees", "standard_name": "grid_latitude", "axis": "Y"}),
+            rlon=("rlon", rlon, {"units": "degrees", "standard_name": "grid_longitude", "axis": "X"}),
+            pole=((), 0, {"grid_mapping_name": "rotated_latitude_longitude"} | pole_of),
+        )
+
+    return made
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A file to train on: smooth positive amounts, latitude falling as in many files."""

@@ -116,11 +116,14 @@ def weather() -> tuple[xr.Dataset, xr.Dataset]:
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What pages may read: fine fields (FINE.nc and radar.nc are the same, and so are fine.nc and truth.nc, of another
-    year), and, by the commands, the block means of fine.nc, a model and its ensemble."""
+    year, whose first hours are hour_00.nc and hour_01.nc), and, by the commands, block means of fine.nc, a model and
+    its ensemble."""
     folder = tmp_path_factory.mktemp("given")
     write(rain("2019-12-31T21:00", 1), folder / "FINE.nc")
     write(rain("2021-06-01", 2), folder / "fine.nc")
     write(sst(), folder / "sst.nc")
+    for hour in range(2):
+        write(rain("2021-06-01", 2).isel(time=slice(6 * hour, 6 * hour + 6)), folder / f"hour_{hour:02}.nc")
     for name, ds in zip(("weather.nc", "reanalysis.nc"), weather(), strict=True):
         write(ds, folder / name)
     shutil.copy(folder / "FINE.nc", folder / "radar.nc")

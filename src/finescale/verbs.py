@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ import xarray as xr
 from finescale.data.coarsen import coarsen as block_means
 from finescale.data.files import check_apart, check_output, open_store, write
 from finescale.data.files import select as field_of
+from finescale.data.named import Paths, title
 from finescale.data.provenance import provenance
 from finescale.data.reader import watched
 from finescale.data.region import region
-from finescale.errors import InputError
+from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def coarsen(
-    fine: str | Path | xr.Dataset | xr.DataArray,
+    fine: Paths | xr.Dataset | xr.DataArray,
     factor: str | Factor,
     out: str | Path | None = None,
     *,
@@ -38,7 +40,7 @@ def coarsen(
     """Area-weighted block means, c = Σ a x / Σ a over the known cells of a block.
 
     Args:
-        fine: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one.
+        fine: a store of any format, a glob or a list of files that follow each other in time, or a dataset.
         factor: the blocks, such as ``"1x8"`` (time × space).
         out: where to write them, .nc or .zarr; None to return them alone.
         variable: the variable, where there are several.
@@ -63,8 +65,8 @@ def coarsen(
     if isinstance(fine, xr.Dataset):
         fine = watched(fine.copy(), source)
     else:
-        source, fine = str(fine), open_store(fine)
-        check_apart(source, out)
+        check_apart(fine, out)
+        source, fine = title(fine), open_store(fine)
     field = region(field_of(fine, variable, source), select)
     means = block_means(field, whole, crop)
     given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{field.name}: means of {whole} cells (time x space)")
@@ -92,8 +94,8 @@ def downscale(
 
     Args:
         model: a model, or the folder that `finescale.fit` wrote.
-        coarse: a NetCDF, Zarr, GRIB or GeoTIFF store, or what xarray made of one; any domain size. Or a list of them,
-            in which the model's variables and predictors are found by name.
+        coarse: a store of any format, a glob of files that follow each other in time, or a dataset; any domain size. Or
+            a list of them, in which the model's variables and predictors are found by name.
         out: where to write it, .nc or .zarr, window by window; None to return it, in memory.
         members: how many, 16 unless given; 0 for their mean, with ``variance``.
         seed: members of one seed are the same in every run.
@@ -118,7 +120,9 @@ def downscale(
             raise InputError("lazy is for a prediction that is returned: leave it out, or the output")
     for one in coarse if isinstance(coarse, Sequence) and not isinstance(coarse, str) else [coarse]:
         if isinstance(one, str | Path):
-            open_store(one, chunks=None).close()  # before torch: a wrong file is told at once
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Notice)  # what is noticed is said when it is read
+                open_store(one, chunks=None).close()  # before torch: a wrong file is told at once
             check_apart(one, out)
     from finescale.inference.predict import downscale_dataset, predict
     from finescale.inference.request import Request

@@ -69,7 +69,7 @@ def test_bad_files(rain, tmp_path):
     (tmp_path / "folder").mkdir()
     for name, words in {
         "rian.nc": "does not exist; did you mean 'rain.nc'",
-        "text.nc": "is not a NetCDF, Zarr, GRIB or GeoTIFF file",
+        "text.nc": "is not a NetCDF, Zarr, GRIB, GeoTIFF, ODIM or PNG file",
         "cut.nc": "truncated or damaged",
         "folder": "is not a Zarr store",
     }.items():

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from finescale.data.units import UnitsWarning, conversion, convert_units, in_mm_per_hour, is_rain, is_rate, same_units
+from finescale.data.units import (
+    UnitsWarning,
+    conversion,
+    convert_units,
+    in_mm_per_hour,
+    is_kelvin,
+    is_rain,
+    is_rate,
+    same_units,
+    wet_day,
+)
 from finescale.errors import InputError
 
 RATES = {
@@ -95,6 +105,50 @@ def test_rain_by_its_units() -> None:
     assert all(is_rain(field(units)) for units in ("mm/h", "mm day-1", "kg m-2 s-1", "kg/m2/s"))
     assert not any(is_rain(field(units)) for units in ("mm", "m s-1", "kg", "kg m-2", "K", "hPa", None))
     assert is_rate("m s-1") and not any(map(is_rate, ("km/h", "knots", "km h-1")))
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "attrs", "expected"),
+    [
+        ("u10", "m s-1", {"long_name": "10 metre U wind component"}, False),
+        ("wind", "m s-1", {"standard_name": "wind_speed"}, False),
+        ("tp", "m s-1", {"standard_name": "lwe_precipitation_rate"}, True),
+        ("tp", "m", {"long_name": "Total precipitation"}, True),
+        ("pr", "m s-1", {}, True),
+        ("rr", "mm", {}, True),
+        ("pr", "hPa", {}, False),
+        ("rain", "mm", {}, True),
+        ("rain", None, {}, True),
+        ("convRain", "mm/h", {}, True),
+        ("sf", "kg m-2 s-1", {"standard_name": "snowfall_flux"}, True),
+        ("evap", "kg m-2 s-1", {"standard_name": "water_evapotranspiration_flux"}, False),
+        ("pwat", "kg m-2", {"long_name": "Precipitable water"}, False),
+        ("terrain", "m", {"long_name": "Terrain height"}, False),
+        ("z", "m", {"long_name": "Height of the terrain, drained"}, False),
+        ("pop", "%", {"long_name": "Probability of precipitation"}, False),
+        ("t", "K", {"long_name": "Temperature of the rain"}, False),
+    ],
+)
+def test_rain_is_told_from_what_is_named_or_measured_alike(
+    name: str, units: str | None, attrs: dict[str, str], expected: bool
+) -> None:
+    da = field(units).rename(name).assign_attrs(attrs)
+    if units is None:
+        del da.attrs["units"]
+    assert is_rain(da) is expected
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [("mm/h", 1 / 24), ("mm day-1", 1.0), ("kg m-2 s-1", 1 / 86400), ("mm", 1.0), ("m", 1e-3), ("kg m-2", 1.0)],
+)
+def test_a_wet_day_has_one_millimetre(units: str, expected: float) -> None:
+    assert wet_day(units) == pytest.approx(expected, rel=1e-5)
+    assert wet_day("K") is wet_day("") is wet_day("dBZ") is None
+
+
+def test_kelvins_are_told_from_other_temperatures() -> None:
+    assert all(map(is_kelvin, ("K", " kelvin ", "Kelvin", "degK"))) and not any(map(is_kelvin, ("degC", "mK", "", "m")))
 
 
 def test_pint_is_loaded_for_two_spellings_only() -> None:

@@ -66,6 +66,34 @@ ATTRIBUTES: dict[str, Any] = {
 }
 
 
+def several(folder: Path) -> list[Case]:
+    """Files of several variables that do not go together."""
+    one = made.rain()
+    two = one.assign(wind=one.rain + 1.0)
+    two.wind.attrs = {"units": "m s-1"}
+    fine = made.stored(two, folder / "two.nc")
+    made.stored(two.rename(rain="pr", wind="ff"), folder / "others.nc")
+    made.stored(two.assign(wind=two.wind.where(False)), folder / "void.nc")
+    made.stored(two.assign(rain=two.rain.where(False)), folder / "dry.nc")
+    words = ["verify", "two.nc"]
+    refused = {
+        "no variable in common": ([*words, "others.nc"], "have no variable in common"),
+        "thresholds of two variables": ([*words, "two.nc", "--thresholds", "1"], "give --variable too"),
+        "a variable that only one file has": ([*words, "others.nc", "--variable", "rain"], "no variable 'rain'"),
+        "a variable without a value": ([*words, "void.nc"], "variable wind: there is nothing to score"),
+        "the first variable without a value": ([*words, "dry.nc"], "variable rain: there is nothing to score"),
+    }
+    return [
+        Case(
+            f"several variables: {name}",
+            [*line, "-o", f"several{k}", "--baselines", "none"],
+            says=(says,),
+            keeps=(fine,),
+        )
+        for k, (name, (line, says)) in enumerate(refused.items())
+    ]
+
+
 def cases(folder: Path) -> list[Case]:
     fine = made.stored(made.rain(), folder / "fine.nc")
     found = [
@@ -77,6 +105,7 @@ def cases(folder: Path) -> list[Case]:
         )
         for text, words in SELECTIONS.items()
     ]  # fmt: skip
+    found += several(folder)
     for number, (name, trained) in enumerate(TRAINED.items()):
         model = made.model(folder / f"model{number}")
         settings = yaml.safe_load((model / "config.yaml").read_text())

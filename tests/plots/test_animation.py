@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -148,6 +149,26 @@ def test_an_ensemble_from_datasets(tmp_path: Path, drawn: list) -> None:
     np.testing.assert_allclose(shown[2], np.maximum(noise[2].values[5], 0.05), rtol=1e-5)
     with pytest.raises(InputError, match="no member 3"):
         animate_ensemble(ensemble, truth, coarse, tmp_path / "b.gif", members=(0, 3))
+
+
+@pytest.mark.parametrize(
+    ("attrs", "shown", "label"),
+    [
+        ({"units": "m s-1", "standard_name": "eastward_wind"}, 0.0, "m s-1"),
+        ({"units": "K", "standard_name": "air_temperature"}, -273.15, "°C"),
+    ],
+)
+def test_wind_is_not_shown_as_rain_and_kelvins_in_degrees(
+    attrs: dict[str, str], shown: float, label: str, tmp_path: Path, drawn: list
+) -> None:
+    values = (300.0 if label == "°C" else 0.0) + np.random.default_rng(0).normal(size=(2, 3, 8, 12))
+    ensemble = xr.DataArray(values, dims=("number", "time", "y", "x"), attrs=attrs)
+    coarse = ensemble[0].coarsen(y=4, x=4).mean().assign_attrs(attrs)  # type: ignore[attr-defined]
+    animate_ensemble(ensemble, ensemble[1], coarse, tmp_path / "a.gif", members=(0,))
+    axes = [ax for ax in drawn[0].axes if ax.images]
+    assert {ax.images[0].get_cmap().name for ax in axes} == {"viridis"}
+    np.testing.assert_allclose(axes[1].images[0].get_array(), values[0, -1] + shown)
+    assert label in [word for ax in drawn[0].axes for word in (ax.get_xlabel(), ax.get_ylabel())]
 
 
 def test_no_pyplot_is_loaded(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ Whole = Annotated[int, Parameter(converter=runner.whole)]
 
 @app.command
 def coarsen(
-    fine: Path,
+    fine: list[Path],
     /,
     *,
     output: Output,
@@ -48,7 +48,7 @@ def coarsen(
     Parameters
     ----------
     fine
-        NetCDF, Zarr, GRIB or GeoTIFF.
+        NetCDF, Zarr, GRIB, GeoTIFF, ODIM or PNG; of several files that follow each other in time all, or a quoted glob.
     output
         A name that ends in .nc or .zarr.
     factor
@@ -137,7 +137,7 @@ def downscale(
     model
         A folder written by fit.
     coarse
-        NetCDF, Zarr, GRIB or GeoTIFF.
+        A file of any format that coarsen reads, or a quoted glob of files that follow each other in time.
     more
         Further files: variables and predictors of the model are found in all of them by name.
     output
@@ -298,13 +298,13 @@ def recipe(factor: str, /, *, cadence: str = "1h", horizon: str | None = None) -
 
 
 @app.command
-def info(path: Path, /) -> None:
+def info(path: list[Path], /) -> None:
     """Describe a file or a model.
 
     Parameters
     ----------
     path
-        A gridded file or a model's folder.
+        A gridded file, several that follow each other in time, or a model's folder.
     """
     from finescale.cli.info import describe
 

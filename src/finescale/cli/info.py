@@ -11,32 +11,41 @@ import xarray as xr
 
 from finescale.data.extent import parse
 from finescale.data.files import gridded, open_store, select
+from finescale.data.named import Paths, listed, title
 from finescale.errors import InputError
-from finescale.grids import coordinates
+from finescale.grids import coordinates, curvilinear
 
 SAMPLE_FRAMES = 8
 """Frames that statistics are taken from."""
 MAX_FACTOR = 32
 
 
-def describe(path: str | Path) -> str:
-    """Lines about a gridded file, or about a model when ``path`` is a folder with config.yaml.
+def describe(paths: Paths) -> str:
+    """Lines about a field, or about a model where ``paths`` is one folder with config.yaml.
 
     Raises:
         InputError: if it is neither.
     """
-    path = Path(path)
-    return _model(path) if (path / "config.yaml").is_file() else _file(path)
+    texts = listed(paths)
+    model = Path(texts[0]) if len(texts) == 1 else None
+    return _model(model) if model is not None and _is_model(model) else _file(paths)
 
 
-def _file(path: Path) -> str:
-    ds = open_store(path)
+def _is_model(path: Path) -> bool:
+    try:
+        return (path / "config.yaml").is_file()
+    except (OSError, ValueError):
+        return False  # a name that no file can have
+
+
+def _file(paths: Paths) -> str:
+    ds, path = open_store(paths), title(paths)
     names = gridded(ds)
     if not names:
-        select(ds, None, str(path))  # says what is missing
-    lines = [str(path)] + [f"  {key}: {ds.attrs[key]}" for key in ("title", "source", "license") if key in ds.attrs]
+        select(ds, None, path)  # says what is missing
+    lines = [path] + [f"  {key}: {ds.attrs[key]}" for key in ("title", "source", "license") if key in ds.attrs]
     for name in names:
-        lines += _variable(select(ds, str(name), str(path)))
+        lines += _variable(select(ds, str(name), path))
     residual = ds.attrs.get("finescale_conservation_residual")
     if residual is not None:
         lines.append(f"  downscaled by {ds.attrs.get('finescale_factor')}, conservation residual {float(residual):.1e}")
@@ -46,7 +55,7 @@ def _file(path: Path) -> str:
 def _variable(da: xr.DataArray) -> list[str]:
     grid = coordinates.read_grid(da)
     time, y, x = da.dims[-3:]
-    unit = "degrees" if grid.geographic else str(da[y].attrs.get("units", "cells")) if y in da.coords else "cells"
+    unit = "degrees" if grid.spherical else str(da[y].attrs.get("units", "cells")) if y in da.coords else "cells"
     members = f", {da.sizes['realization']} members" if "realization" in da.dims else ""
     size = f"{grid.shape[1]} x {grid.shape[2]} cells ({y} x {x}){members}"
     spacing = f"spacing {_step(grid.y):g} x {_step(grid.x):g} {unit}" + (f", {grid.crs}" if grid.crs else "")
@@ -54,6 +63,7 @@ def _variable(da: xr.DataArray) -> list[str]:
         f"  {da.name} [{da.attrs.get('units', 'no units')}] {da.attrs.get('long_name', '')}".rstrip(),
         f"    grid: {size}, {spacing}",
         f"    {y} {grid.y[0]:g} to {grid.y[-1]:g}, {x} {grid.x[0]:g} to {grid.x[-1]:g} (cell edges)",
+        *_places(da),
         f"    times: {_times(da, time, grid.time)}",
         f"    values: {_values(da, time)}",
     ]
@@ -61,6 +71,13 @@ def _variable(da: xr.DataArray) -> list[str]:
         whole = [str(f) for f in range(2, min(n, MAX_FACTOR) + 1) if n % f == 0]
         lines.append(f"    factors that divide {n} cells in {axis}: {', '.join(whole) or 'none'}")
     return lines
+
+
+def _places(da: xr.DataArray) -> list[str]:
+    """Where the cells of a grid with latitude and longitude of each lie."""
+    found = curvilinear.places(da)
+    ends = [f"{name} {float(da[name].min()):g} to {float(da[name].max()):g}" for _, name in sorted(found.items())]
+    return [f"    {', '.join(ends)} (of each cell)"] if ends else []
 
 
 def _step(edges: np.ndarray) -> float:

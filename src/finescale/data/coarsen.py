@@ -15,6 +15,7 @@ import xarray as xr
 from finescale.errors import InputError
 from finescale.grids import coordinates, relabel
 from finescale.grids.blocks import block_means
+from finescale.grids.curvilinear import measured
 from finescale.grids.dimensions import label
 from finescale.grids.factor import Factor, check_divisible
 from finescale.grids.grid import Grid
@@ -55,6 +56,7 @@ def coarsen(da: xr.DataArray, factor: Factor, crop: bool = False) -> xr.Dataset:
     mapping = da.encoding.get("grid_mapping")
     if mapping in da.coords:
         attrs.setdefault("grid_mapping", mapping)
+    attrs = measured(attrs, coords)
     name: Hashable = da.name if da.name is not None else "field"
     out = xr.Dataset({name: (da.dims, means, attrs)}, coords=coords)
     return out.assign_attrs(finescale_factor=str(factor))
@@ -73,18 +75,29 @@ def _lazy_means(da: xr.DataArray, grid: Grid, factor: Factor) -> object:
     has = dict(zip(da.dims, da.chunks or (), strict=True))
     wanted = {dim: max(f, max(has[dim]) // f * f) for dim, f in zip(da.dims[-3:], factor, strict=True)}
     chunked = da.chunk(wanted | ({da.dims[0]: 1} if da.ndim == 4 else {})).data
+    out_chunks = chunked.chunks[:-3] + tuple(
+        tuple(n // f for n in sizes) for sizes, f in zip(chunked.chunks[-3:], factor, strict=True)
+    )
+    if grid.area is not None:
+        area = dask_array.from_array(grid.area, chunks=chunked.chunks[-2:])
+        return dask_array.map_blocks(
+            lambda x, a: block_means(x, factor, a.reshape(a.shape[-2:]), np.float32),
+            chunked,
+            area[(None,) * (da.ndim - 2)],
+            dtype="float32",
+            chunks=out_chunks,
+        )
     # Rows and columns apart: areas of all cells together may be larger than the memory.
     rows, columns = (
         dask_array.from_array(sides, chunks=cells)
         for sides, cells in zip(grid.cell_sides, chunked.chunks[-2:], strict=True)
     )
     lead = (None,) * (da.ndim - 2)
-    out = tuple(tuple(n // f for n in sizes) for sizes, f in zip(chunked.chunks[-3:], factor, strict=True))
     return dask_array.map_blocks(
         lambda x, dy, dx: block_means(x, factor, np.outer(dy, dx), np.float32),
         chunked,
         rows[(*lead, slice(None), None)],
         columns[(*lead, None)],
         dtype="float32",
-        chunks=chunked.chunks[:-3] + out,
+        chunks=out_chunks,
     )

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from finescale.data.named import Paths, names
 from finescale.errors import InputError
 from finescale.grids.coordinates import canonical, read_grid
 from finescale.grids.dimensions import texts
@@ -103,8 +103,8 @@ class Seen:
         )
 
 
-def extent(field: xr.DataArray, file: str | Path) -> Extent:
-    """The extent of a field that was read from ``file``."""
+def extent(field: xr.DataArray, paths: Paths) -> Extent:
+    """The extent of a field that was read from ``paths``."""
     field = canonical(field)
     grid, (time, y, x) = read_grid(field), field.dims[-3:]
     sides = [
@@ -114,7 +114,7 @@ def extent(field: xr.DataArray, file: str | Path) -> Extent:
     stretches = None
     if time in field.coords:
         stretches = _stretches(_comparable(field[time]), _steps(field[time]))
-    return Extent((Path(file).name,), str(field.name or ""), stretches, sides[0], sides[1], grid.crs)
+    return Extent(names(paths), str(field.name or ""), stretches, sides[0], sides[1], grid.crs)
 
 
 def merged(extents: Sequence[Extent]) -> list[Extent]:

@@ -1,14 +1,12 @@
-"""Files in and out: NetCDF, Zarr, GRIB and GeoTIFF as labelled fields; NetCDF and Zarr written whole or not at all.
+"""Files in and out as labelled fields: any format read, NetCDF and Zarr written whole or not at all.
 
-The format is told by a file's first bytes, not by its name, and xarray is given the reader's class: to guess a reader,
-or to find it by name, it imports every one that is installed, in an order that crashes at exit (`_bind_proj`).
+What a path may name is in `finescale.data.named`, the formats in `finescale.data.formats`, files that follow each other
+in time in `finescale.data.series`.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 import warnings
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,52 +16,98 @@ from typing import Any
 import dask
 import xarray as xr
 
-from finescale.data import classic
+from finescale.data.amounts import in_units
 from finescale.data.atomic import atomic, explained, sole_writer
-from finescale.data.reader import Engine, Reader, check_types, first_line, watched
+from finescale.data.formats import is_zarr, opened, timeless
+from finescale.data.named import Entry, Paths, entries, listed, query, title
+from finescale.data.radar import rain_rates
+from finescale.data.reader import first_line
+from finescale.data.series import groups, joined
+from finescale.data.stamps import time_of
 from finescale.errors import InputError, nearest
 from finescale.grids import coordinates, relabel
+from finescale.grids.curvilinear import AREA
+from finescale.grids.dimensions import is_time
 from finescale.signals import ending_at_checks
 
-_HDF5, _TIFF = b"\x89HDF\r\n\x1a\n", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 CHUNK = "16MiB"
 """Size of the chunks that ``chunks="auto"`` makes."""
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 _KINDS = {"b": "truth values", "c": "complex numbers", "m": "durations", "M": "dates", "V": "records"}
 _LONGEST_NAME = 255
 """Bytes of a name in NetCDF, and of a file; an output needs some for the name under which it grows."""
 _LONGEST_OUTPUT = 200
 
 
-def open_store(path: str | Path, chunks: Any = "auto") -> xr.Dataset:
-    """Open a NetCDF, Zarr, GRIB or GeoTIFF store lazily.
+def open_store(paths: Paths, chunks: Any = "auto") -> xr.Dataset:
+    """Open what ``paths`` name, lazily: one store, or several files that follow each other in time as one.
 
     Args:
-        path: a file, or the folder of a Zarr store.
-        chunks: dask chunks as in xarray; ``{}`` for those on disk, None for no dask.
+        paths: a file, the folder of a Zarr store, a glob, or several of them, each as `finescale.data.named` has it.
+        chunks: dask chunks as in xarray; ``{}`` for those on disk, None for no dask where there is one store whose
+            values are those stored.
 
     Raises:
-        InputError: for a path that is missing, unreadable, truncated or of another format, or a reader not installed.
+        InputError: for a path that is missing, unreadable, truncated or of another format, a reader not installed, or
+            files that do not belong together.
     """
-    path = Path(path)
+    found, source = entries(paths), title(paths)
+    computes = any(entry.settings.computes for entry in found)
+    if chunks is None and (computes or len(found) > 1):
+        chunks = "auto"  # without dask values would be read to be put together
+    if len(found) == 1:
+        return _ready(_opened(found[0], chunks), found[0], source)
+    parts = [(str(entry.path), _opened(entry, chunks)) for entry in found]
+    if len({(entry.settings.units, entry.settings.zr) for entry in found}) > 1:
+        raise InputError(f"{source}: files of one field are read alike: give all of them the same units and zr")
+    return _ready(joined(parts), found[0], source)
+
+
+def open_field(paths: Paths, variable: str | None = None, chunks: Any = "auto") -> xr.DataArray:
+    """Open one variable as ([realization,] time, y, x), with bounds and grid mapping; see `open_store` and `select`."""
+    return select(open_store(paths, chunks), variable, title(paths))
+
+
+def fields(paths: Paths) -> list[list[str]]:
+    """Of several paths those that are one field together, as lists that `open_store` takes (`series.groups`).
+
+    Of a glob whose files hold no times, such as photographs, each is a field of its own.
+
+    Raises:
+        InputError: for a path that is missing or cannot be read.
+    """
+    each = []
+    for text in listed(paths):
+        found = entries(text)
+        apart = len(found) > 1 and all(timeless(e.path) and time_of(e.path, e.stamp) is None for e in found)
+        each += [f"{e.path}{query(text)}" for e in found] if apart else [text]
+    return groups(each, open_store)
+
+
+def _opened(entry: Entry, chunks: Any) -> xr.Dataset:
+    path = entry.path
     if not _exists(path):
         raise InputError(f"{path} does not exist{_similar(path)}")
     if not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is neither a file nor a folder, but a pipe or a device: save it as a file first")
     try:
         with dask.config.set({"array.chunk-size": CHUNK}):
-            return _open(path, chunks)
+            ds = opened(entry, chunks)
     except InputError:
         raise
     except PermissionError:
         raise InputError(f"{path} may not be read: check its permissions") from None
     except Exception as error:  # every reader raises classes of its own for damaged files
         raise InputError(f"{path} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
+    when = time_of(path, entry.stamp) if entry.stamp or timeless(path) else None
+    if when is None or any(is_time(coord) for coord in ds.coords.values()):
+        return ds  # what a file says of its times goes before its name
+    return ds.assign_coords(time=((), when, {"standard_name": "time"}))
 
 
-def open_field(path: str | Path, variable: str | None = None, chunks: Any = "auto") -> xr.DataArray:
-    """Open one variable as ([realization,] time, y, x), with bounds and grid mapping; see `open_store` and `select`."""
-    return select(open_store(path, chunks), variable, str(path))
+def _ready(ds: xr.Dataset, entry: Entry, source: str) -> xr.Dataset:
+    """``ds`` with what was asked of its values."""
+    ds = rain_rates(ds, entry.settings.zr, source)
+    return in_units(ds, gridded(ds), entry.settings.units, source) if entry.settings.units else ds
 
 
 def select(ds: xr.Dataset, variable: str | None = None, source: str = "the dataset") -> xr.DataArray:
@@ -110,14 +154,16 @@ def gridded(ds: xr.Dataset) -> list[Hashable]:
     related = {
         name
         for v in ds.variables.values()
-        for key in ("bounds", "grid_mapping", "ancillary_variables")
+        for key in ("bounds", "grid_mapping", "ancillary_variables", "cell_measures")
         for names in (v.attrs.get(key), v.encoding.get(key))
         if isinstance(names, str)
         for name in names.split()
     }
     numeric = {n: da for n, da in ds.data_vars.items() if str(n) not in related and da.dtype.kind in "fiu"}
     with _named(str(ds.encoding.get("source", "the dataset"))):
-        return [n for n, da in numeric.items() if coordinates.has_plane(da)]
+        planes = [n for n, da in numeric.items() if coordinates.has_plane(da) and not coordinates.is_place(da)]
+        # Those with a dimension beyond cannot be read; where there are no others, what is said of them says it.
+        return [n for n in planes if not coordinates.beyond(ds[n])] or planes
 
 
 @contextmanager
@@ -160,20 +206,22 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
         return path
     if not overwrite:
         raise InputError(f"the output {path} exists: choose another name or give --overwrite")
-    if (path.suffix == ".nc" and path.is_dir()) or (path.suffix == ".zarr" and not (path.is_dir() and _is_zarr(path))):
+    if (path.suffix == ".nc" and path.is_dir()) or (path.suffix == ".zarr" and not (path.is_dir() and is_zarr(path))):
         raise InputError(
             f"{path} is there and is no {path.suffix[1:]} output, so that it is not overwritten: name another"
         )
     return path
 
 
-def check_apart(source: str | Path, out: str | Path | None) -> None:
+def check_apart(source: Paths, out: str | Path | None) -> None:
     """Refuse to write over what is being read.
 
     Raises:
-        InputError: if both are one file or folder.
+        InputError: if the output is one of the files or folders that ``source`` names.
     """
-    if out is not None and _exists(Path(out)) and os.path.samefile(source, out):
+    if out is None or not _exists(Path(out)):
+        return
+    if any(_exists(entry.path) and os.path.samefile(entry.path, out) for entry in entries(source)):
         raise InputError(f"the output {out} is the input itself: choose another name")
 
 
@@ -251,12 +299,9 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
         first, *others = ds[name].dims or ("",)
         if first == "realization" and len(others) == 3:
             ds[name] = ds[name].transpose(*relabel.file_order([first], others))
-    # Bounds belong to their coordinates; as coordinates themselves xarray would list them in a global attribute.
-    return ds.reset_coords([name for c in ds.coords.values() if (name := c.attrs.get("bounds")) in ds.coords])
-
-
-def _is_zarr(path: Path) -> bool:
-    return any((path / mark).is_file() for mark in _ZARR_MARKS)
+    # Bounds belong to their coordinates and areas to their fields; as coordinates themselves xarray would list them.
+    apart = [name for c in ds.coords.values() if (name := c.attrs.get("bounds")) in ds.coords]
+    return ds.reset_coords([*apart, *([AREA] if AREA in ds.coords else [])])
 
 
 def _exists(path: Path) -> bool:
@@ -265,64 +310,6 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
-
-
-def _open(path: Path, chunks: Any) -> xr.Dataset:
-    if path.is_dir():
-        if not _is_zarr(path):
-            raise InputError(f"the folder {path} is not a Zarr store (it has no zarr.json or .zgroup)")
-        return _read(path, xr.backends.ZarrBackendEntrypoint, chunks, consolidated=False)
-    with path.open("rb") as file:
-        start = file.read(8)
-    if start.startswith(classic.MAGIC):
-        classic.check_length(path)
-        return _read(path, xr.backends.NetCDF4BackendEntrypoint, chunks)
-    if start == _HDF5:
-        check_types(path)
-        return _read(path, xr.backends.NetCDF4BackendEntrypoint, chunks)
-    if start.startswith(b"GRIB"):
-        _require("cfgrib", "GRIB", "grib")
-        _bind_proj()
-        from cfgrib.xarray_plugin import CfGribBackend
-
-        return _read(path, CfGribBackend, chunks, indexpath="")
-    if start.startswith(_TIFF):
-        return _open_tiff(path, chunks)
-    raise InputError(f"{path} is not a NetCDF, Zarr, GRIB or GeoTIFF file")
-
-
-def _read(path: Path, reader: Engine, chunks: Any, **settings: Any) -> xr.Dataset:
-    return xr.open_dataset(path, engine=Reader, chunks=chunks, backend_kwargs={"reader": reader, "settings": settings})
-
-
-def _bind_proj() -> None:
-    """Load pyproj, where it is installed, before eccodes; GeoTIFF and coastlines may need it later in the process.
-
-    eccodes puts its libraries, a PROJ among them, into the global scope (RTLD_GLOBAL, by findlibs). A pyproj loaded
-    after it takes its symbols from that PROJ in place of its own, another version: projections fail, and objects that
-    both define are destroyed twice at exit, "double free or corruption". One loaded before is bound (RTLD_NOW).
-    """
-    if "gribapi" not in sys.modules and importlib.util.find_spec("pyproj"):
-        importlib.import_module("pyproj")
-
-
-def _open_tiff(path: Path, chunks: Any) -> xr.Dataset:
-    _require("rioxarray", "GeoTIFF", "geo")
-    import rioxarray
-
-    da = rioxarray.open_rasterio(path, masked=True)
-    assert isinstance(da, xr.DataArray)
-    da.attrs = {
-        key: value for key, value in da.attrs.items() if key not in ("scale_factor", "add_offset", "_FillValue")
-    }
-    bands = {f"band_{int(band)}": da.sel(band=band, drop=True) for band in da["band"].values}
-    ds = watched(xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands), path)
-    return ds if chunks is None else ds.chunk(chunks)
-
-
-def _require(module: str, kind: str, extra: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise InputError(f"reading {kind} needs {module}: pip install 'finescale[{extra}]'")
 
 
 def _close(name: str, names: list[str]) -> str:

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
+from finescale.data.radar import nothing
 from finescale.data.values import check_values
 from finescale.errors import InputError
 from finescale.signals import check
@@ -33,8 +34,11 @@ class Reader(xr.backends.BackendEntrypoint):
         drop_variables: Any = None,
         reader: Engine,
         settings: dict[str, Any],
+        marks: Mapping[float, float | None],
     ) -> xr.Dataset:
         """The decoded dataset of ``reader``, opened with ``settings``.
+
+        Cells that hold one of ``marks`` get its value; those of None get that of a cell without an echo.
 
         Raises:
             InputError: for a file that cannot be read or decoded.
@@ -61,7 +65,7 @@ class Reader(xr.backends.BackendEntrypoint):
         for name, variable in raw.variables.items():
             check_storage(variable, name, path)
         try:
-            return watched(xr.decode_cf(raw, decode_timedelta=False), path)
+            return watched(xr.decode_cf(raw, decode_timedelta=False), path, marks)
         except Exception as error:
             raise InputError(f"{path} cannot be decoded: {first_line(error)}") from error
 
@@ -73,10 +77,13 @@ class Watched(xr.backends.BackendArray):
         variable: the variable.
         name: its name.
         source: the file's name, for messages.
+        marks: value -> what a cell that holds it gets.
     """
 
-    def __init__(self, variable: xr.Variable, name: object, source: str) -> None:
-        self.variable, self.name, self.source = variable, name, source
+    def __init__(
+        self, variable: xr.Variable, name: object, source: str, marks: Mapping[float, float] | None = None
+    ) -> None:
+        self.variable, self.name, self.source, self.marks = variable, name, source, marks or {}
         self.shape, self.dtype = variable.shape, variable.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -92,19 +99,30 @@ class Watched(xr.backends.BackendArray):
             raise InputError(
                 f"{self.source} cannot be read: variable {self.name} may be truncated or damaged ({first_line(error)})"
             ) from error
+        for mark, value in self.marks.items():
+            values = np.where(values == mark, values.dtype.type(value), values)
         check_values(values, self.variable.attrs, self.name, self.source)
         return values
 
 
-def watched(ds: xr.Dataset, source: str | Path) -> xr.Dataset:
-    """``ds``, changed in place: the values of its numeric fields are checked when they are read or computed."""
+def watched(ds: xr.Dataset, source: str | Path, marks: Mapping[float, float | None] | None = None) -> xr.Dataset:
+    """``ds``, changed in place: the values of its numeric fields are checked when they are read or computed.
+
+    Args:
+        ds: a dataset.
+        source: the file's name, for messages.
+        marks: value -> what a cell that holds it gets, in fields of floats that are not yet read; None for the value of
+            a cell without an echo.
+    """
     for name in list(ds.data_vars):
         variable = ds[name].variable
         if variable.ndim < 2 or variable.dtype.kind not in "fiu":
             continue
         data: Any
         if variable.chunks is None:
-            data = indexing.LazilyIndexedArray(Watched(variable, name, str(source)))
+            given = (marks or {}).items() if variable.dtype.kind == "f" else ()
+            mine = {mark: nothing(variable.attrs) if value is None else value for mark, value in given}
+            data = indexing.LazilyIndexedArray(Watched(variable, name, str(source), mine))
         else:
             checked = partial(_checked, attrs=variable.attrs, name=name, source=str(source))
             data = variable.data.map_blocks(checked, dtype=variable.dtype)

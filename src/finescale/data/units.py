@@ -77,8 +77,11 @@ def conversion(has: str, to: str, what: str = "the field") -> tuple[float, float
     found = (1.0, 0.0) if has.strip() == to.strip() else _affine(has.strip(), to.strip())
     if found is None:
         first, second = (text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..." for text in (has, to))
+        timed = any(_affine(*pair) for pair in ((f"{has} s-1", to), (f"{to} s-1", has)))
+        hint = f", or, by the lengths of its intervals, read FILE?units={second}" if timed else ""
         raise InputError(
             f"{what} is in {first!r}, which cannot be converted to {second!r}: convert it or mend its units attribute"
+            f"{hint}"
         )
     return found
 
@@ -112,19 +115,28 @@ def _registry() -> UnitRegistry[Any]:
     return registry
 
 
-_RAIN = ("rain", "precip")
+# Not terrain, train or constraint; precipitable water is vapour.
+_RAIN = re.compile(r"(?<![bdfgprt])rain|precip(?!itable)|snowfall")
+_SHORT = {"pr", "prec", "prcp", "rr", "tp"}
+"""Names that models and services give it; of a rate or a depth."""
 # Wind in m s-1 cannot be told from rain by its units; in these it can.
 _SPEED = re.compile(r"\b(km|knots?|kn|kts?|miles?|mi|mph|kph)\b")
+_OTHERS = ("K", "percent", "Pa")
+"""Of the temperature, the probability or the pressure at which it rains."""
 
 
 def is_rain(da: xr.DataArray) -> bool:
-    """Whether names or units say rain (or any precipitation)."""
-    words = " ".join(
-        str(v).lower() for v in (da.name, da.attrs.get("standard_name", ""), da.attrs.get("long_name", ""))
-    )
-    units = _text(da)
-    return (
-        any(word in words for word in _RAIN)
+    """Whether a field is rain, or any precipitation: by its standard name where it has one, its names, or its units.
+
+    A speed in m s-1 is rain only by a name: wind is measured in it too.
+    """
+    units, standard = _text(da), str(da.attrs.get("standard_name") or "").lower()
+    words = (standard,) if standard else (str(da.name).lower(), str(da.attrs.get("long_name", "")).lower())
+    water = "mm" in units or "kg" in units
+    if any(map(_RAIN.search, words)):
+        return water or units == "1" or not any(_affine(units, other) for other in _OTHERS)
+    return not standard and (
+        (str(da.name).lower() in _SHORT and wet_day(units) is not None)
         or ("mm" in units and is_rate(units))
         or ("kg" in units and _affine(units, "kg m-2 s-1") == (1.0, 0.0))
     )
@@ -148,6 +160,23 @@ def same_units(da: xr.DataArray, like: xr.DataArray, notes: list[str]) -> xr.Dat
         notes.append(f"Variable {da.name} has no units; they are taken to be {wanted}.")
         return da.assign_attrs(units=wanted)
     return convert_units(da, wanted)
+
+
+def wet_day(units: str) -> float | None:
+    """1 mm of rain in a day in ``units``, of a rate or a depth; None in others.
+
+    Less its millionth part: a day of just 1 mm, divided by 24 in single precision, is wet.
+    """
+    for one in ("mm/day", "mm"):
+        found = _affine(one, units.strip())
+        if found is not None:
+            return found[0] * (1 - 1e-6)
+    return None
+
+
+def is_kelvin(units: str) -> bool:
+    """Whether units are kelvins."""
+    return units.strip() == "K" or _affine(units.strip(), "K") == (1.0, 0.0)
 
 
 def is_rate(units: str) -> bool:

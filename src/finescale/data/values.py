@@ -53,8 +53,8 @@ def check_values(values: NDArray[Any], attrs: Mapping[Any, Any], name: object, s
         if np.isinf(extreme):
             raise InputError(f"{where}, which is no number: write NaN or the _FillValue where cells are missing")
         raise InputError(
-            f"{where}, which looks like a missing value that is not declared: name it in the attribute _FillValue, or "
-            "write NaN"
+            f"{where}, which looks like a missing value that is not declared: name it in the attribute _FillValue, "
+            f"write NaN, or read {source.split('/')[-1]}?missing={extreme:.7g}"
         )
     if low <= RAIN and low == round(low) and _rain(attrs, name):
         raise InputError(

@@ -17,12 +17,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finescale.errors import InputError
+from finescale.grids.curvilinear import cell_areas, is_place, with_places
 from finescale.grids.dimensions import (
     NAMES,
     NORTH,
     axis_by_attributes,
+    beyond,
     canonical,
     find,
+    find_axis,
     has_plane,
     label,
     related,
@@ -30,12 +33,14 @@ from finescale.grids.dimensions import (
 from finescale.grids.grid import Grid
 
 __all__ = [
+    "beyond",
     "canonical",
     "check_latitudes",
     "even",
     "find",
     "has_plane",
     "increasing",
+    "is_place",
     "numbers",
     "read_grid",
     "with_bounds",
@@ -55,6 +60,9 @@ def with_bounds(da: xr.DataArray, ds: xr.Dataset) -> xr.DataArray:
                 da = da.assign_coords(
                     {f"{dim}__lower": (dim, pair.values[:, 0]), f"{dim}__upper": (dim, pair.values[:, 1])}
                 )
+    plane = [find_axis(da, axis) for axis in ("y", "x")]
+    if None not in plane:
+        da = with_places(da, ds, (plane[0], plane[1]))
     mapping = related(da, "grid_mapping")
     if mapping in ds.variables and mapping not in da.coords and ds[mapping].ndim == 0:
         da = da.assign_coords({mapping: ds[mapping].variable})
@@ -76,7 +84,7 @@ def read_grid(da: xr.DataArray) -> Grid:
     spacing = next((abs(e[1] - e[0]) for e in edges.values() if e is not None), 1.0)
     sides = [_around(da, dim, spacing) if known is None else known for dim, known in edges.items()]
     times = _edges(da, time, "time")
-    return Grid(np.array([-0.5, 0.5]) if times is None else times, sides[0], sides[1], _crs(da, y))
+    return Grid(np.array([-0.5, 0.5]) if times is None else times, sides[0], sides[1], _crs(da, y), cell_areas(da))
 
 
 def check_latitudes(da: xr.DataArray) -> None:
@@ -217,6 +225,8 @@ def _crs(da: xr.DataArray, y: Hashable) -> str:
     units, standard = str(attrs.get("units", "")).lower(), attrs.get("standard_name")
     if standard == "latitude" or units in NORTH or (not attrs and str(y).lower() in ("lat", "latitude")):
         return "latlon"
+    if standard == "grid_latitude":
+        return "rotated_latitude_longitude"
     mapping = related(da, "grid_mapping")
     kind = str(da[mapping].attrs.get("grid_mapping_name", mapping)) if mapping in da.coords else ""
     return "latlon" if kind == "latitude_longitude" else kind

@@ -31,6 +31,8 @@ NAMES = {
         "nlat",
         "south_north",
         "yc",
+        "j",
+        "nj",
     },
     "x": {
         "x",
@@ -43,6 +45,8 @@ NAMES = {
         "nlon",
         "west_east",
         "xc",
+        "i",
+        "ni",
     },
 }
 _STANDARD = {
@@ -83,6 +87,16 @@ def has_plane(da: xr.DataArray) -> bool:
     """Whether ``da`` has a y and an x dimension."""
     axes = [_axis_of(da, dim) for dim in da.dims]
     return "y" in axes and "x" in axes
+
+
+def find_axis(da: xr.DataArray, axis: str) -> Hashable | None:
+    """The dimension of an axis; None where there is none."""
+    return next((dim for dim in da.dims if _axis_of(da, dim) == axis), None)
+
+
+def beyond(da: xr.DataArray) -> list[str]:
+    """The dimensions beside time, y, x and members that have more than one value, such as levels."""
+    return [str(dim) for dim in da.dims if _axis_of(da, dim) is None and da.sizes[dim] > 1]
 
 
 def canonical(da: xr.DataArray) -> xr.DataArray:

@@ -27,14 +27,16 @@ class Grid:
         time: T + 1 edges in seconds of any epoch, strictly increasing.
         y: H + 1 edges, in degrees of latitude or metres, strictly increasing or decreasing.
         x: W + 1 edges, in degrees of longitude or metres, strictly increasing or decreasing.
-        crs: ``"latlon"`` for geographic coordinates (cell areas shrink with cos φ), otherwise any name; areas are then
-            Δx·Δy.
+        crs: ``"latlon"`` for geographic coordinates and ``"rotated_latitude_longitude"`` for those of a rotated pole
+            (cell areas shrink with cos φ), otherwise any name; areas are then Δx·Δy.
+        area: areas (H, W) of cells that y and x do not tell, up to a constant; None where they do.
     """
 
     time: Edges
     y: Edges
     x: Edges
     crs: str = ""
+    area: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         for axis in ("time", "y", "x"):
@@ -63,14 +65,26 @@ class Grid:
         return self.crs == "latlon"
 
     @property
+    def spherical(self) -> bool:
+        """Whether y and x are degrees on a sphere, about its own pole or another."""
+        return self.geographic or self.crs == "rotated_latitude_longitude"
+
+    @property
+    def uniform(self) -> bool:
+        """Whether all cells of a size in y and x count the same."""
+        return self.area is None and not self.spherical
+
+    @property
     def cell_sides(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Δ(sin φ) on latitude and longitude, Δy otherwise, of each row (H,), and Δx of each column (W,)."""
-        y = np.sin(np.deg2rad(np.clip(self.y, -90.0, 90.0))) if self.geographic else self.y
+        """Δ(sin φ) on a sphere, Δy otherwise, of each row (H,), and Δx of each column (W,)."""
+        y = np.sin(np.deg2rad(np.clip(self.y, -90.0, 90.0))) if self.spherical else self.y
         return np.abs(np.diff(y)), np.abs(np.diff(self.x))
 
     @cached_property
     def cell_area(self) -> NDArray[np.float64]:
-        """Cell areas (H, W) up to a constant: Δx·Δ(sin φ) on latitude and longitude, Δx·Δy otherwise."""
+        """Cell areas (H, W) up to a constant: those given, or Δx·Δ(sin φ) on a sphere, Δx·Δy otherwise."""
+        if self.area is not None:
+            return np.asarray(self.area / self.area.mean())
         rows, columns = self.cell_sides
         area = rows[:, None] * columns[None, :]
         return area / area.mean()
@@ -82,13 +96,14 @@ class Grid:
             InputError: if the shape is not divisible; the message names the crop that would be.
         """
         check_divisible(self.shape, factor)
-        return Grid(self.time[:: factor.time], self.y[:: factor.y], self.x[:: factor.x], self.crs)
+        area = None if self.area is None else summed(self.area, factor)
+        return Grid(self.time[:: factor.time], self.y[:: factor.y], self.x[:: factor.x], self.crs, area)
 
     def refine(self, factor: Factor) -> Grid:
         """The grid whose blocks of ``factor`` cells are this grid's cells (edges evenly spaced within each cell)."""
         sides = zip((self.time, self.y, self.x), factor, strict=True)
         time, y, x = (_split(edges, parts) for edges, parts in sides)
-        return Grid(time, y, x, self.crs)
+        return Grid(time, y, x, self.crs, None if self.area is None else shared(self.area, factor))
 
     def window(self, t: slice, y: slice, x: slice) -> Grid:
         """The cells selected by three slices of step 1."""
@@ -96,7 +111,8 @@ class Grid:
         for edges, cut in ((self.time, t), (self.y, y), (self.x, x)):
             start, stop, _ = cut.indices(edges.size - 1)
             sides.append(edges[start : stop + 1])
-        return Grid(sides[0], sides[1], sides[2], self.crs)
+        area = None if self.area is None else self.area[y, x]
+        return Grid(sides[0], sides[1], sides[2], self.crs, area)
 
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both have the same spatial edges, to ``tolerance`` of a cell."""
@@ -128,6 +144,22 @@ def inside(grid: Grid, part: Grid, tolerance: float = 1e-3) -> tuple[slice, slic
     return found[0], found[1]
 
 
+def shared(area: NDArray[np.float64], factor: Factor) -> NDArray[np.float64]:
+    """Areas of the parts of cells, which share each cell's area equally."""
+    return np.asarray(np.repeat(np.repeat(area, factor.y, 0), factor.x, 1) / (factor.y * factor.x))
+
+
+def summed(area: NDArray[np.float64], factor: Factor) -> NDArray[np.float64]:
+    """Areas of blocks."""
+    h, w = area.shape
+    return np.asarray(area.reshape(h // factor.y, factor.y, w // factor.x, factor.x).sum(axis=(1, 3)))
+
+
+def goes_round(grid: Grid) -> bool:
+    """Whether longitudes close to a circle."""
+    return grid.geographic and bool(abs(abs(grid.x[-1] - grid.x[0]) - 360.0) < 1e-3 * abs(grid.x[1] - grid.x[0]))
+
+
 def _split(edges: Edges, parts: int) -> Edges:
     fractions = np.arange(parts) / parts
     inner = edges[:-1, None] + np.diff(edges)[:, None] * fractions
@@ -137,7 +169,7 @@ def _split(edges: Edges, parts: int) -> Edges:
 def cell_size(grid: Grid) -> tuple[float, float]:
     """Mean (dy, dx) in metres on latitude and longitude (at the mean latitude), else in units of the coordinates."""
     dy, dx = (float(np.abs(np.diff(e)).mean()) for e in (grid.y, grid.x))
-    if not grid.geographic:
+    if not grid.spherical:
         return dy, dx
     metres = np.pi / 180 * 6_371_000.0
     return dy * metres, dx * metres * float(np.cos(np.deg2rad((grid.y[0] + grid.y[-1]) / 2)))
@@ -149,7 +181,7 @@ def cell_bands(grid: Grid) -> tuple[tuple[int, int, tuple[float, float]], ...]:
     Empty where one band holds all. A band has at least 32 rows, or there would be few wavenumbers left in it.
     """
     dy, dx = np.abs(np.diff(grid.y)), np.full(grid.y.size - 1, np.abs(np.diff(grid.x)).mean())
-    if grid.geographic:
+    if grid.spherical:
         metres = np.pi / 180 * 6_371_000.0
         dy, dx = dy * metres, dx * metres * np.cos(np.deg2rad((grid.y[1:] + grid.y[:-1]) / 2))
     cuts = [0]

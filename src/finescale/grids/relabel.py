@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from finescale.errors import InputError, Notice
 from finescale.grids.coordinates import breaks, numbers, read_grid
+from finescale.grids.curvilinear import measure, new_places
 from finescale.grids.dimensions import AXES, EAST, NORTH, canonical, is_date, label, related
 from finescale.grids.factor import Factor
 
@@ -63,17 +64,21 @@ def _new_coords(da: xr.DataArray, factor: Factor, refine: bool) -> dict[Hashable
         raise InputError(
             f"{label(da)} has one time only, whose length is unknown, so it cannot be refined: give {time} bounds"
         )
-    if refine and factor.y > 1 and grid.geographic and np.abs(grid.y).max() > 90 * (1 + 1e-6):
+    if refine and factor.y > 1 and grid.spherical and np.abs(grid.y).max() > 90 * (1 + 1e-6):
         raise InputError(
             f"{label(da)} has cells that reach over the pole, to latitude {np.abs(grid.y).max():g}, and cannot be "
             "refined: leave these rows out"
         )
     new = grid.refine(factor) if refine else grid.coarsen(factor)
     changed = {dim: n for dim, n in zip(da.dims[-3:], factor, strict=True) if n > 1}
+    places = new_places(da, factor, refine)
     lost = [
         str(name)
         for name, c in da.coords.items()
-        if set(c.dims) & set(changed) and name not in da.dims and not str(name).endswith(("__lower", "__upper"))
+        if name not in {*places, measure(da)}
+        and set(c.dims) & set(changed)
+        and name not in da.dims
+        and not str(name).endswith(("__lower", "__upper"))
     ]
     if lost:
         warnings.warn(
@@ -88,6 +93,8 @@ def _new_coords(da: xr.DataArray, factor: Factor, refine: bool) -> dict[Hashable
         and name not in da.dims[-3:]
         and not str(name).endswith(("__lower", "__upper"))
     }
+    _check_names(da, [name for name in places if name not in da.coords])
+    coords |= places
     for axis, dim in zip(AXES, da.dims[-3:], strict=True):
         if dim in da.coords:
             old_edges, edges, n = getattr(grid, axis), getattr(new, axis), getattr(factor, axis)

@@ -91,7 +91,7 @@ class Domain:
     def area(self, box: Sequence[slice]) -> NDArray[np.float64] | None:
         """Fine cell areas of some coarse cells; None where all are equal."""
         t, y, x = box
-        return self.grid.window(t, y, x).refine(self.factor).cell_area if self.grid.geographic else None
+        return None if self.grid.uniform else self.grid.window(t, y, x).refine(self.factor).cell_area
 
     def unknown(self, window: Window, *before: int) -> Array:
         """Nothing but missing values in the core of a window."""

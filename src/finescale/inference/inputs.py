@@ -16,7 +16,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.files import gridded, open_store, select
+from finescale.data.files import fields, gridded, open_store, select
+from finescale.data.named import title
 from finescale.data.reader import watched
 from finescale.data.sources import DERIVED, Predictors, Source
 from finescale.data.units import conversion, convert_units
@@ -129,7 +130,7 @@ def find(model: Model, coarse: Files, variable: str | None, free: bool) -> Input
         InputError: for files that cannot be read, that lack what the model needs, or have it in units of something
             else, on other cells or at other times.
     """
-    stores = [_opened(one) for one in listed(coarse)]
+    stores = _stores(coarse)
     if not stores:
         raise InputError("there is no coarse file: name at least one")
     if variable is not None and len(model.variables) > 1:
@@ -156,17 +157,23 @@ def listed(coarse: Files) -> list[Coarse]:
     return [coarse] if isinstance(coarse, str | Path | xr.Dataset | xr.DataArray) else list(coarse)
 
 
+def _stores(coarse: Files) -> list[Store]:
+    """What is given, opened; files that follow each other in time on the same cells are one."""
+    each = listed(coarse)
+    paths = [str(one) for one in each if isinstance(one, str | Path)]
+    found = [(title(group), open_store(group, chunks=None)) for group in fields(paths)]
+    return found + [_opened(one) for one in each if not isinstance(one, str | Path)]
+
+
 Place = tuple[Store, Hashable | None]
 """A store, and the name of a variable in it; None for the only one."""
 
 
-def _opened(coarse: Coarse) -> Store:
+def _opened(coarse: xr.Dataset | xr.DataArray) -> Store:
     source = "the dataset"
     if isinstance(coarse, xr.DataArray):
         coarse = coarse.to_dataset(name=coarse.name if coarse.name is not None else "field")
-    if isinstance(coarse, xr.Dataset):
-        return source, watched(coarse.copy(), source)
-    return str(coarse), open_store(coarse, chunks=None)
+    return source, watched(coarse.copy(), source)
 
 
 def _only(model: Model, store: Store, variable: str | None) -> Place:

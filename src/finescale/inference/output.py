@@ -18,6 +18,7 @@ from finescale.data.extent import ATTRIBUTE
 from finescale.data.provenance import provenance
 from finescale.errors import InputError, Notice
 from finescale.grids import relabel
+from finescale.grids.curvilinear import measured
 from finescale.inference.inputs import Target
 from finescale.model.uncertainty import LEVELS
 
@@ -233,6 +234,7 @@ class Output:
             if tasks.domain.mapping is not None:
                 attrs["grid_mapping"] = tasks.domain.mapping
             others = [listed[n] for listed in (self.stds, self.quantiles) if listed]
+            attrs = measured(attrs, tasks.domain.coords)
             found[name] = attrs | ({"ancillary_variables": " ".join(others)} if others else {})
             long = attrs.get("long_name", name)
             methods = f"{attrs.get('cell_methods', '')} realization: standard_deviation".strip()

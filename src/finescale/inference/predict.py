@@ -22,7 +22,9 @@ from finescale.data.sources import DERIVED, Source, covered, derived
 from finescale.data.static import StaticFields
 from finescale.data.store import Part, open_output
 from finescale.errors import InputError, Interrupted, Notice
+from finescale.grids.coordinates import read_grid
 from finescale.grids.factor import Factor
+from finescale.grids.grid import goes_round
 from finescale.grids.resolution import factor_to
 from finescale.inference.domain import Domain, onto
 from finescale.inference.given import Given
@@ -158,6 +160,13 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
     # Told before anything is computed: windows without a halo would not show it.
     plane = zip(domain.coarse.shape[-2:], (model.factor.y, model.factor.x), strict=True)
     model.check_plane(*(n * f for n, f in plane))
+    if goes_round(read_grid(domain.coarse)):
+        warnings.warn(
+            f"variable {domain.coarse.name} goes round the globe, but windows do not: members do not continue across "
+            "its first and last longitude",
+            Notice,
+            stacklevel=2,
+        )
     request, static = request.of(model), _static(model, request)
     evaluations = model.evaluations(request.steps)
     mask = mask_of(model, domain, request.mask)

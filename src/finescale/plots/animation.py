@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from finescale.data import files
 from finescale.data.atomic import atomic, explained
-from finescale.data.units import convert_units, is_rate
+from finescale.data.units import in_mm_per_hour, is_rain
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.plots import maps
+from finescale.plots.display import celsius
 from finescale.plots.region import region_of, tame
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def animate_ensemble(
     members: Sequence[int] = (0, 1),
     **options: Any,
 ) -> Path:
-    """Write coarse input, some members and the truth as an animated GIF; rain (a rate) on a logarithmic scale.
+    """Write coarse input, some members and the truth as an animated GIF: rain on a logarithmic scale, kelvins in °C.
 
     Args:
         ensemble: (realization, time, y, x).
@@ -129,20 +130,22 @@ def animate_ensemble(
             f"ensemble {fine.shape[-3:]} and truth {true.shape[-3:]} differ in shape: select the same part"
         )
     units = str(fine.attrs.get("units", ""))
-    rain = is_rate(units)
+    rain = is_rain(fine) or is_rain(true)
     if rain:
-        fine, true, low = (convert_units(da, "mm/h") if da.attrs.get("units") else da for da in (fine, true, low))
-    panels = {"Coarse input": low.values}
-    panels |= {f"Member {m + 1}": fine[m].values for m in members}
+        fine, true, low = (in_mm_per_hour(da) for da in (fine, true, low))
+        units = str(fine.attrs.get("units", ""))
+    warmth, units = celsius(units, float(true.min()))
+    panels = {"Coarse input": low.values + warmth}
+    panels |= {f"Member {m + 1}": fine[m].values + warmth for m in members}
     time = fine[fine.dims[1]] if fine.dims[1] in fine.coords else None
     labels = [] if time is None else [str(value).replace("T", " ")[:16] for value in time.values]
     given: dict[str, Any] = {
         "rain": rain,
         "region": region_of(fine)[0],
-        "units": "mm/h" if rain else units,
+        "units": units,
         "labels": labels,
     }
-    return animate(panels | {"Truth": true.values}, path, **(given | options))
+    return animate(panels | {"Truth": true.values + warmth}, path, **(given | options))
 
 
 def _checked(panels: Mapping[str, ArrayLike], labels: Sequence[str]) -> Panels:

@@ -116,6 +116,7 @@ def overview(
     label: str = "",
     apart: tuple[str, ...] = (),
     errors: tuple[str, ...] = (),
+    difference: str | None = None,
 ) -> Figure:
     """Maps side by side with one shared colour scale.
 
@@ -129,6 +130,7 @@ def overview(
         apart: titles of fields with a colour bar of their own, such as a spread that is much smaller than the field
             itself.
         errors: titles of differences, on a scale of their own about 0.
+        difference: units of fields with a colour bar of their own, by default ``units``.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -154,7 +156,7 @@ def overview(
                 bar = figure.colorbar(mpl.cm.ScalarMappable(own[1], own[0]), cax=inset, extend="both")
                 bar.outline.set_visible(False)
                 bar.ax.tick_params(labelsize=7.5, length=2)
-                bar.set_label(units, fontsize=7.5, labelpad=1)
+                bar.set_label(units if difference is None else difference, fontsize=7.5, labelpad=1)
         for ax in axes[len(fields) :]:
             ax.set_visible(False)
         for i, ax in enumerate(axes[: len(fields)]):

@@ -17,6 +17,7 @@ named after the score does both for members (M, T, H, W) and truth (T, H, W).
     record         Statistic and Score: what a score is
     table          the list of all
     sums           Sums: statistics of one system over time, and its scores
+    joint_sums     JointSums: the same of several variables together
     bootstrap      intervals, and differences between two systems
 
     crps           CRPS, and above a threshold            deterministic  errors of the mean, spread–skill
@@ -26,6 +27,7 @@ named after the score does both for members (M, T, H, W) and truth (T, H, W).
     multivariate   energy and variogram score             sal            objects of rain
     spectra        power spectra and their distance       distribution   quantiles, maximum, wet fraction
     temporal       autocorrelation, border ratio          conservation   block means against the coarse field
+    wet_days       wet days, length of dry spells         across         several variables together
 
 No file here knows torch, xarray or a file format; `finescale.verify` brings data here and shows what comes out.
 """

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,10 +25,19 @@ from numpy.typing import ArrayLike
 from finescale.errors import InputError
 from finescale.scores import table
 from finescale.scores.cells import Array
-from finescale.scores.sums import Sums
 
 LEAST_TIMES = 5
 """Below so many times there are no intervals."""
+
+
+class Added(Protocol):
+    """What is added over times: `finescale.scores.sums.Sums`, `finescale.scores.joint_sums.JointSums`."""
+
+    totals: dict[str, Array]
+    series: dict[str, list[Array]]
+    times: int
+
+    def apply(self, totals: Mapping[str, Array], /) -> dict[str, Array]: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ def draws(times: int, block: int | None = None, n: int = 1000, seed: int = 0) ->
     return counts
 
 
-def replicates(sums: Sums, counts: Array) -> dict[str, Array]:
+def replicates(sums: Added, counts: Array) -> dict[str, Array]:
     """Scores (n, …) of each draw, for all scores that are added over times."""
     totals = {name: np.tensordot(counts, np.stack(terms), axes=1) for name, terms in sums.series.items()}
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -74,7 +84,7 @@ def replicates(sums: Sums, counts: Array) -> dict[str, Array]:
 
 
 def intervals(
-    sums: Sums, block: int | None = None, n: int = 1000, seed: int = 0, level: float = 0.95
+    sums: Added, block: int | None = None, n: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, tuple[Array, Array]]:
     """Score -> (low, high), each in the shape of the score; empty below `LEAST_TIMES` times."""
     if sums.times < LEAST_TIMES:
@@ -84,8 +94,8 @@ def intervals(
 
 
 def compare(
-    ours: Sums,
-    theirs: Sums,
+    ours: Added,
+    theirs: Added,
     best: Mapping[str, str | float] | None = None,
     block: int | None = None,
     n: int = 1000,

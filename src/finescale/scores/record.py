@@ -18,7 +18,10 @@ from finescale.scores.settings import Settings
 
 FIELD = "field"
 """Units of a score that has the field's own."""
-Group = Literal["Cell by cell", "Spread and calibration", "Events", "Fields", "Distribution", "Time", "Conservation"]
+Group = Literal[
+    "Cell by cell", "Spread and calibration", "Events", "Fields", "Distribution", "Time", "Conservation",
+    "Variables together",
+]  # fmt: skip
 GROUPS: tuple[Group, ...] = get_args(Group)
 """Headings of the report's table, in their order there."""
 Found = dict[str, Array]

@@ -35,6 +35,8 @@ class Settings:
         full: also the scores that take long: variogram score and SAL.
         bands: (first row, last row + 1, (dy, dx)) of parts whose cells are about equally large, where those of the
             whole are not; spectra are taken in each.
+        wet_day: 1 mm in a day, in units of the field, where times are days of rain; None elsewhere, which have no wet
+            days and dry spells.
     """
 
     thresholds: tuple[float, ...] = THRESHOLDS
@@ -47,6 +49,7 @@ class Settings:
     full: bool = True
     bands: tuple[tuple[int, int, tuple[float, float]], ...] = ()
     data_range: tuple[float, float] = (0.0, 0.0)
+    wet_day: float | None = None
 
     @property
     def rain(self) -> bool:

@@ -49,7 +49,7 @@ class Sums:
         pool: ThreadPoolExecutor | None = None,
         made: Sequence[dict[Any, Any]] | None = None,
     ) -> None:
-        """Add times: members (M, T, H, W), truth (T, H, W), coarse (t, h, w) or None.
+        """Add times: members (M, T, H, W), truth (T, H, W), coarse (t, h, w), of each member (M, t, h, w), or None.
 
         ``follows`` (T,), or one value for all, says which times follow the one before them. Where one does not (a gap,
         another crop) no change is taken; what lies between must be whole coarse intervals. With a ``pool`` its threads

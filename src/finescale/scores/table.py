@@ -22,6 +22,7 @@ from finescale.scores import (
     spectra,
     spread_error,
     temporal,
+    wet_days,
 )
 from finescale.scores.record import Score, Statistic
 from finescale.scores.settings import Settings
@@ -46,6 +47,7 @@ STATISTICS: tuple[Statistic, ...] = (
     spectra.SPECTRUM,
     spectra.LOG_SPECTRUM,
     temporal.STEPS,
+    wet_days.WET_DAYS,
 )
 """In the order of results. Conservation is beside them: it needs the coarse field, and keeps a map instead of a sum."""
 

@@ -14,7 +14,10 @@ import xarray as xr
 from finescale.config import schema
 from finescale.config.variables import Variable, variables_of
 from finescale.data.extent import extent, merged
+from finescale.data.files import fields as fields_of
 from finescale.data.files import gridded, open_store, select
+from finescale.data.named import listed as names_of
+from finescale.data.named import title
 from finescale.data.reader import watched
 from finescale.data.region import region
 from finescale.data.sources import DERIVED, Partner, Predictors, Source, covered
@@ -54,7 +57,7 @@ class TrainingData:
     held: list[Variables] | None
     static: StaticFields | None
     variables: dict[str, dict[str, Any]]
-    paths: list[str]
+    paths: list[list[str]]
     sources: list[Source] | None
     predictors: Predictors | None
 
@@ -105,13 +108,13 @@ class TrainingData:
         return [Partner(field[0], self.sources, self.predictors) for field in fields]
 
 
-def listed(data: Fine | Sequence[Fine]) -> dict[str, xr.Dataset]:
-    """Fine fields that were given, by what they are called in errors and in the model's card."""
+def listed(data: Fine | Sequence[Fine]) -> dict[str, xr.Dataset | None]:
+    """Fine fields that were given, by what they are called in errors and in the model's card; None for a path."""
     given = [data] if isinstance(data, str | Path | xr.Dataset | xr.DataArray) else list(data)
-    found: dict[str, xr.Dataset] = {}
+    found: dict[str, xr.Dataset | None] = {}
     for one in given:
         if isinstance(one, str | Path):
-            found[str(one)] = open_store(one)
+            found[str(one)] = None
             continue
         if isinstance(one, xr.DataArray):
             one = one.to_dataset(name=one.name if one.name is not None else "field")
@@ -120,19 +123,21 @@ def listed(data: Fine | Sequence[Fine]) -> dict[str, xr.Dataset]:
     return found
 
 
-def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset] | None = None) -> TrainingData:
+def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None] | None = None) -> TrainingData:
     """Open what the ``data`` section names.
 
     Args:
         config: a configuration.
-        stores: the fine fields, where they are given: by the paths in the section.
+        stores: datasets that are fine fields, by what they are called in the section's path; None for paths.
 
     Raises:
         InputError: for a section, files or ranges that cannot be used.
     """
     section = schema.call(Data, config.get("data"), "data")
     factors = Factors.parse(config.get("factor", "1x8"))
-    paths = [section.path] if isinstance(section.path, str) else list(section.path)
+    given = {name: ds for name, ds in (stores or {}).items() if ds is not None}
+    files = [path for path in names_of(section.path) if path not in given]
+    paths = [[name] for name in given] + (fields_of(files) if files else [])
     wanted: dict[str | None, Variable] = {section.variable: Variable()}
     if config.get("variables"):
         wanted = {name: one for name, one in variables_of(config).items()}
@@ -141,7 +146,9 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset] | None
             f"data.variable is {section.variable}, but the section variables names {', '.join(map(str, wanted))}: "
             "leave data.variable out"
         )
-    fields = [_variables(path, open_store(path) if stores is None else stores[path], wanted) for path in paths]
+    fields = [
+        _variables(title(path), given[path[0]] if path[0] in given else open_store(path), wanted) for path in paths
+    ]
     named = {
         str(field.name): {key: value for key, value in vars(one).items() if value is not None}
         | {"units": str(field.attrs.get("units", ""))}
@@ -175,7 +182,7 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset] | None
 
 
 def _variables(path: str, store: xr.Dataset, wanted: Mapping[str | None, Variable]) -> Variables:
-    """The variables of a file, in the units wanted, on one grid at the same times."""
+    """The variables of a field's files, in the units wanted, on one grid at the same times."""
     found = []
     for name, one in wanted.items():
         # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
@@ -200,10 +207,9 @@ def _own(section: Data, name: str, settings: Mapping[str, Any], fine: xr.DataArr
     """The other source's own values of a variable: the one of its name, or of its standard name."""
     if not section.coarse:
         raise InputError("data.mode: direct needs data.coarse, the files of the coarse source")
-    listed = [section.coarse] if isinstance(section.coarse, str) else section.coarse
     calls = settings.get("coarse") or name
-    for path in listed:
-        store = opened(path)
+    stores = {title(paths): opened(tuple(paths)) for paths in fields_of(section.coarse)}
+    for path, store in stores.items():
         alike = [
             str(other)
             for other in gridded(store)
@@ -216,7 +222,7 @@ def _own(section: Data, name: str, settings: Mapping[str, Any], fine: xr.DataArr
             _check_amounts(field, fine, path)
             return Source(_one(field, path), False, path)
     raise InputError(
-        f"{', '.join(listed)} has no variable {calls}: say what it is called there with "
+        f"{', '.join(stores)} has no variable {calls}: say what it is called there with "
         f"--set variables.{name}.coarse=NAME"
     )
 
@@ -242,8 +248,7 @@ def _cadence(field: xr.DataArray) -> float | None:
 def _predictors(section: Data, before: Mapping[str, Any], opened: Any) -> Predictors:
     """The predictors that the section names, in units of an earlier training or their own."""
     names = section.predictors or []
-    listed = [section.coarse] if isinstance(section.coarse, str) else section.coarse or []
-    stores = {path: opened(path) for path in listed}
+    stores = {title(paths): opened(tuple(paths)) for paths in fields_of(section.coarse or [])}
     there = {str(name): path for path in reversed(list(stores)) for name in gridded(stores[path])}
     sources = {}
     for name in names:
@@ -251,7 +256,7 @@ def _predictors(section: Data, before: Mapping[str, Any], opened: Any) -> Predic
             continue
         if name not in there:
             raise InputError(
-                f"data.predictors names {name!r}, but {', '.join(listed) or 'data.coarse'} has "
+                f"data.predictors names {name!r}, but {', '.join(stores) or 'data.coarse'} has "
                 f"{', '.join(there) or 'no variable'}{nearest(name, [*there, *DERIVED])}"
             )
         field = convert_units(select(stores[there[name]], name, there[name]), (before.get(name) or {}).get("units"))

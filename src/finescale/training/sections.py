@@ -24,7 +24,8 @@ class Data:
     """The ``data`` section.
 
     Attributes:
-        path: a file or store of fine fields, or several.
+        path: a file or store of fine fields, a glob, or several; files that follow each other in time on the same
+            cells are one field, others fields of their own.
         variable: which variable; None where there is one alone. Several are named in the section ``variables``.
         coarse: files of another, coarse source, on grids and at times of their own.
         mode: what the model is told of the coarse field: perfect, block means of the fine field (perfect prognosis: the

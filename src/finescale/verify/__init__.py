@@ -11,6 +11,7 @@ from finescale.scores.temporal import border_ratio, lag_autocorrelation
 from finescale.verify.baselines import BASELINES
 from finescale.verify.dataset import score
 from finescale.verify.evaluate import score_arrays
+from finescale.verify.quantile_mapping import quantile_mapping
 from finescale.verify.report import verify
 
 
@@ -32,6 +33,7 @@ __all__ = [
     "intervals",
     "lag_autocorrelation",
     "paired_bootstrap",
+    "quantile_mapping",
     "score",
     "score_arrays",
     "verify",

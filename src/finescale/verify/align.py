@@ -19,12 +19,14 @@ from finescale.data.extent import ATTRIBUTE, Seen, parse, seen
 from finescale.data.regrid import regrid as to_cells
 from finescale.data.units import in_mm_per_hour, is_rain, same_units
 from finescale.errors import InputError
-from finescale.grids import coordinates, relabel
+from finescale.grids import coordinates
 from finescale.grids.blocks import block_means
-from finescale.grids.dimensions import texts
+from finescale.grids.dimensions import is_date
 from finescale.grids.factor import Factor, check_divisible
 from finescale.grids.grid import Grid
 from finescale.scores.cells import Array
+from finescale.verify import realizations
+from finescale.verify.placing import common_times, on_cells, on_coarse
 
 Field = xr.Dataset | xr.DataArray
 
@@ -36,7 +38,9 @@ class Aligned:
     Attributes:
         systems: name -> members (M, T, H, W); the first is "ensemble".
         truth: (T, H, W).
-        coarse: (t, h, w), or None.
+        coarse: (t, h, w), or None; the mean of its members where it has several.
+        inputs: system -> the coarse field (M, t, h, w) that each of its members is made of, where the coarse field has
+            members.
         factor: from coarse to fine, or None where nothing tells it.
         notes: sentences on what was assumed or left out, for the report.
         seen: name -> what of the truth is among the training data that a system's file names; none where nothing is.
@@ -48,6 +52,7 @@ class Aligned:
     factor: Factor | None = None
     notes: list[str] = field(default_factory=list)
     seen: dict[str, Seen] = field(default_factory=dict)
+    inputs: dict[str, xr.DataArray] = field(default_factory=dict)
 
     @property
     def time(self) -> Hashable:
@@ -58,25 +63,41 @@ class Aligned:
         return coordinates.read_grid(self.truth)
 
     @property
-    def follows(self) -> NDArray[np.bool_]:
-        """(T,) whether a time follows the one before it: its step is within half of the median one."""
-        count = self.truth.sizes[self.time]
-        if self.time not in self.truth.coords or count < 3:
-            return np.arange(count) > 0
+    def steps(self) -> NDArray[np.float64]:
+        """(T − 1,) from each time to the next, in seconds, or units of a coordinate that is no date; none without."""
+        if self.time not in self.truth.coords:
+            return np.zeros(0)
         steps = np.diff(self.truth[self.time].values)
         if steps.dtype.kind == "O":  # dates of other calendars
             steps = np.array([step.total_seconds() for step in steps])
-        seconds = steps.astype(np.float64)
-        usual = np.median(seconds)
-        return np.concatenate([[False], np.abs(seconds - usual) <= 0.5 * usual])
+        return steps / np.timedelta64(1, "s") if steps.dtype.kind == "m" else steps.astype(np.float64)
 
-    def coarse_values(self, cut: slice) -> Array | None:
-        """The coarse field (t, h, w) for fine times, given or the truth's block means; None without a factor."""
+    @property
+    def follows(self) -> NDArray[np.bool_]:
+        """(T,) whether a time follows the one before it: its step is within half of the median one."""
+        count, steps = self.truth.sizes[self.time], self.steps
+        if steps.size < 2:
+            return np.arange(count) > 0
+        usual = np.median(steps)
+        return np.concatenate([[False], np.abs(steps - usual) <= 0.5 * usual])
+
+    @property
+    def daily(self) -> bool:
+        """Whether times are days apart."""
+        dates = self.time in self.truth.coords and is_date(self.truth[self.time])
+        return dates and self.steps.size > 0 and abs(float(np.median(self.steps)) / 86400 - 1) < 1e-3
+
+    def coarse_values(self, cut: slice, system: str = "") -> Array | None:
+        """The coarse field (t, h, w) for fine times, given or the truth's block means; None without a factor.
+
+        Of a ``system`` whose members are made of a coarse field each (M, t, h, w).
+        """
         if self.factor is None:
             return None
         if self.coarse is None:
             return block_means(self.truth[cut].values, self.factor, self.grid.cell_area)
-        return self.coarse[cut.start // self.factor.time : cut.stop // self.factor.time].values
+        given = self.inputs.get(system, self.coarse)
+        return given[..., cut.start // self.factor.time : cut.stop // self.factor.time, :, :].values
 
 
 def align(
@@ -99,25 +120,28 @@ def align(
     """
     notes: list[str] = []
     factor = factor or _attribute(ensemble)
-    ens, reference = (
-        _members(_field(ensemble, variable, "the ensemble")),
-        _single(_field(truth, variable, "the truth"), "the truth"),
-    )
+    ens = realizations.members(_field(ensemble, variable, "the ensemble"))
+    reference = realizations.single(_field(truth, variable, "the truth"), "the truth")
     if is_rain(ens) or is_rain(reference):
         ens = in_mm_per_hour(ens)
     reference = _placed(same_units(reference, ens, notes), ens, "the truth", regrid, notes)
     ens, reference = common_times(ens, reference, "the truth", notes)
     others = {
-        name: _other(_members(_field(da, variable, name)), ens, name, regrid, notes)
+        name: _other(realizations.members(_field(da, variable, name)), ens, name, regrid, notes)
         for name, da in (against or {}).items()
     }
     systems = {"ensemble": ens, **others}
     known = _seen({"ensemble": ensemble, **(against or {})}, reference, notes)
-    low = None
+    notes += realizations.counted(ens)
+    low, inputs = None, {}
     if coarse is not None:
-        low = same_units(_single(_field(coarse, variable, "the coarse field"), "the coarse field"), ens, notes)
+        low = same_units(_field(coarse, variable, "the coarse field"), ens, notes)
         factor = Factor.parse(factor) if factor else _factor_from_sizes(ens, low)
-        low = on_coarse(low, ens, factor)
+        placed = [on_coarse(one, ens, factor) for one in realizations.each(low)]
+        if len(placed) > 1:
+            inputs = {name: realizations.made_of(da, low, placed, name) for name, da in systems.items()}
+            notes.append(f"The coarse field has {len(placed)} members: baselines refine their mean.")
+        low = placed[0] if len(placed) == 1 else sum(placed[1:], start=placed[0]) / len(placed)
     if factor is None:
         notes.append(
             "No coarse field was given and the ensemble's file names no factor: there are no baselines and no "
@@ -128,97 +152,7 @@ def align(
     check_divisible((reference.shape[0], reference.shape[1], reference.shape[2]), factor)
     if low is None:
         notes.append(f"No coarse field was given: the truth's block means by the factor {factor} stand in for it.")
-    return Aligned(systems, reference, low, factor, notes, known)
-
-
-def on_cells(da: xr.DataArray, like: xr.DataArray, what: str) -> xr.DataArray:
-    """``da`` on the cells of ``like``: flipped and cut as needed.
-
-    Raises:
-        InputError: if the cells are not the same.
-    """
-    mine, wanted = coordinates.read_grid(da), coordinates.read_grid(like)
-    if mine.crs and wanted.crs and mine.crs != wanted.crs:
-        raise InputError(
-            f"{what} is on a {mine.crs} grid, but the ensemble on a {wanted.crs} grid: reproject one of them"
-        )
-    for axis, dim, target in zip(("y", "x"), da.dims[-2:], like.dims[-2:], strict=True):
-        ours, theirs = getattr(mine, axis), getattr(wanted, axis)
-        if (ours[1] > ours[0]) != (theirs[1] > theirs[0]):
-            da, ours = da.isel({dim: slice(None, None, -1)}), ours[::-1]
-        start = int(np.abs(ours - theirs[0]).argmin())
-        part = ours[start : start + theirs.size]
-        if part.size != theirs.size or not np.allclose(part, theirs, rtol=0, atol=1e-2 * np.abs(np.diff(theirs)).min()):
-            raise InputError(
-                f"{what} and the ensemble are not on the same cells: along {axis} {what} has {_describe(ours)}, "
-                f"the ensemble {_describe(theirs)}; give --regrid, or crop one to the other first"
-            )
-        da = da.isel({dim: slice(start, start + theirs.size - 1)})
-        da = da.drop_vars([name for name in da.coords if dim in da[name].dims])
-        if dim != target:
-            da = da.rename({dim: target})
-        da = da.assign_coords({name: c for name, c in like.coords.items() if c.dims == (target,)})
-    return da
-
-
-def common_times(
-    ens: xr.DataArray, other: xr.DataArray, what: str, notes: list[str]
-) -> tuple[xr.DataArray, xr.DataArray]:
-    """Both cut to the times they share; by position where one has no times and their number is the same.
-
-    Raises:
-        InputError: if no time is shared.
-    """
-    dim, theirs = ens.dims[1], other.dims[-3]
-    if dim not in ens.coords or theirs not in other.coords:
-        if ens.sizes[dim] != other.sizes[theirs]:
-            raise InputError(
-                f"{what} has {other.sizes[theirs]} times and the ensemble {ens.sizes[dim]}, and not both say when: "
-                "add time coordinates"
-            )
-        notes.append(f"Times of {what} were matched by position, because one file has no time coordinate.")
-        return ens, _rename(other, theirs, dim)
-    mine, place = texts(ens[dim]), {key: i for i, key in enumerate(texts(other[theirs]))}
-    keep = [i for i, key in enumerate(mine) if key in place]
-    if not keep:
-        raise InputError(
-            f"the ensemble ({mine[0]} to {mine[-1]}) and {what} ({next(iter(place))} to {next(reversed(place))}) have "
-            "no time in common"
-        )
-    if len(keep) < len(mine):
-        notes.append(f"{len(keep)} of the ensemble's {len(mine)} times are scored: {what} has no others.")
-    chosen = other.isel({theirs: [place[mine[i]] for i in keep]})
-    return ens.isel({dim: keep}), _rename(chosen, theirs, dim)
-
-
-def on_coarse(coarse: xr.DataArray, ens: xr.DataArray, factor: Factor) -> xr.DataArray:
-    """The coarse field on the blocks of the ensemble's cells, for the ensemble's times.
-
-    Raises:
-        InputError: if the coarse cells are not those blocks, or times do not match.
-    """
-    like = xr.DataArray(np.zeros((1, 1, 1)), dims=ens.dims[1:])
-    check_divisible((ens.shape[1], ens.shape[2], ens.shape[3]), factor)
-    blocks = relabel.coarsened_coords(ens[0].isel({ens.dims[1]: slice(0, 1)}), Factor(1, y=factor.y, x=factor.x))
-    shape = (1, ens.shape[2] // factor.y, ens.shape[3] // factor.x)
-    keep = {name: v for name, v in blocks.items() if v.dims and set(v.dims) <= set(like.dims[1:])}
-    like = xr.DataArray(np.zeros(shape), keep, like.dims)
-    scalars = {name: v for name, v in ens.coords.items() if v.ndim == 0}
-    coarse = on_cells(coarse, like.assign_coords(scalars), "the coarse field")
-    dim, own = ens.dims[1], coarse.dims[0]
-    frames = ens.shape[1] // factor.time
-    if factor.time == 1 and dim in ens.coords and own in coarse.coords:
-        place = {key: i for i, key in enumerate(texts(coarse[own]))}
-        missing = [key for key in texts(ens[dim]) if key not in place]
-        if missing:
-            raise InputError(f"the coarse field lacks {len(missing)} of the ensemble's times, such as {missing[0]}")
-        return coarse.isel({own: [place[key] for key in texts(ens[dim])]})
-    if coarse.sizes[own] != frames:
-        raise InputError(
-            f"with the factor {factor}, {ens.shape[1]} scored times need {frames} coarse ones, but the coarse "
-            f"field has {coarse.sizes[own]}"
-        )
-    return coarse
+    return Aligned(systems, reference, low, factor, notes, known, inputs)
 
 
 def _other(da: xr.DataArray, ens: xr.DataArray, name: str, regrid: bool, notes: list[str]) -> xr.DataArray:
@@ -248,20 +182,6 @@ def _field(data: Field, variable: str | None, what: str) -> xr.DataArray:
     return files.select(data, variable, what) if isinstance(data, xr.Dataset) else coordinates.canonical(data)
 
 
-def _members(da: xr.DataArray) -> xr.DataArray:
-    return da if "realization" in da.dims else da.expand_dims("realization")
-
-
-def _single(da: xr.DataArray, what: str) -> xr.DataArray:
-    if "realization" not in da.dims:
-        return da
-    if da.sizes["realization"] > 1:
-        raise InputError(
-            f"{what} has {da.sizes['realization']} members, but must be one field: are ensemble and truth swapped?"
-        )
-    return da.isel(realization=0, drop=True)
-
-
 def _attribute(data: Field) -> Any:
     return data.attrs.get("finescale_factor")
 
@@ -284,7 +204,7 @@ def _seen(given: Mapping[str, Field], truth: xr.DataArray, notes: list[str]) -> 
 
 
 def _factor_from_sizes(ens: xr.DataArray, coarse: xr.DataArray) -> Factor:
-    fine, low = ens.shape[1:], coarse.shape
+    fine, low = ens.shape[1:], coarse.shape[-3:]
     ratios = [n // c if c and n % c == 0 else 0 for n, c in zip(fine, low, strict=True)]
     if not all(ratios[1:]):
         raise InputError(
@@ -293,12 +213,3 @@ def _factor_from_sizes(ens: xr.DataArray, coarse: xr.DataArray) -> Factor:
         )
     # The truth may cover some of the times only: the sizes then say nothing, and time is taken as not refined.
     return Factor(max(ratios[0], 1), y=ratios[1], x=ratios[2])
-
-
-def _rename(da: xr.DataArray, old: Hashable, new: Hashable) -> xr.DataArray:
-    return da if old == new else da.rename({old: new})
-
-
-def _describe(edges: Array) -> str:
-    low, high = sorted((edges[0], edges[-1]))
-    return f"{edges.size - 1} cells of {abs(edges[-1] - edges[0]) / (edges.size - 1):.6g} from {low:.6g} to {high:.6g}"

@@ -15,6 +15,7 @@ from finescale.scores.settings import Settings
 from finescale.scores.sums import Sums
 from finescale.verify.align import Aligned, align
 from finescale.verify.evaluate import evaluate, settings_for, wavenumbers
+from finescale.verify.summary import totals
 
 
 def score(
@@ -91,6 +92,7 @@ def to_dataset(sums: Mapping[str, Sums], aligned: Aligned, settings: Settings, b
     if aligned.time in aligned.truth.coords:
         coords["time"] = aligned.truth[aligned.time].values
     notes = [one.says(name) for name, one in aligned.seen.items()] + aligned.notes
+    notes += [told["says"] for told in totals(aligned, sums["ensemble"].residuals).values()]
     return xr.Dataset(data, coords, {"cells": results["ensemble"]["cells"], "notes": "; ".join(notes)})
 
 

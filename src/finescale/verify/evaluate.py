@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from finescale.data.units import is_rain
+from finescale.data.units import is_rain, wet_day
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
 from finescale.grids.grid import cell_bands, cell_size
@@ -92,7 +92,8 @@ def settings_for(aligned: Aligned, thresholds: Sequence[float] | None = None, se
     grid, dry = aligned.grid, 0.05 if rain else None
     span = (0.0, 0.0) if rain else ends(aligned.truth.data)
     sizes = cell_size(grid), aligned.factor, True, cell_bands(grid)
-    return Settings(chosen, SCALES, dry, seed, grid.cell_area, *sizes, data_range=span)
+    wet = wet_day(str(aligned.truth.attrs.get("units", ""))) if rain and aligned.daily else None
+    return Settings(chosen, SCALES, dry, seed, grid.cell_area, *sizes, data_range=span, wet_day=wet)
 
 
 def ends(truth: Any) -> tuple[float, float]:
@@ -112,6 +113,9 @@ def evaluate(
 ) -> dict[str, Sums]:
     """Add up all systems, a few times at once: the ensemble, other ensembles, then baselines.
 
+    A cell that is missing in the truth or in a member of any ensemble is scored in no system, so that all are compared
+    on the same cells; a note says how many there are.
+
     Args:
         aligned: aligned data.
         settings: what to score.
@@ -123,29 +127,58 @@ def evaluate(
     names = (*aligned.systems, *baselines)
     sums = {name: Sums(settings) for name in names}
     count, step = aligned.truth.sizes[aligned.time], aligned.factor.time if aligned.factor else 1
-    threads = workers or min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
-    largest = max(da[:, :1].size * 4 for da in aligned.systems.values())
-    # Whole coarse intervals; a number of times that keeps all threads busy where memory allows.
-    part = max(step, PART_BYTES // largest // step * step)
-    part = part // np.lcm(step, threads) * np.lcm(step, threads) or part
-    follows = aligned.follows
+    threads = workers or threads_of()
+    part = part_of(sum(da[:, 0].size for da in aligned.systems.values()), step, threads)
+    follows, missing = aligned.follows, np.zeros(2, dtype=np.int64)
     if aligned.truth.size * 4 <= PART_BYTES:
         aligned.truth.load()  # once, instead of once for each member of climatology
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, count, part):
             cut = slice(start, min(start + part, count))
-            truth = aligned.truth[cut].values
-            coarse = aligned.coarse_values(cut)
+            given = {name: da[:, cut].values for name, da in aligned.systems.items()}
+            truth, lost = common_cells(aligned.truth[cut].values, list(given.values()))
+            missing += lost
             made: list[dict[Any, Any]] = [{} for _ in truth]
             for k, name in enumerate(names):
-                if name in aligned.systems:
-                    members = aligned.systems[name][:, cut].values
-                else:
-                    members = refine(aligned, name, cut, settings.seed, pool)
+                members = given.pop(name) if name in given else refine(aligned, name, cut, settings.seed, pool)
+                coarse = aligned.coarse_values(cut, name)
                 sums[name].add(members, truth, coarse, follows[cut], pool if threads > 1 else None, made)
                 if progress is not None:
                     progress((start + (cut.stop - start) * (k + 1) / len(names)) / count)
+    if missing.any():
+        where = (f"{missing[0]:,} are missing in the truth", f"{missing[1]:,} more in an ensemble")
+        parts = " and ".join(text for text, count in zip(where, missing, strict=True) if count)
+        whole = f"{missing.sum():,} of {aligned.truth.size:,} values (cells by times)"
+        aligned.notes.append(f"{whole} are scored in no system: {parts}.")
     return sums
+
+
+def threads_of() -> int:
+    """As many threads as there are cores, up to 4."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 4)
+
+
+def part_of(cells: int, step: int, threads: int) -> int:
+    """Times to be read at once: whole coarse intervals of ``step``, that keep all threads busy where memory allows.
+
+    Args:
+        cells: values of all systems at one time.
+        step: fine times in a coarse interval.
+        threads: that take a time each.
+    """
+    part = max(step, PART_BYTES // (4 * cells) // step * step)
+    return int(part // np.lcm(step, threads) * np.lcm(step, threads) or part)
+
+
+def common_cells(truth: Array, systems: Sequence[Array]) -> tuple[Array, Array]:
+    """The truth (…) less the cells that a member (M, …) of a system lacks; how many it lacks, and how many more."""
+    seen = np.isfinite(truth)
+    valid = seen.copy()
+    for members in systems:
+        for member in members:
+            valid &= np.isfinite(member)
+    lost = np.array([np.count_nonzero(~seen), np.count_nonzero(seen & ~valid)])
+    return (np.where(valid, truth, truth.dtype.type(np.nan)) if lost[1] else truth), lost
 
 
 def refine(aligned: Aligned, name: str, cut: slice, seed: int = 0, pool: ThreadPoolExecutor | None = None) -> Array:

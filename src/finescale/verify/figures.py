@@ -75,6 +75,13 @@ def lengths(aligned: Aligned, settings: Settings) -> tuple[str, float, float]:
     return unit, share, float(np.sqrt(np.prod(settings.cell))) * share
 
 
+def shown_in(aligned: Aligned, settings: Settings) -> tuple[float, str]:
+    """What figures add to the field, and the units in which they show it (`finescale.plots.display`)."""
+    from finescale.plots.display import celsius
+
+    return celsius(str(aligned.truth.attrs.get("units", "")), settings.data_range[0])
+
+
 def chosen_thresholds(settings: Settings, results: Results) -> list[int]:
     """Places of at most two thresholds to draw: a light one and the highest that the truth reaches."""
     reached = [k for k in range(len(settings.thresholds)) if 0 < _base_rate(results, k) < 1]
@@ -128,11 +135,13 @@ def _detail(aligned: Aligned, settings: Settings, results: Results) -> Iterator[
             "Power spectra. Power by wavelength, mean over times and members. On the truth's line there is the right "
             "amount of detail; below it the field is too smooth, above it too noisy.",
         )
-    truth = results["ensemble"]["quantiles_truth"]
+    warmth, shown = shown_in(aligned, settings)
+    truth = np.asarray(results["ensemble"]["quantiles_truth"], dtype=np.float64) + warmth
+    ours = {name: np.asarray(q, dtype=np.float64) + warmth for name, q in _of(results, "quantiles").items()}
     yield (
         "quantiles",
         "detail",
-        diagnostics.quantiles(truth, _of(results, "quantiles"), units=units, rain=settings.rain),
+        diagnostics.quantiles(truth, ours, units=tame(shown), rain=settings.rain),
         f"Quantiles of {names} against those of the truth.",
         "Quantile–quantile plot, from 5 to 99.99 %. Above the line values of that rank are too large, below it too "
         "small: are extremes strong enough?",

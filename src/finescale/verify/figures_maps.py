@@ -16,7 +16,7 @@ from finescale.scores.settings import Settings
 from finescale.scores.sums import Sums
 from finescale.verify.align import Aligned
 from finescale.verify.evaluate import refine
-from finescale.verify.figures import Picture, files
+from finescale.verify.figures import Picture, files, shown_in
 from finescale.verify.scorecard import title
 
 MOST_FRAMES = 24
@@ -43,13 +43,17 @@ def overview(aligned: Aligned, settings: Settings, used: Sequence[str]) -> Pictu
     from finescale.plots.region import region_of, tame
 
     fields, when = map_fields(aligned, settings, used)
-    units, rain = str(aligned.truth.attrs.get("units", "")), settings.rain
+    rain = settings.rain
+    warmth, units = shown_in(aligned, settings)
+    apart = ("Spread", "Error of the mean", "Error")
+    fields = {name: f if name in apart else f + warmth for name, f in fields.items()}
     region, _ = region_of(aligned.truth)
     what = str(aligned.truth.attrs.get("long_name") or aligned.truth.name or "")
     options: dict[str, Any] = {
         "units": tame(units),
         "rain": rain,
         "label": tame(what),
+        "difference": tame(str(aligned.truth.attrs.get("units", ""))),
         "errors": ("Error of the mean", "Error"),
     }
     options["apart"] = () if rain else ("Spread",)
@@ -102,12 +106,14 @@ def animation(aligned: Aligned, settings: Settings) -> list[Picture]:
     names = ["Member 1", "Member 2"] if len(members) > 1 else ["Prediction"]
     panels |= {name: _upright(aligned, members[m, cut, *thin].values) for m, name in enumerate(names)}
     panels["Truth"] = _upright(aligned, aligned.truth[cut, *thin].values)
+    warmth, units = shown_in(aligned, settings)
+    panels = {name: f + warmth for name, f in panels.items()}
     labels = [moment(aligned, t) for t in range(start, start + length)]
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = animate(
                 panels, Path(folder) / "animation.gif", rain=settings.rain, region=region_of(aligned.truth)[0],
-                units=str(aligned.truth.attrs.get("units", "")), labels=labels, fps=4, limit=GIF_BYTES,
+                units=units, labels=labels, fps=4, limit=GIF_BYTES,
             )  # fmt: skip
         except InputError:
             aligned.notes.append("There is no animation: it would be too large.")

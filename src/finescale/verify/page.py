@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from finescale.scores.record import GROUPS
 from finescale.scores.table import scores
 from finescale.verify.figures import Picture
-from finescale.verify.scorecard import short, table, title
+from finescale.verify.scorecard import short, table, title, together
+
+if TYPE_CHECKING:
+    import jinja2
 
 _KINDS = {"svg": "image/svg+xml", "png": "image/png", "gif": "image/gif"}
 _LIMIT = 300_000
@@ -19,17 +23,11 @@ _LIMIT = 300_000
 
 def render(summary: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     """The page; every text from the files is escaped."""
-    import jinja2
-
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    template = jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True).get_template(
-        "report.html.j2"
-    )
     sections: dict[str, list[dict[str, Any]]] = {}
     for picture in pictures:
         sections.setdefault(picture.section, []).append(_shown(picture))
     defined = [score for key, score in scores().items() if key in summary["definitions"]]
-    return template.render(
+    return _template("report.html.j2").render(
         s=summary,
         sections=sections,
         rows=short(summary),
@@ -38,6 +36,28 @@ def render(summary: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
         scores=[score for group in GROUPS for score in defined if score.group == group],
         constraint={title(name): pair for name, pair in summary.get("constraint", {}).items()},
     )
+
+
+def render_several(summary: Mapping[str, Any], maps: Mapping[str, Picture]) -> str:
+    """The first page of several variables: what is said of each, their scores together, and links to their pages."""
+    joint = summary["joint"]
+    seen = [one["says"] for part in summary["variables"].values() for one in part["trained_on"].values()]
+    return _template("several.html.j2").render(
+        s=summary,
+        maps={name: _shown(picture) for name, picture in maps.items()},
+        links={name: f"{quote(slug)}/report.html" for name, slug in summary["folders"].items()},
+        rows=together(joint) if "systems" in joint else [],
+        titles=[title(name) for name in joint.get("systems", ())],
+        definitions=list(joint.get("definitions", {}).values()),
+        seen=list(dict.fromkeys(seen)),
+    )
+
+
+def _template(name: str) -> jinja2.Template:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(autoescape=True, loader=loader, trim_blocks=True, lstrip_blocks=True).get_template(name)
 
 
 def _shown(picture: Picture) -> dict[str, Any]:

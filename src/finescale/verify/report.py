@@ -1,35 +1,37 @@
-"""From files to scores.json, scores.csv, figures and one self-contained report.html."""
+"""From files to scores.json, scores.csv, figures and self-contained pages of one variable, or of several."""
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from finescale.data import files
-from finescale.data.atomic import atomic, explained
+import xarray as xr
+
+from finescale.data import files, named
 from finescale.errors import InputError, Notice
 from finescale.scores.settings import Settings
-from finescale.verify import figures, figures_maps
+from finescale.verify import figures, figures_maps, publish, variables
 from finescale.verify.align import Aligned, align
 from finescale.verify.baselines import NAMES
 from finescale.verify.evaluate import evaluate, refine, settings_for
-from finescale.verify.page import render
-from finescale.verify.summary import as_csv, plain, summarise, uncertainty
+from finescale.verify.joint import joint
+from finescale.verify.summary import released, summarise, totals, uncertainty
 
-FILES = ("scores.json", "scores.csv", "report.html", "overview.png")
-FIGURES = "figures"
 DEFAULT = ("nearest", "bicubic", "rainfarm", "climatology")
 """Baselines that are shown unless others are asked for."""
 FIGURE_VALUES = 150_000_000
 """Values that take about as long to score as the figures to draw, for the progress."""
 CLIMATE = 12
 """Coarse intervals from which the truth's other times are weather enough for climatology, unless it is asked for."""
+TOGETHER = 0.2
+"""The share of the progress that scores of several variables together have."""
+Stores = Mapping[str, xr.Dataset]
+Progress = Callable[[float], None]
 
 
 def verify(
@@ -46,9 +48,12 @@ def verify(
     block: int | None = None,
     regrid: bool = False,
     overwrite: bool = False,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score an ensemble file against a truth file; write scores, figures and report.html into ``out_dir``.
+
+    Where both files have several variables all that they have in common are scored, each in a folder of its own there,
+    and together (`finescale.scores.across`).
 
     Args:
         ensemble_path: NetCDF, Zarr, GRIB or GeoTIFF with ([realization,] time, y, x).
@@ -57,8 +62,8 @@ def verify(
         coarse: the coarse input; else the truth's block means if the ensemble's file has ``finescale_factor``.
         baselines: names of `NAMES`; by default `DEFAULT`, those of them that suit the data (`CLIMATE`).
         against: name -> file of another ensemble to show beside it.
-        variable: the variable, where a file has several.
-        thresholds: events ≥ threshold for CSI and FSS.
+        variable: the one variable to score, where files have several.
+        thresholds: events ≥ threshold for CSI and FSS, of one variable.
         seed: of random ties, random baselines and the bootstrap.
         block: times in a block of the bootstrap; by default T^⅓.
         regrid: bring a truth or other ensemble on other cells to the ensemble's, by area-weighted means.
@@ -69,32 +74,94 @@ def verify(
         What scores.json holds.
 
     Raises:
-        InputError: for files that cannot be read, are not on the same cells, share no time or have no valid cell; an
-            unknown baseline; a block longer than the series; results that exist.
+        InputError: for files that cannot be read, have no variable in common, are not on the same cells, share no time
+            or have no valid cell; an unknown baseline; a block longer than the series; results that exist.
     """
-    folder = _folder(Path(out_dir), overwrite)
+    folder = publish.folder(Path(out_dir), overwrite)
     paths = {"ensemble": ensemble_path, "truth": truth_path} | ({} if coarse is None else {"coarse": coarse})
-    aligned, stated = _opened(paths, against or {}, variable, regrid)
-    _check(aligned, baselines, block)
-    settings = settings_for(aligned, thresholds, seed)
-    summary, pictures = _results(aligned, settings, baselines, block, progress or (lambda share: None))
-    summary |= {"files": {name: Path(path).name for name, path in paths.items()}, "constraint": stated}
-    _publish(folder, _files(summary, pictures))
-    for one in summary["trained_on"].values():
-        warnings.warn(one["says"], Notice, stacklevel=2)
+    others = {name: files.open_store(path) for name, path in (against or {}).items()}
+    stores = {name: files.open_store(path) for name, path in paths.items()}
+    told = {
+        "files": {name: named.names(path)[0] for name, path in paths.items()},
+        "constraint": _stated(stores, others),
+    }
+    names = [] if variable else variables.in_common(stores["ensemble"], stores["truth"])
+    lost = variables.left_out(stores["ensemble"], stores["truth"], names) if names else []
+    bar = progress or (lambda share: None)
+    if len(names) > 1:
+        if thresholds is not None:
+            raise InputError(f"thresholds are in units of one variable, not of {', '.join(names)}: give --variable too")
+        summary, contents = _several(names, stores, others, baselines, block, seed, regrid, told | {"notes": lost}, bar)
+    else:
+        if names:
+            stores, others = ({n: variables.alone(ds, names[0]) for n, ds in some.items()} for some in (stores, others))
+        one = align(
+            stores["ensemble"], stores["truth"], stores.get("coarse"), against=others, variable=variable, regrid=regrid
+        )
+        one.notes.extend(lost)
+        _check(one, baselines, block)
+        summary, pictures = _results(one, settings_for(one, thresholds, seed), baselines, block, bar)[:2]
+        summary |= told
+        contents = publish.one(summary, pictures)
+    publish.write(folder, contents)
+    for part in summary.get("variables", {"": summary}).values():
+        for one_seen in part["trained_on"].values():
+            warnings.warn(one_seen["says"], Notice, stacklevel=2)
     return summary
 
 
-def _opened(
-    paths: Mapping[str, str | Path], against: Mapping[str, str | Path], variable: str | None, regrid: bool
-) -> tuple[Aligned, dict[str, dict[str, float]]]:
-    """The files aligned, and the conservation residuals that they state."""
-    others = {name: files.open_store(path) for name, path in against.items()}
-    given = {name: files.open_store(path) for name, path in paths.items()}
-    fields = given["ensemble"], given["truth"], given.get("coarse")
-    stated = {name: _told(ds.attrs) for name, ds in {"ensemble": given["ensemble"], **others}.items()}
-    aligned = align(*fields, against=others, variable=variable, regrid=regrid)
-    return aligned, {name: told for name, told in stated.items() if told}
+def _several(
+    names: Sequence[str],
+    stores: Stores,
+    others: Stores,
+    baselines: Sequence[str] | None,
+    block: int | None,
+    seed: int,
+    regrid: bool,
+    told: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What scores.json holds of several variables, and all files."""
+    aligned: dict[str, Aligned] = {}
+    for name in names:
+        own, notes = variables.given({f"the {what} file": ds for what, ds in stores.items()}, name)
+        rivals, more = variables.given(others, name)
+        ensemble, truth, coarse = (own.get(f"the {what} file") for what in ("ensemble", "truth", "coarse"))
+        assert ensemble is not None and truth is not None
+        with _said_of(name):
+            aligned[name] = align(ensemble, truth, coarse, against=rivals, regrid=regrid)
+            aligned[name].notes.extend(notes + more)
+            _check(aligned[name], baselines, block)
+    settings = {name: settings_for(one, None, seed) for name, one in aligned.items()}
+    parts, pictures, used = {}, {}, {}
+    for k, (name, one) in enumerate(aligned.items()):
+
+        def done(share: float, k: int = k) -> None:
+            progress((1 - TOGETHER) * (k + share) / len(names))
+
+        with _said_of(name):
+            parts[name], pictures[name], used[name] = _results(one, settings[name], baselines, block, done)
+        parts[name] |= {key: told[key] for key in ("files", "constraint")}
+    together = joint(aligned, settings, used, block, lambda share: progress(1 - TOGETHER + TOGETHER * share))
+    progress(1.0)
+    summary = {
+        "finescale": released(),
+        "variables": parts,
+        "joint": together,
+        "files": told["files"],
+        "folders": variables.folders(names),
+        "notes": told["notes"],
+    }
+    return summary, publish.several(summary, pictures)
+
+
+@contextmanager
+def _said_of(variable: str) -> Iterator[None]:
+    """Put the variable's name before what is said of it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"variable {variable}: {error}") from error
 
 
 def _check(aligned: Aligned, baselines: Sequence[str] | None, block: int | None) -> None:
@@ -107,13 +174,9 @@ def _check(aligned: Aligned, baselines: Sequence[str] | None, block: int | None)
 
 
 def _results(
-    aligned: Aligned,
-    settings: Settings,
-    baselines: Sequence[str] | None,
-    block: int | None,
-    progress: Callable[[float], None],
-) -> tuple[dict[str, Any], list[figures.Picture]]:
-    """What scores.json holds but the files, and the figures; ``progress`` counts both."""
+    aligned: Aligned, settings: Settings, baselines: Sequence[str] | None, block: int | None, progress: Progress
+) -> tuple[dict[str, Any], list[figures.Picture], list[str]]:
+    """What scores.json holds but the files, the figures, and the baselines; ``progress`` counts scores and figures."""
     used = _usable(aligned, settings, baselines)
     # Scores take as long as there are values; figures about as long as `FIGURE_VALUES` do.
     values = aligned.truth.size * (sum(len(da) for da in aligned.systems.values()) + 4 * len(used))
@@ -125,17 +188,10 @@ def _results(
     for picture in chain(*drawn):
         pictures.append(picture)
         progress(share + (1 - share) * min(len(pictures) / len(figures.NAMES), 0.99))
-    summary = summarise(aligned, settings, results, uncertainty(sums, block, settings.seed))
+    kept = totals(aligned, sums["ensemble"].residuals)
+    summary = summarise(aligned, settings, results, uncertainty(sums, block, settings.seed)) | kept
     progress(1.0)
-    return summary, pictures
-
-
-def _files(summary: Mapping[str, Any], pictures: Sequence[figures.Picture]) -> dict[str, bytes]:
-    """All files of the report: name -> bytes."""
-    text = json.dumps(plain(summary), indent=1, ensure_ascii=False, allow_nan=False)
-    made = {"scores.json": text.encode(), "scores.csv": as_csv(summary).encode()}
-    made |= {"overview.png": pictures[0].files["png"], "report.html": render(summary, pictures).encode()}
-    return made | {f"{FIGURES}/{p.name}.{end}": data for p in pictures for end, data in p.files.items()}
+    return summary, pictures, used
 
 
 def names_of(paths: Sequence[Path]) -> dict[str, Path]:
@@ -173,8 +229,13 @@ def _usable(aligned: Aligned, settings: Settings, baselines: Sequence[str] | Non
     return used
 
 
+def _stated(stores: Stores, others: Stores) -> dict[str, dict[str, float]]:
+    """The conservation residuals that the ensembles' files themselves state: {after, before} the constraint."""
+    told = {name: _told(ds.attrs) for name, ds in {"ensemble": stores["ensemble"], **others}.items()}
+    return {name: one for name, one in told.items() if one}
+
+
 def _told(attrs: Mapping[Any, Any]) -> dict[str, float]:
-    """Conservation residuals that the file itself states: {after, before} the constraint."""
     found = {}
     for key, name in (
         ("after", "finescale_conservation_residual"),
@@ -187,23 +248,3 @@ def _told(attrs: Mapping[Any, Any]) -> dict[str, float]:
         if math.isfinite(value):
             found[key] = value
     return found
-
-
-def _folder(folder: Path, overwrite: bool) -> Path:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"the output {folder} is a file, but must be a folder: choose another name")
-    there = [name for name in FILES if (folder / name).exists()]
-    if there and not overwrite:
-        raise InputError(f"{folder} already holds {', '.join(there)}: choose another folder or give --overwrite")
-    return folder
-
-
-def _publish(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write all files under temporary names, then give them theirs: a full disk leaves none that is half written."""
-    old = {folder / FIGURES / f"{name}.{end}" for name in figures.NAMES for end in ("png", "svg", "gif")}
-    with explained(folder), ExitStack() as waiting:
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-        for name, data in contents.items():
-            waiting.enter_context(atomic(folder / name)).write_bytes(data)
-    for path in old - {folder / name for name in contents}:  # of an earlier report, of other data
-        path.unlink(missing_ok=True)

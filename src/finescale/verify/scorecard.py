@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from finescale.scores import across
 from finescale.scores.bootstrap import block_length, paired_bootstrap
 from finescale.scores.record import FIELD, GROUPS, Score
 from finescale.scores.table import scores
@@ -21,7 +22,7 @@ _NAMES = {
 
 FIRST = (
     *("crps", "rmse", "energy_score", "spread_skill", "mace"),
-    *("fss", "log_spectral_distance", "p999_bias", "conservation_residual"),
+    *("fss", "log_spectral_distance", "p999_bias", "wet_day_frequency", "conservation_residual"),
 )
 """Scores of the short table on top of the report."""
 SHORTEST = (
@@ -89,6 +90,23 @@ def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def together(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the scores of several variables together."""
+    listed = [score for score in across.scores().values() if score.title]
+    return [row for score in listed for path in _paths(score, summary) for row in _row(score, path, summary)]
+
+
+def together_verdict(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence: the ensemble's energy score of all variables in a cell against that of the best other system."""
+    key = "joint_energy_score"
+    best, ours = rival(results, key), results["ensemble"][key]
+    if best is None:
+        return f"The energy score of all variables in a cell is {ours:.3g}, with no baseline to compare it with."
+    change, numbers = _change(results, key, best, "")
+    against = f"is {change} {title(best)}'s" if change else f"equals that of {title(best)}"
+    return f"The energy score of all variables in a cell {against}, the best of the others ({numbers})."
+
+
 def short(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the table on top: {name, hint, arrow, unit, main, cells}, one cell a system; see `_row`."""
     return _rows(summary, FIRST)
@@ -123,6 +141,8 @@ def _paths(score: Score, summary: Mapping[str, Any]) -> list[tuple[int, ...]]:
         return [()]
     if score.dims[0] == "coverage_level":
         return [(k,) for k in range(len(summary["coverage_levels"]))]
+    if score.dims[0] == "pair":
+        return [(k,) for k in range(len(summary["pairs"]))]
     if score.dims[0] != "threshold":  # a curve
         return []
     # One window width in the table, about a coarse cell; the others are in scores.json.
@@ -165,6 +185,8 @@ def _row(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> lis
 def _label(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> str:
     if not path:
         return score.title
+    if score.dims[0] == "pair":
+        return f"{score.title}, {' and '.join(summary['pairs'][path[0]])}"
     if score.dims[0] == "coverage_level":
         return f"{score.title} of {100 * summary['coverage_levels'][path[0]]:g} %"
     end = f", {summary['fss_scales_cells'][path[1]]} cells" if len(path) > 1 else ""
@@ -174,7 +196,7 @@ def _label(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> s
 def _target(score: Score, path: tuple[int, ...], own: Mapping[str, Any], ensemble: Mapping[str, Any]) -> Any:
     """ "low", "high", or the best value: the truth's, or what an ensemble of that size can have."""
     if score.best == "truth":
-        return ensemble.get(f"{score.key}_truth")
+        return _at(ensemble.get(f"{score.key}_truth"), path)
     return _at(own.get(f"{score.key}_expected"), path) if score.best == "expected" else score.best
 
 

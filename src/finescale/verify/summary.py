@@ -5,24 +5,28 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
-from finescale.scores import image
-from finescale.scores.bootstrap import LEAST_TIMES, block_length, compare, intervals
+from finescale.data.units import is_rain
+from finescale.scores import across, image
+from finescale.scores.bootstrap import LEAST_TIMES, Added, block_length, compare, intervals
+from finescale.scores.conservation import Residuals
 from finescale.scores.record import Score
 from finescale.scores.settings import Settings
-from finescale.scores.sums import Sums
 from finescale.scores.table import axes, best, scores
 from finescale.verify.align import Aligned
 from finescale.verify.evaluate import wavenumbers
 from finescale.verify.scorecard import confidence, title, verdict
 
 DRAWS, LEVEL = 1000, 0.95
+KEPT = 1e-3
+"""Largest |block mean − coarse value| over the coarse field's standard deviation from which totals count as not kept:
+single precision stays far below in any units, kelvins and pascals too."""
 _ALONE = [
     "The ensemble has one member: spread–skill, rank and PIT histograms, coverage, fair Brier score and energy score "
     "are left out, and its CRPS is the absolute error."
@@ -57,7 +61,7 @@ def summarise(
         systems[name] = {key: value for key, value in one.items() if key not in without}
     block = sure["bootstrap"].get("block")
     return {
-        "finescale": _version(),
+        "finescale": released(),
         "verdict": verdict(results, units),
         "confidence": confidence(results, units, block),
         "trained_on": {name: asdict(one) | {"says": one.says(name)} for name, one in aligned.seen.items()},
@@ -80,7 +84,7 @@ def summarise(
         **sure,
         "left_out": out,
         "notes": notes,
-        "definitions": {key: _definition(s, units) for key, s in _listed().items() if key in ours and key not in out},
+        "definitions": definitions({k: s for k, s in _listed().items() if k in ours and k not in out}, units),
     }
 
 
@@ -90,8 +94,12 @@ def _listed() -> dict[str, Score]:
     return {key: known[key] for key in (*_LEADING, *known)}
 
 
-def _definition(score: Score, units: str) -> dict[str, Any]:
-    return {"name": score.title, "best": score.best, "units": score.units_in(units), "meaning": score.meaning}
+def definitions(listed: Mapping[str, Score], units: str) -> dict[str, dict[str, Any]]:
+    """Name, best value, units and meaning of scores."""
+    return {
+        key: {"name": score.title, "best": score.best, "units": score.units_in(units), "meaning": score.meaning}
+        for key, score in listed.items()
+    }
 
 
 def _fewer(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -109,8 +117,37 @@ def _fewer(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def uncertainty(sums: Mapping[str, Sums], block: int | None = None, seed: int = 0) -> dict[str, Any]:
+def totals(aligned: Aligned, residuals: Residuals) -> dict[str, Any]:
+    """``totals`` where the ensemble does not keep the coarse field that was given; else empty.
+
+    Its block means less the coarse values: ``bias``, the mean, and ``mean_difference``, of absolute values, beside
+    ``coarse_mean``, all weighted by area, and a sentence (``says``). It is no error: a model made without a constraint
+    does so on purpose.
+    """
+    bias, apart, mean, std = residuals.apart()
+    if aligned.coarse is None or not residuals.largest() > KEPT * std:
+        return {}
+    units = str(aligned.truth.attrs.get("units", ""))
+    share = f", {100 * abs(bias / mean):.2g} % of its mean," if mean > 0 and is_rain(aligned.truth) else ""
+    where = "above" if bias > 0 else "below"
+    says = (
+        f"Totals differ: the ensemble's block means lie {abs(bias):.3g} {units}".rstrip()
+        + f" {where} the coarse field on average{share} and {apart:.3g} {units}".rstrip()
+        + " from it in the mean of absolute differences."
+    )
+    return {"totals": {"bias": bias, "mean_difference": apart, "coarse_mean": mean, "says": says}}
+
+
+def uncertainty(
+    sums: Mapping[str, Added], block: int | None = None, seed: int = 0, targets: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Intervals of each system's scores, and of the ensemble's less each other's, by the bootstrap over times.
+
+    Args:
+        sums: system -> its sums.
+        block: times in a block.
+        seed: of the draws.
+        targets: score -> what is best, of the scores wanted; by default those of the table with a title.
 
     Returns:
         ``bootstrap``: {block, draws, level}; ``intervals``: system -> score -> [low, high]; ``comparisons``: other
@@ -123,8 +160,9 @@ def uncertainty(sums: Mapping[str, Sums], block: int | None = None, seed: int = 
     ensemble = sums["ensemble"]
     if ensemble.times < LEAST_TIMES:
         return {"bootstrap": {}, "intervals": {}, "comparisons": {}}
-    listed, targets = _listed(), best()
-    targets = {key: targets[key] for key in listed if key in targets}
+    listed = _listed() if targets is None else targets
+    known = best() if targets is None else targets
+    wanted = {key: known[key] for key in listed if key in known}
     ranges: dict[str, Any] = {}
     for name, one in sums.items():
         found = intervals(one, block, DRAWS, seed, LEVEL)
@@ -132,7 +170,7 @@ def uncertainty(sums: Mapping[str, Sums], block: int | None = None, seed: int = 
     compared = {}
     for name, one in sums.items():
         if name != "ensemble":
-            pairs = compare(ensemble, one, targets, block, DRAWS, seed, LEVEL)
+            pairs = compare(ensemble, one, wanted, block, DRAWS, seed, LEVEL)
             compared[name] = {
                 key: {part: np.asarray(getattr(c, part)).tolist() for part in _PARTS} for key, c in pairs.items()
             }
@@ -146,23 +184,48 @@ def as_csv(summary: Mapping[str, Any]) -> str:
     Scores along other dimensions (spectra, histograms, times) are in scores.json only. ``low`` and ``high`` are the
     value's interval; ``significant`` says whether the ensemble differs from that system. Empty is undefined.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_COLUMNS.split())
+    return _text_of([_COLUMNS.split(), *_lines(summary)])
+
+
+def as_csv_of_several(variables: Mapping[str, Mapping[str, Any]], joint: Mapping[str, Any]) -> str:
+    """The same of several variables, with a first column variable; scores of variables together have "a & b" there."""
+    rows = [[name, *line] for name, one in variables.items() for line in _lines(one)]
+    whole = " & ".join(joint.get("variables", ()))
+    for name, found in joint.get("systems", {}).items():
+        for key, one in across.scores().items():
+            places = list(np.ndindex(len(joint["pairs"]))) if one.dims else [()]
+            for at in places:
+                numbers = _numbers(joint, name, key, found[key], at)
+                what = " & ".join(joint["pairs"][at[0]]) if at else whole
+                rows.append([what, name, key, one.units, "", "", "", *numbers])
+    return _text_of([["variable", *_COLUMNS.split()], *rows])
+
+
+def _lines(summary: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """The lines of one variable."""
     records = scores()
     for name, found in summary["systems"].items():
         for key, value in found.items():
             dims = records[key].dims if key in records else ()
             if not set(dims) <= _AXES.keys() or key == "members":
                 continue
-            edges = summary["intervals"].get(name, {}).get(key, (None, None))
-            sure = summary["comparisons"].get(name, {}).get(key, {}).get("significant")
             units = summary["definitions"].get(key, {}).get("units", "")
             for at in np.ndindex(*(len(summary[_AXES[d]]) for d in dims)):
                 place = {d: summary[_AXES[d]][k] for d, k in zip(dims, at, strict=True)}
-                numbers = [_text(_pick(v, at)) for v in (value, *edges, sure)]
                 where = [place.get(d, "") for d in _AXES]
-                writer.writerow([name, key, units, *where, *numbers])
+                yield [name, key, units, *where, *_numbers(summary, name, key, value, at)]
+
+
+def _numbers(summary: Mapping[str, Any], name: str, key: str, value: Any, at: tuple[int, ...]) -> list[str]:
+    """Value, low, high, significant."""
+    edges = summary["intervals"].get(name, {}).get(key, (None, None))
+    sure = summary["comparisons"].get(name, {}).get(key, {}).get("significant")
+    return [_text(_pick(v, at)) for v in (value, *edges, sure)]
+
+
+def _text_of(rows: Iterable[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
 
 
@@ -187,7 +250,7 @@ def _text(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else repr(value)
 
 
-def _version() -> str:
+def released() -> str:
     try:
         return version("finescale")
     except PackageNotFoundError:
