@@ -43,7 +43,9 @@ from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
 from finescale.scores.image import ssim_cells
-from finescale.training.crops import Augmentation, Criteria, Crops
+from finescale.training.crops import Crops
+from finescale.training.cutting import Augmentation
+from finescale.training.survey import Criteria
 from finescale.verify import score_arrays
 
 SCHEMES: dict[str, dict[str, Any]] = {

@@ -17,9 +17,11 @@ import yaml
 import finescale
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
-from finescale.training.crops import Augmentation, Criteria, Crops
+from finescale.training.crops import Crops
+from finescale.training.cutting import Augmentation
 from finescale.training.fit import train
 from finescale.training.sections import Training
+from finescale.training.survey import Criteria
 
 WET = Criteria(min_valid=0.95, min_wet=0.05, wet=0.1)
 VARIED = Augmentation(favour=0.5, rescale=0.4)

@@ -124,8 +124,14 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(sst(), folder / "sst.nc")
     for hour in range(2):
         write(rain("2021-06-01", 2).isel(time=slice(6 * hour, 6 * hour + 6)), folder / f"hour_{hour:02}.nc")
-    for name, ds in zip(("weather.nc", "reanalysis.nc"), weather(), strict=True):
-        write(ds, folder / name)
+    fine, other = weather()
+    write(fine, folder / "weather.nc")
+    write(other, folder / "reanalysis.nc")
+    several = xr.concat([fine * np.float32(scale) for scale in (0.9, 1.0, 1.1)], "realization", coords="minimal")
+    write(several.assign_coords(realization=range(3)), folder / "members.nc")
+    mask = rain("2021-06-01", 2).precipitation_rate[0, :, :].drop_vars("time").rename("valid")
+    write(mask.copy(data=np.broadcast_to(mask.lat.values[:, None] < 45.8, mask.shape)).astype(np.float32).to_dataset(),
+          folder / "mask.nc")  # fmt: skip
     shutil.copy(folder / "FINE.nc", folder / "radar.nc")
     shutil.copy(folder / "fine.nc", folder / "truth.nc")
     with pytest.MonkeyPatch.context() as patch:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from finescale.data.coarsen import coarsen as block_means
-from finescale.data.files import check_apart, check_output, open_store, write
+from finescale.data.files import check_apart, check_output, gridded, open_store, write
 from finescale.data.files import select as field_of
 from finescale.data.named import Paths, title
 from finescale.data.provenance import provenance
 from finescale.data.reader import watched
 from finescale.data.region import region
 from finescale.errors import InputError, Notice
+from finescale.grids.dimensions import find
 from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def coarsen(
         fine: a store of any format, a glob or a list of files that follow each other in time, or a dataset.
         factor: the blocks, such as ``"1x8"`` (time × space).
         out: where to write them, .nc or .zarr; None to return them alone.
-        variable: the variable, where there are several.
+        variable: one variable alone; None for all that have times, or all where none has.
         select: ranges of coordinates, such as ``{"time": ["2020-01-01", None]}``: lo <= value < hi, as in the
             configuration's ``data.train``.
         crop: drop the cells at the ends that do not fill a block.
@@ -66,14 +67,27 @@ def coarsen(
         fine = watched(fine.copy(), source)
     else:
         check_apart(fine, out)
-        source, fine = title(fine), open_store(fine)
-    field = region(field_of(fine, variable, source), select)
-    means = block_means(field, whole, crop)
-    given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{field.name}: means of {whole} cells (time x space)")
+        source, fine = title(fine), open_store(fine, chunks=None)
+    fields = [region(field_of(fine, name, source), select) for name in _names(fine, variable)]
+    means = xr.merge((block_means(field, whole, crop) for field in fields), join="exact", compat="equals",
+                     combine_attrs="drop_conflicts")  # fmt: skip
+    if source == "the dataset" and all(field.chunks is None for field in fields):  # in memory again, as it was given
+        means = means.load()
+    names = ", ".join(str(field.name) for field in fields)
+    given = provenance(fine.attrs, f"coarsen --factor {whole}", f"{names}: means of {whole} cells (time x space)")
     means = means.assign_attrs(given | means.attrs)
     if out is not None:
         write(means, out, overwrite)
     return means
+
+
+def _names(ds: xr.Dataset, variable: str | None) -> list[str | None]:
+    """The variables that are coarsened; [None] leaves it to `select` to find the one, or to say that there is none."""
+    if variable is not None:
+        return [variable]
+    names = [str(name) for name in gridded(ds)]
+    moving = [name for name in names if "time" in find(ds[name])]
+    return [*(moving or names)] or [None]
 
 
 def downscale(

@@ -25,6 +25,7 @@ def sums(tmp_path):
             coords={"time": ("time", ends[:, 1], {"bounds": "time_bnds"})},
         )
         ds["time_bnds"] = (("time", "bnds"), ends)
+        ds["time"].encoding = {"units": "hours since 2020-01-01"}
         ds.to_netcdf(tmp_path / "sums.nc", engine="netcdf4")
         return tmp_path / "sums.nc"
 

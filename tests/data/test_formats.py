@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-import h5py
+import netCDF4
 import numpy as np
 import pytest
 
@@ -15,25 +15,34 @@ from finescale.data.files import open_field, open_store
 from finescale.errors import InputError, Notice
 
 
-def odim(path: Path, quantity: str = "RATE", kind: str = "COMP", **changes) -> Path:
+def odim(path: Path, quantity: str = "RATE", kind: str = "COMP", cells: int = 6, **changes) -> Path:
     """A composite of 4 x 6 cells of 2 km: numbers 0 … 23 of which 0 is undetected and 23 no data."""
-    with h5py.File(path, "w") as file:
-        file.attrs["Conventions"] = np.bytes_("ODIM_H5/V2_4")
-        what = {"object": kind, "date": "20240102", "time": "030000"}
-        for group, attrs in {
-            "what": what,
-            "where": {"projdef": "", "xscale": 2000.0, "yscale": 2000.0, "xsize": 6, "ysize": 4, "LL_lon": 1.0}
-            | {"LL_lat": 50.0},
-            "dataset1/what": {"startdate": "20240102", "starttime": "025500", "enddate": "20240102"}
-            | {"endtime": "030000"},
-            "dataset1/data1/what": {"quantity": quantity, "gain": 0.5, "offset": -32.0 if quantity == "DBZH" else 0.0}
-            | {"nodata": 23.0, "undetect": 0.0},
-        }.items():
+    said = {
+        "what": {"object": kind, "date": "20240102", "time": "030000"},
+        "where": {
+            "projdef": "",
+            "xscale": 2000.0,
+            "yscale": 2000.0,
+            "xsize": 6,
+            "ysize": 4,
+            "LL_lon": 1.0,
+            "LL_lat": 50.0,
+        },
+        "dataset1/what": {"startdate": "20240102", "starttime": "025500", "enddate": "20240102", "endtime": "030000"},
+        "dataset1/data1/what": {"quantity": quantity, "gain": 0.5, "offset": -32.0 if quantity == "DBZH" else 0.0}
+        | {"nodata": 23.0, "undetect": 0.0},
+    }
+    with netCDF4.Dataset(path, "w") as file:
+        file.Conventions = "ODIM_H5/V2_4"
+        for group, attrs in said.items():
+            node = file.createGroup(group)
             for key, value in (attrs | changes.get(group.replace("/", "_"), {})).items():
                 if value is not None:
-                    node = file.require_group(group)
-                    node.attrs[key] = np.bytes_(value) if isinstance(value, str) else value
-        file["dataset1/data1/data"] = np.arange(24, dtype=np.uint8).reshape(4, 6)
+                    node.setncattr(key, value)
+        data = file["dataset1/data1"]
+        data.createDimension("y", 4)
+        data.createDimension("x", cells)
+        data.createVariable("data", "u1", ("y", "x"))[:] = np.arange(4 * cells).reshape(4, cells)
     return path
 
 
@@ -79,12 +88,14 @@ class TestODIM:
         da = open_field(tmp_path / "radar_*.h5")
         assert da.shape == (3, 4, 6) and float(np.diff(da["time"].values)[0] / np.timedelta64(1, "m")) == 5
 
+    @pytest.mark.filterwarnings("ignore:.*y and x begin at 0")
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
             ({"kind": "PVOL"}, "holds PVOL, no image on a grid"),
             ({"where": {"LL_lon": None}}, "does not say where it lies"),
             ({"dataset1_data1_what": {"quantity": None}}, "names no quantity"),
+            ({"cells": 5}, r"has \(4, 5\) cells, not \(4, 6\)"),
         ],
     )
     def test_what_is_not_whole(self, tmp_path, changes, words):

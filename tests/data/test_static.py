@@ -15,8 +15,9 @@ from finescale.errors import InputError
 from finescale.grids.factor import Factor
 from finescale.grids.grid import Grid
 from finescale.model.batch import Inputs, Members
-from finescale.training.crops import Criteria, Crops
+from finescale.training.crops import Crops
 from finescale.training.fit import fit
+from finescale.training.survey import Criteria
 from finescale.verbs import downscale
 
 

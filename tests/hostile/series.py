@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
+import netCDF4
 import numpy as np
 import xarray as xr
 from PIL import Image
@@ -114,7 +114,7 @@ def images(folder: Path) -> Iterator[Case]:
     (folder / "text.gz").write_bytes(gzip.compress(b"hello, I am no field"))
     yield from each("a compressed text", folder / "text.gz", "is not a NetCDF, Zarr, GRIB")
     for name, kind, words in (("polar", "PVOL", "holds PVOL"), ("bare", "COMP", "does not say where it lies")):
-        with h5py.File(folder / f"{name}.h5", "w") as file:
-            file.attrs["Conventions"] = np.bytes_("ODIM_H5/V2_4")
-            file.require_group("what").attrs["object"] = np.bytes_(kind)
+        with netCDF4.Dataset(folder / f"{name}.h5", "w") as file:
+            file.Conventions = "ODIM_H5/V2_4"
+            file.createGroup("what").object = kind
         yield from each(f"ODIM, {name}", folder / f"{name}.h5", words)

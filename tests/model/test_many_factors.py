@@ -18,8 +18,9 @@ from finescale.model import losses, sampling
 from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import coarse_frames
 from finescale.operators.coarsen import Coarsen
-from finescale.training.crops import Criteria, Crops
+from finescale.training.crops import Crops
 from finescale.training.statistics import whiten
+from finescale.training.survey import Criteria
 
 PAIRS = [Factor(t, s) for t, s in product(range(1, 7), range(1, 26))]
 SMALL = {"kind": "unet", "width": 8, "multipliers": [1, 1], "heads": 1}

@@ -9,7 +9,9 @@ import xarray as xr
 
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
-from finescale.training.crops import Augmentation, Criteria, Crops
+from finescale.training.crops import Crops
+from finescale.training.cutting import Augmentation
+from finescale.training.survey import Criteria
 
 STILL = Augmentation(turn=False)
 FACTOR = Factor(1, 4)
@@ -123,7 +125,7 @@ def test_turns_are_flips_and_transpositions_of_field_and_areas_together() -> Non
     da = field(times=1, height=16, width=16, lat=60.0)
     patches = Crops([[da]], FACTOR, (1, 16, 16))
     batch = patches.draw(60, 0)
-    values, cells = da.values[0], patches.areas[0]
+    values, cells = da.values[0], patches.fields[0].area
     ways = {}
     for transposed in (False, True):
         for flips in ((), (0,), (1,), (0, 1)):

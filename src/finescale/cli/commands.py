@@ -54,7 +54,7 @@ def coarsen(
     factor
         TIMExSPACE such as 1x10, or TIMExYxX such as 1x8x12.
     variable
-        The variable, where the file has several.
+        One variable alone; all that have times unless given.
     select
         Ranges of coordinates to keep, as in data.train: '{time: ["2020-01-01", null]}' is 2020 and later.
     crop

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from finescale.data.extent import parse
 from finescale.data.files import gridded, open_store, select
+from finescale.data.lazy import stored_chunks, tiles
 from finescale.data.named import Paths, listed, title
 from finescale.errors import InputError
 from finescale.grids import coordinates, curvilinear
 
 SAMPLE_FRAMES = 8
 """Frames that statistics are taken from."""
+TILE = 2**20
+"""Cells of a frame that are read at a time."""
 MAX_FACTOR = 32
 
 
@@ -39,7 +45,7 @@ def _is_model(path: Path) -> bool:
 
 
 def _file(paths: Paths) -> str:
-    ds, path = open_store(paths), title(paths)
+    ds, path = open_store(paths, chunks=None), title(paths)
     names = gridded(ds)
     if not names:
         select(ds, None, path)  # says what is missing
@@ -95,19 +101,49 @@ def _times(da: xr.DataArray, time: Any, edges: np.ndarray) -> str:
     return f"{n}, {first} to {last}, {every}"
 
 
-def _values(da: xr.DataArray, time: Any) -> str:
+def _values(da: xr.DataArray, time: Hashable) -> str:
     at = np.unique(np.linspace(0, da.sizes[time] - 1, SAMPLE_FRAMES).astype(int))
-    part = da.isel({time: at}) if "realization" not in da.dims else da.isel({time: at, "realization": 0})
-    values = np.asarray(part.values, dtype=np.float64)
-    valid = values[np.isfinite(values)]
+    found = _Sums()
+    part = da.isel(realization=0) if "realization" in da.dims else da
+    for frame, tile in _parts(part, at):
+        found.add(np.asarray(part[dict(zip(part.dims, (frame, *tile), strict=True))].values, dtype=np.float64))
     where = "" if len(at) == da.sizes[time] else f" (of {len(at)} frames)"
-    if valid.size == 0:
+    if found.valid == 0:
         return f"all missing{where}"
-    text = f"min {valid.min():.4g}, mean {valid.mean():.4g}, max {valid.max():.4g}"
-    text += f", missing {1 - valid.size / values.size:.1%}"
-    if valid.min() >= 0:
-        text += f", above zero {np.mean(valid > 0):.1%}"
+    text = f"min {found.low:.4g}, mean {found.total / found.valid:.4g}, max {found.high:.4g}"
+    text += f", missing {1 - found.valid / found.cells:.1%}"
+    if found.low >= 0:
+        text += f", above zero {found.positive / found.valid:.1%}"
     return text + where
+
+
+def _parts(da: xr.DataArray, frames: NDArray[np.int64]) -> Iterator[tuple[int, tuple[slice, slice]]]:
+    """Frames and tiles of them, all frames of a tile after one another, since chunks may hold several."""
+    stored = stored_chunks(da)
+    chunks = None if stored is None else (stored[1], stored[2])
+    for tile in tiles((da.shape[1], da.shape[2]), chunks, TILE):
+        for frame in frames:
+            yield int(frame), tile
+
+
+@dataclass
+class _Sums:
+    """Sums over values, tile by tile."""
+
+    cells: int = 0
+    valid: int = 0
+    positive: int = 0
+    total: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, values: NDArray[np.float64]) -> None:
+        valid = values[np.isfinite(values)]
+        self.cells += values.size
+        self.valid += valid.size
+        self.positive += int((valid > 0).sum())
+        self.total += float(valid.sum())
+        self.low, self.high = min(self.low, valid.min(initial=math.inf)), max(self.high, valid.max(initial=-math.inf))
 
 
 def _model(path: Path) -> str:

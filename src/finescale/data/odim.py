@@ -11,14 +11,12 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
-from xarray.core import indexing
 
 from finescale.data import radar
 from finescale.data.named import Entry
@@ -26,7 +24,7 @@ from finescale.data.reader import watched
 from finescale.errors import InputError, Notice
 
 if TYPE_CHECKING:
-    import h5py
+    import netCDF4
 
 IMAGES = ("COMP", "IMAGE")
 QUANTITIES = {
@@ -41,10 +39,10 @@ QUANTITIES = {
 
 def is_odim(path: Path) -> bool:
     """Whether an HDF5 file follows ODIM; one that cannot be opened does not."""
-    import h5py
+    import netCDF4
 
     try:
-        with h5py.File(path) as file:
+        with netCDF4.Dataset(path) as file:
             return _text(file, "Conventions").startswith("ODIM_H5")
     except OSError:
         return False
@@ -56,37 +54,26 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     Raises:
         InputError: for polar data, images of several sizes, or a file that lacks what it must have.
     """
-    import h5py
+    import netCDF4
 
     path = entry.path
-    with h5py.File(path) as file:
-        kind = _text(file.get("what"), "object")
+    with netCDF4.Dataset(path) as file:
+        kind = _text(file.groups.get("what"), "object")
         if kind not in IMAGES:
             raise InputError(
                 f"{path} holds {kind or 'nothing that it names'}, no image on a grid (COMP or IMAGE): make a composite "
                 "of it first"
             )
         coords = _coords(file, path)
-        variables: dict[str, Any] = {}
-        for name, tags in _images(file, path):
-            quantity = str(tags["quantity"])
-            if quantity in variables:
-                raise InputError(f"{path} has {quantity} in {variables[quantity][1]['group']} and in {name}: split it")
-            variables[quantity] = name, tags | {"group": name}
-    if not variables:
+        found = dict(_images(file, path))
+    if not found:
         raise InputError(f"{path} has no image in it")
-    groups = {quantity: group for quantity, (group, _) in variables.items()}
-    raw = xr.open_dataset(path, engine=Images, chunks=chunks, backend_kwargs={"groups": groups})
-    fields = {}
-    for quantity, (_, tags) in variables.items():
-        units, long_name, standard = QUANTITIES.get(quantity, ("", quantity, ""))
-        attrs = {"units": units, "long_name": long_name, "grid_mapping": "projection"}
-        if quantity == "ACRR":
-            attrs["cell_methods"] = "time: sum"
-        values = raw[quantity] if chunks is not None else raw[quantity].chunk()
-        field = radar.decoded(values.assign_attrs(attrs), tags | {"units": units})
-        field.attrs |= {"standard_name": standard} if standard else {}
-        fields[quantity] = field.expand_dims("time")
+    fields: dict[str, xr.DataArray] = {}
+    for group, tags in found.items():
+        quantity = tags["quantity"]
+        if quantity in fields:
+            raise InputError(f"{path} has {quantity} more than once, the last time in {group}: split it")
+        fields[quantity] = _field(path, group, tags, coords, chunks)
     ds = xr.Dataset(fields, coords=coords, attrs={"source": "ODIM HDF5"})
     start, end = (np.datetime64(tags[key], "ns") for key in ("start", "end"))
     ds = ds.assign_coords(time=("time", [end], {"standard_name": "time"}))
@@ -96,61 +83,46 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     return watched(ds, path)
 
 
-class Images(xr.backends.BackendEntrypoint):
-    """The stored numbers of images as an engine of xarray, so that dask may cut them up."""
-
-    def open_dataset(  # type: ignore[override]
-        self, filename_or_obj: Path, *, drop_variables: Any = None, groups: dict[str, str]
-    ) -> xr.Dataset:
-        variables = {
-            name: xr.Variable(("y", "x"), indexing.LazilyIndexedArray(_Image(filename_or_obj, group)))
-            for name, group in groups.items()
-        }
-        return xr.Dataset(variables)
-
-
-class _Image(xr.backends.BackendArray):
-    """One image; the file is opened anew for each reading, so that it may be read in any thread or process."""
-
-    def __init__(self, path: Path, group: str) -> None:
-        import h5py
-
-        self.path, self.group = path, group
-        with h5py.File(path) as file:
-            self.shape, self.dtype = file[group]["data"].shape, file[group]["data"].dtype
-
-    def __getitem__(self, key: Any) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._read)
-
-    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        import h5py
-
-        with h5py.File(self.path) as file:
-            return np.asarray(file[self.group]["data"][key])
+def _field(path: Path, group: str, tags: Mapping[str, Any], coords: Mapping[str, Any], chunks: Any) -> xr.DataArray:
+    """One image (time, y, x) with one time, decoded; the NetCDF library reads HDF5."""
+    quantity = tags["quantity"]
+    units, long_name, standard = QUANTITIES.get(quantity, ("", quantity, ""))
+    attrs = {"units": units, "long_name": long_name, "grid_mapping": "projection"}
+    attrs |= {"standard_name": standard} if standard else {}
+    attrs |= {"cell_methods": "time: sum"} if quantity == "ACRR" else {}
+    engine = xr.backends.NetCDF4BackendEntrypoint
+    as_stored: Any = dict.fromkeys(("mask_and_scale", "decode_times", "decode_coords", "concat_characters"), False)
+    chunks = "auto" if chunks is None else chunks
+    raw = xr.open_dataset(path, engine=engine, group=group, chunks=chunks, cache=False, **as_stored)["data"]
+    shape = coords["y"][1].size, coords["x"][1].size
+    if raw.shape != shape:
+        raise InputError(f"{path}: {group} has {raw.shape} cells, not {shape} as where says: it is not whole")
+    numbers = xr.DataArray(raw.data, dims=("y", "x"), attrs=attrs)
+    return radar.decoded(numbers, {**tags, "units": units}).expand_dims("time")
 
 
-def _images(file: h5py.File, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _images(file: netCDF4.Dataset, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(group, how it is decoded) of every image; what a data set does not say, the set above it says."""
     for number, dataset in _numbered(file, "dataset"):
         for part, data in _numbered(dataset, "data"):
             group = f"{number}/{part}"
-            whats = [node.get("what") for node in (data, dataset, file)]
+            whats = [node.groups.get("what") for node in (data, dataset, file)]
             quantity = next((text for what in whats if (text := _text(what, "quantity"))), "")
-            if not quantity or "data" not in data:
+            if not quantity or "data" not in data.variables:
                 raise InputError(f"{path}: {group} names no quantity or has no data: it is not whole")
             tags: dict[str, Any] = {"quantity": quantity, "start": _time(whats, "start"), "end": _time(whats, "end")}
             for key in ("gain", "offset", "nodata", "undetect"):
-                value = next((what.attrs[key] for what in whats if what is not None and key in what.attrs), None)
-                if value is not None:
-                    tags[key] = float(value)
+                said = [what.getncattr(key) for what in whats if what is not None and key in what.ncattrs()]
+                if said:
+                    tags[key] = float(said[0])
             if not all(tags[key] for key in ("start", "end")):
                 raise InputError(f"{path}: {group} does not say when it holds (startdate, date): it is not whole")
             yield group, tags
 
 
-def _numbered(node: h5py.Group, word: str) -> Iterator[tuple[str, h5py.Group]]:
-    names = sorted((n for n in node if re.fullmatch(rf"{word}\d+", n)), key=lambda n: int(n.removeprefix(word)))
-    yield from ((name, node[name]) for name in names)
+def _numbered(node: netCDF4.Dataset, word: str) -> Iterator[tuple[str, netCDF4.Dataset]]:
+    names = sorted((n for n in node.groups if re.fullmatch(rf"{word}\d+", n)), key=lambda n: int(n.removeprefix(word)))
+    yield from ((name, node.groups[name]) for name in names)
 
 
 def _time(whats: list[Any], end: str) -> str:
@@ -163,12 +135,12 @@ def _time(whats: list[Any], end: str) -> str:
     return ""
 
 
-def _coords(file: h5py.File, path: Path) -> dict[str, Any]:
+def _coords(file: netCDF4.Dataset, path: Path) -> dict[str, Any]:
     """Cell centres in metres, first row in the north, and the grid mapping."""
-    where = file.get("where")
+    where: Any = file.groups.get("where")
     try:
-        size = {key: float(where.attrs[key]) for key in ("xscale", "yscale", "xsize", "ysize")}
-        corner = float(where.attrs["LL_lon"]), float(where.attrs["LL_lat"])
+        size = {key: float(where.getncattr(key)) for key in ("xscale", "yscale", "xsize", "ysize")}
+        corner = float(where.getncattr("LL_lon")), float(where.getncattr("LL_lat"))
     except (KeyError, AttributeError, TypeError):
         raise InputError(
             f"{path} does not say where it lies (where: xscale, xsize, LL_lon …): it is not whole"
@@ -203,7 +175,4 @@ def _origin(projection: str, corner: tuple[float, float], path: Path) -> tuple[f
 
 def _text(node: Any, key: str) -> str:
     """An attribute as text; empty where there is none."""
-    value = None if node is None else node.attrs.get(key)
-    if value is None:
-        return ""
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return str(node.getncattr(key)) if node is not None and key in node.ncattrs() else ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from finescale.data.lazy import is_lazy, mapped
 from finescale.errors import InputError, Notice
 
 if TYPE_CHECKING:
@@ -60,12 +61,13 @@ def convert_units(da: xr.DataArray, to: str | None) -> xr.DataArray:
         warnings.warn(f"variable {da.name} has no units; they are taken to be {to}", UnitsWarning, stacklevel=2)
         return da.assign_attrs(units=to)
     scale, offset = conversion(has, to, f"variable {da.name}")
-    converted = (
-        da
-        if (scale, offset) == (1.0, 0.0)
-        else da.astype("float32" if da.dtype.itemsize <= 4 else "float64") * scale + offset
-    )
-    return converted.assign_attrs(da.attrs | {"units": to})
+    if (scale, offset) != (1.0, 0.0):
+        dtype, attrs = "float32" if da.dtype.itemsize <= 4 else "float64", da.attrs
+        if is_lazy(da):  # arithmetic would read it whole
+            da = mapped(da, lambda values: values.astype(dtype) * scale + offset, dtype)
+        else:
+            da = (da.astype(dtype) * scale + offset).assign_attrs(attrs)
+    return da.assign_attrs(units=to)
 
 
 def conversion(has: str, to: str, what: str = "the field") -> tuple[float, float]:

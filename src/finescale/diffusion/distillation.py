@@ -87,6 +87,7 @@ class Distillation(nn.Module):
         generator: torch.Generator,
         weight: Tensor | None = None,
         scalars: Tensor | None = None,
+        items: Tensor | None = None,
     ) -> Tensor:
         """The student's loss.
 
@@ -97,6 +98,7 @@ class Distillation(nn.Module):
             generator: source of noise levels, on the CPU.
             weight: (B, 1, T', H', W'), 0 where the latent is unknown; None for equal weights.
             scalars: (B, S) features of the factor, where the model serves several.
+            items: (B,) weights of the crops; None for equal ones.
         """
         points, end = self.trajectory(noise, cond, scalars)
         levels = self.levels(len(noise), generator).to(noise.device)
@@ -111,4 +113,5 @@ class Distillation(nn.Module):
         error = student.mismatch(repeated(end), z, sigma, repeated(cond), features)
         square = (error.square().mean(1, keepdim=True) * repeated(weight)).flatten(1).sum(1)
         distance = square / repeated(weight).flatten(1).sum(1).clamp_min(1e-12)
-        return ((distance + HUBER**2).sqrt() - HUBER).mean()
+        loss = (distance + HUBER**2).sqrt() - HUBER
+        return (loss if items is None else loss * repeated(items)).mean()

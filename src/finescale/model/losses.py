@@ -2,7 +2,8 @@
 
 A stage's kind is one of ``mean`` (squared error of the mean network), ``denoiser`` (EDM), ``joint`` (their sum),
 ``variance`` (score of the variance head) and ``distill``. All see the residual r = transform(fine) − mu through the
-latent space, where unknown cells weigh nothing.
+latent space, where unknown cells weigh nothing. Crops with weights w (`Batch.weight`) count as L = mean w_i L_i; the
+number of known cells, by which it is divided, is not weighted, so that L expects the mean over crops drawn alike.
 """
 
 from __future__ import annotations
@@ -47,32 +48,36 @@ def loss(
     network, factor = mean or model.mean, Factor.between(batch.coarse.shape, batch.fine.shape)
     cond, y, known = _pair(model, batch, factor)
     scalars = model.scalars(factor, len(y))
+    counted, share = _weighted(known, batch.weight)
     if kind == "mean":
         mu = network(cond, scalars)
         penalty = torch.zeros((), device=mu.device)
         if model.denoiser is None or network.conserving:
             mu, penalty = _closed(model, mu, batch, factor, through)
-        return network.distance(mu, y, known) + penalty
+        return share * network.distance(mu, y, counted) + penalty
     with torch.set_grad_enabled(kind == "joint"):
         mu = network(cond, scalars)
         if model.denoiser is None or network.conserving:
             mu, _ = _closed(model, mu, batch, factor)
-    first = network.distance(mu, y, known) if kind == "joint" else torch.zeros((), device=mu.device)
+    first = share * network.distance(mu, y, counted) if kind == "joint" else torch.zeros((), device=mu.device)
     mu = mu.detach()
     clean = model.encode(y - mu, factor)
-    folded, weight = model.latent.fold(torch.cat([cond, mu], 1)), model.latent.coverage(known)
+    folded = model.latent.fold(torch.cat([cond, mu], 1))
+    weight, share = _weighted(model.latent.coverage(known), batch.weight)
     if kind == "variance":
         assert model.variance is not None
-        return model.variance.loss(clean - model.encode(torch.zeros_like(y), factor), folded, weight, scalars)
+        return share * model.variance.loss(clean - model.encode(torch.zeros_like(y), factor), folded, weight, scalars)
     assert model.denoiser is not None
     sigma = model.process.noise.sample(len(y), generator).to(y.device)
     noise = model.noise.random(clean.shape, generator, y.device)
     if kind == "distill":
         assert teacher is not None
-        return teacher(model.denoiser, noise, folded, generator, weight, scalars)
+        return teacher(model.denoiser, noise, folded, generator, weight, scalars, batch.weight)
     tv = model.process.tv
-    variation = None if tv is None else lambda z, sigma: tv(model.latent.details(z), sigma)
-    return first + model.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation)
+    # Of degree one, so that a crop's weight goes inside; `share` is taken from it, for it comes to the sum.
+    each = 1.0 if batch.weight is None else _over(batch.weight) / share
+    variation = None if tv is None else lambda z, sigma: tv([each * band for band in model.latent.details(z)], sigma)
+    return first + share * model.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation)
 
 
 def residual(model: Components, batch: Batch, mean: MeanModel | None = None) -> Tensor:
@@ -82,6 +87,18 @@ def residual(model: Components, batch: Batch, mean: MeanModel | None = None) -> 
     network = mean or model.mean
     mu = network(cond, model.scalars(factor, len(y)))
     return y - (_closed(model, mu, batch, factor)[0] if model.denoiser is None or network.conserving else mu)
+
+
+def _weighted(known: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | float]:
+    """Cells (B, 1, ...) counted with the weights of their crops (B,), and what a mean over these is to be times."""
+    if weight is None:
+        return known, 1.0
+    counted = known * _over(weight)
+    return counted, counted.sum() / known.sum().clamp_min(1)
+
+
+def _over(weight: Tensor) -> Tensor:
+    return weight.reshape(-1, 1, 1, 1, 1)
 
 
 def _pair(model: Components, batch: Batch, factor: Factor) -> tuple[Tensor, Tensor, Tensor]:
@@ -108,7 +125,11 @@ def _closed(model: Components, mu: Tensor, batch: Batch, factor: Factor, through
     weights = None if area is None or bool((area == area[:, :1, :1]).all()) else area[:, None, None]
     operators = Coarsen(factor, weights, None if bool(known.all()) else known)
     x = model.physical(mu[inside])
-    penalty = torch.zeros((), device=mu.device) if model.penalty is None else model.penalty(x, batch.coarse, operators)
+    penalty = torch.zeros((), device=mu.device)
+    if model.penalty is not None:
+        # A square of what is linear: a crop's weight goes inside as its root.
+        root = 1.0 if batch.weight is None else _over(batch.weight).sqrt()
+        penalty = model.penalty(root * x, root * batch.coarse, operators)
     if model.constraint is not None and through:
         # A block of unknown cells counts for nothing, but NaN would go through its gradient.
         x = model.constraint(x, batch.coarse.nan_to_num(), operators)

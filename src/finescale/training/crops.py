@@ -1,7 +1,13 @@
-"""Random crops of fine fields, with their coarse block means, as training batches.
+"""Random crops of fine fields, with their coarse fields, as training batches.
 
-A crop counts when enough of it is known and, for rain, enough of it is wet. Which crops a step sees depends only on the
-seed and the step, so an interrupted training goes on with the batches it would have had.
+A crop counts when enough of it is known and, for rain, enough of it is wet (`finescale.training.survey`). Which crops a
+step sees depends only on the seed and the step, so an interrupted training goes on with the batches it would have had,
+and batches may be made ahead, in any order. Crop i is drawn with probability p_i. Its weight in a loss, where weights
+are asked for, is
+
+    w_i = (1/n) / p_i,      E_p[w L] = Σ p_i w_i L_i = (1/n) Σ L_i
+
+so that favoured crops are seen more often, and the expected loss is still the mean over all n.
 """
 
 from __future__ import annotations
@@ -9,70 +15,39 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from torch import Tensor
 
 from finescale.data.sources import Partner
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
-from finescale.grids.coordinates import breaks, read_grid
 from finescale.grids.factor import Factor, Factors
 from finescale.model.batch import Batch
 from finescale.operators.coarsen import Coarsen
+from finescale.training import survey_cache
+from finescale.training.cutting import Augmentation, Cut, turned
+from finescale.training.fields import SHARE, Field, available, check_crop, nbytes
+from finescale.training.survey import Criteria, Survey, Triple, joined, none_counts, survey
 
-Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """What makes a crop worth training on.
-
-    Attributes:
-        min_valid: least share of known cells.
-        min_wet: least share of cells above `wet`; 0 to take every crop.
-        wet: amount above which a cell counts as wet, in the first variable's units.
-    """
-
-    min_valid: float = 0.95
-    min_wet: float = 0.0
-    wet: float = 0.1
-
-    def accept(self, crop: Array) -> bool:
-        """Whether a crop (C, T, H, W) counts."""
-        known = np.isfinite(crop).all(axis=0)
-        return bool(known.mean() >= self.min_valid and (crop[0] > self.wet).mean() >= self.min_wet)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a training crop is chosen and varied; the defaults change nothing but orientation.
-
-    Attributes:
-        turn: flip and, where the crop and the factor are square, transpose at random.
-        favour: choose crops with probability ∝ (mean amount)^favour, so that the storms which carry most of a score are
-            seen more often; 0 for all alike.
-        rescale: multiply a crop by exp(rescale · N(0, 1)), so that amounts beyond the training region's are seen; for
-            amounts such as rain only.
-    """
-
-    turn: bool = True
-    favour: float = 0.0
-    rescale: float = 0.0
+Position = NDArray[np.int32]
+"""(4,): which field, frame, row and column."""
+LEAST = 1e-6
+"""Amounts below count as this where crops are favoured by amount."""
 
 
 class Crops:
-    """Crops of one or several fine fields held in memory; each has one or several variables on one grid.
+    """Crops of one or several fine fields.
 
     With a range of factors every batch draws one, and its crops are cut to whole blocks of it.
 
     Args:
-        fields: of every fine field its variables (time, y, x), in the model's units. By the first one crops are
-            chosen and varied in amount.
+        fields: of every fine field its C variables (time, y, x), in the model's units, lazy or not. By the first one
+            crops are chosen and varied in amount.
         factor: the whole factor, by which crops must be divisible, or the factors to draw from.
         crop: (T, H, W) fine cells of a crop, for a range of factors the largest.
         criteria: which crops count.
@@ -81,6 +56,10 @@ class Crops:
         frames: coarse frames of a crop at each factor; None for as many as T holds.
         static: static fields that crops carry.
         partners: of every field, what other sources say of it.
+        weighted: give batches that are drawn the weights of their crops.
+        memory: bytes up to which fields are held in memory; beyond, crops are read when they are drawn. None for a
+            quarter of what is available. Batches are the same.
+        stores: the files of each field, beside which the survey of one that is not held is kept.
 
     Raises:
         InputError: if a field is smaller than the crop, or no crop fulfils the criteria.
@@ -90,38 +69,40 @@ class Crops:
         self,
         fields: Sequence[Sequence[xr.DataArray]],
         factor: Factor | Factors,
-        crop: tuple[int, int, int],
+        crop: Triple,
         criteria: Criteria | None = None,
         stride: int | None = None,
         augmentation: Augmentation | None = None,
         frames: Callable[[Factor], int] | None = None,
         static: StaticFields | None = None,
         partners: Sequence[Partner] | None = None,
+        *,
+        weighted: bool = False,
+        memory: int | None = None,
+        stores: Sequence[Sequence[Path]] | None = None,
     ) -> None:
         self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation, self.weighted = augmentation or Augmentation(), weighted
         self.stride = stride or max(1, crop[1] // 4)
-        self.partners = partners
-        self.arrays: list[Array] = []
-        self.areas: list[Array] = []
-        self.statics: list[Array] | None = None if static is None else []
-        candidates, amounts, self.most = [], [], (0.0, 0.0)
-        for index, variables in enumerate(fields):
-            field = variables[0]
-            check_crop(field, self.factors, crop)
-            array = np.stack([np.asarray(one.astype(np.float32).data) for one in variables])
-            self.arrays.append(array)
-            self.areas.append(read_grid(field).cell_area.astype(np.float32))
-            if static is not None and self.statics is not None:
-                self.statics.append(static.at(read_grid(field)))
-            for *position, amount in self._candidates(array, breaks(field) if crop[0] > 1 else ()):
-                candidates.append((index, *position))
-                amounts.append(amount)
-        if not candidates:
-            raise InputError(self._none())
-        self.positions = np.array(candidates)
-        weight = np.clip(amounts, 1e-6, None) ** self.augmentation.favour
+        hold = nbytes(fields) <= (available() // SHARE if memory is None else memory)
+        self.fields: list[Field] = []
+        surveys = []
+        for index, one in enumerate(fields):
+            check_crop(one[0], self.factors, crop)
+            partner, like = partners[index] if partners else None, self.fields[-1] if self.fields else None
+            self.fields.append(Field(one, hold, static, partner, like))
+            surveys.append(self._survey(self.fields[-1], None if stores is None or hold else stores[index]))
+        self.surveys = joined(surveys)
+        if not any(map(len, self.surveys)):
+            ends = zip(*(found.most for found in self.surveys), strict=True)
+            known, wet = (max(shares) for shares in ends)
+            raise none_counts((known, wet), crop, self.criteria)
+        numbers = [np.full((len(found), 1), index, np.int32) for index, found in enumerate(self.surveys)]
+        places = [np.hstack([n, found.positions]) for n, found in zip(numbers, self.surveys, strict=True)]
+        self.positions = np.concatenate(places)
+        amounts = np.concatenate([found.amounts for found in self.surveys]).astype(np.float64)
+        weight = np.clip(amounts, LEAST, None) ** self.augmentation.favour
         self.cumulative = np.cumsum(weight / weight.sum())
 
     def __len__(self) -> int:
@@ -129,9 +110,8 @@ class Crops:
 
     @property
     def missing(self) -> float:
-        """The share of cells of the fields that are missing."""
-        known = sum(int(np.isfinite(array).sum()) for array in self.arrays)
-        return 1 - known / sum(array.size for array in self.arrays)
+        """The share of cells of the fields where a variable is missing."""
+        return sum(found.missing for found in self.surveys) / sum(found.cells for found in self.surveys)
 
     def fold(self, number: int, of: int, inside: bool = True) -> Crops:
         """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
@@ -139,7 +119,7 @@ class Crops:
         Crops of other folds that overlap the stripe's border are of neither, so that nothing held out has been seen.
         """
         other = copy.copy(self)
-        width = np.array([array.shape[3] for array in self.arrays])[self.positions[:, 0]]
+        width = np.array([field.shape[3] for field in self.fields])[self.positions[:, 0]]
         left = self.positions[:, 3] - self.stride // 2
         right = self.positions[:, 3] + self.crop[2] + self.stride // 2
         low, high = number * width / of, (number + 1) * width / of
@@ -154,8 +134,10 @@ class Crops:
         """A random batch of one factor, which depends on ``key`` alone."""
         rng = np.random.default_rng(key)
         factor = self.factors.draw(rng)
-        picks = self.positions[np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)]
-        return self._batch([self._jittered(pick, rng) for pick in picks], rng, factor)
+        chosen = np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)
+        picks = [self._jittered(self.positions[n], rng) for n in chosen]
+        weight = torch.from_numpy(self._weights(chosen)) if self.weighted else None
+        return self._batch([self._cut(pick, factor) for pick in picks], factor, rng, weight)
 
     def apart(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
         """The same crops every time, at most ``count``, not overlapping within a frame and not augmented.
@@ -167,153 +149,99 @@ class Crops:
         """
         factor = factor or self.factors.draw(np.random.default_rng(seed))
         order = np.random.default_rng(seed).permutation(len(self.positions))
-        chosen: list[NDArray[np.int64]] = []
-        for pick in self.positions[order]:
+        chosen: list[Position] = []
+        for number in order:
+            pick = self.positions[number]
             if all(not self._overlap(pick, other) for other in chosen):
                 chosen.append(pick)
             if len(chosen) == count:
                 break
-        return self._batch(chosen, None, factor)
+        return self.at(np.array(chosen), factor)
 
-    def side_by_side(self, cells: int) -> NDArray[np.int64]:
+    def side_by_side(self, cells: int) -> NDArray[np.int32]:
         """Positions (n, 4) of all crops that do not overlap, in the order of fields and times.
 
         Args:
             cells: where they hold more fine cells than this, so many of them, evenly spread.
         """
-        taken = [np.zeros((a.shape[1], *(-(-n // self.stride) for n in a.shape[2:])), bool) for a in self.arrays]
         length, height, width = self.crop[0], *(-(-n // self.stride) for n in self.crop[1:])
         chosen = []
-        for pick in self.positions:
-            index, t, y, x = (int(n) for n in pick)
-            y, x = y // self.stride, x // self.stride
-            place = taken[index][t : t + length, y : y + height, x : x + width]
-            if not place.any():
-                place[...] = True
-                chosen.append(pick)
+        for index, field in enumerate(self.fields):
+            # The frame from which on a place is free; crops come in the order of time.
+            free = np.zeros([-(-n // self.stride) for n in field.shape[2:]], np.int32)
+            for pick in self.positions[self.positions[:, 0] == index]:
+                t, y, x = int(pick[1]), int(pick[2]) // self.stride, int(pick[3]) // self.stride
+                place = free[y : y + height, x : x + width]
+                if (place <= t).all():
+                    place[...] = t + length
+                    chosen.append(pick)
         wanted = max(1, cells // math.prod(self.crop))
         return np.array(chosen)[np.linspace(0, len(chosen) - 1, min(wanted, len(chosen))).round().astype(int)]
 
-    def at(self, positions: NDArray[np.int64], factor: Factor) -> Batch:
+    def at(self, positions: NDArray[np.int32], factor: Factor) -> Batch:
         """The crops at some positions, not augmented."""
-        return self._batch(list(positions), None, factor)
+        return self._batch([self._cut(pick, factor) for pick in positions], factor)
 
-    def _overlap(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
-        return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
-
-    def _candidates(self, array: Array, gaps: Sequence[int]) -> list[tuple[int, int, int, float]]:
-        """(t, y, x, mean amount) of every crop that counts and does not reach over a gap in time."""
-        frames = self.crop[0]
-        found: list[tuple[int, int, int, float]] = []
-        for t in range(0, array.shape[1] - frames + 1):
-            if any(t < gap < t + frames for gap in gaps):
-                continue
-            slab = array[0, t : t + frames]
-            valid = self._share(np.asarray(np.isfinite(array[:, t : t + frames]).all(0)))
-            wet = self._share(slab > self.criteria.wet)
-            amount = self._share(np.nan_to_num(slab))
-            enough = valid >= self.criteria.min_valid
-            self.most = (
-                max(self.most[0], float(valid.max())),
-                max(self.most[1], float(wet[enough].max(initial=0.0))),
-            )
-            rows, columns = np.nonzero(enough & (wet >= self.criteria.min_wet))
-            for y, x in zip(rows, columns, strict=True):
-                found.append((t, int(y) * self.stride, int(x) * self.stride, float(amount[y, x])))
+    def _survey(self, field: Field, stores: Sequence[Path] | None) -> Survey:
+        """The survey of a field, kept beside its stores where it has any."""
+        gaps = field.gaps if self.crop[0] > 1 else ()
+        if not stores:
+            return survey(field, self.crop, self.stride, self.criteria, gaps)
+        key = survey_cache.key_of(field.variables, stores, self.crop, self.stride, self.criteria)
+        found = survey_cache.kept(key, stores)
+        if found is None:
+            found = survey(field, self.crop, self.stride, self.criteria, gaps)
+            survey_cache.keep(found, key, stores)
         return found
 
-    def _none(self) -> str:
-        """Which criterion no crop fulfils, and what would."""
-        known, wet = self.most
-        size = " x ".join(map(str, self.crop))
-        if known < self.criteria.min_valid:
-            return (
-                f"no crop of {size} cells (time, y, x) is known in {self.criteria.min_valid:.4g} of its cells, but in "
-                f"{known:.4g} at most: lower data.min_valid or data.crop, or choose other data"
-            )
-        return (
-            f"no crop of {size} cells (time, y, x) has more than {self.criteria.wet:g} in {self.criteria.min_wet:.4g} "
-            f"of its cells, but in {wet:.4g} at most: lower data.min_wet or data.wet, or choose other data"
-        )
+    def _weights(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """w = (1/n) / p of some crops."""
+        below = np.where(chosen > 0, self.cumulative[chosen - 1], 0.0)
+        weights: NDArray[np.float32] = (1 / (len(self) * (self.cumulative[chosen] - below))).astype(np.float32)
+        return weights
 
-    def _share(self, flags: NDArray[Any]) -> NDArray[np.float64]:
-        """Mean (of flags: share of true cells) in every crop of the candidate grid, by a summed-area table."""
-        _, height, width = self.crop
-        table = np.zeros((flags.shape[1] + 1, flags.shape[2] + 1))
-        np.cumsum(np.cumsum(flags.mean(0, dtype=np.float64), 0), 1, out=table[1:, 1:])
-        top, left = table[: -height or None : self.stride], slice(None, -width or None, self.stride)
-        bottom, right = table[height :: self.stride], slice(width, None, self.stride)
-        return (bottom[:, right] - top[:, right] - bottom[:, left] + top[:, left]) / (height * width)
+    def _overlap(self, a: Position, b: Position) -> bool:
+        return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
 
-    def _jittered(self, pick: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    def _jittered(self, pick: Position, rng: np.random.Generator) -> Position:
         moved = pick.copy()
         moved[2:] += rng.integers(-(self.stride // 2), self.stride // 2 + 1, size=2)
-        moved[2:] = np.clip(moved[2:], 0, np.array(self.arrays[pick[0]].shape[2:]) - self.crop[1:])
-        return moved if self.criteria.accept(self._cut(moved)[0]) else pick
+        moved[2:] = np.clip(moved[2:], 0, np.array(self.fields[pick[0]].shape[2:]) - self.crop[1:])
+        return moved if self.criteria.accept(self._box(moved, self.crop)) else pick
 
-    def _cut(self, pick: NDArray[np.int64]) -> list[Array]:
-        """A crop (C, T, H, W), its cell areas (H, W) and, where there are any, its static fields (S, H, W)."""
-        index, t, y, x = (int(n) for n in pick)
-        frames, height, width = self.crop
-        rows, columns = slice(y, y + height), slice(x, x + width)
-        found = [self.arrays[index][:, t : t + frames, rows, columns], self.areas[index][rows, columns]]
-        return found if self.statics is None else [*found, self.statics[index][:, rows, columns]]
+    def _box(self, pick: Position, size: Triple) -> NDArray[np.float32]:
+        return self.fields[pick[0]].box(*_cells(pick, size))
 
-    def _batch(self, picks: Sequence[NDArray[np.int64]], rng: np.random.Generator | None, factor: Factor) -> Batch:
+    def _cut(self, pick: Position, factor: Factor) -> Cut:
+        """What a crop carries, in whole blocks of the factor."""
         t, y, x = (n // f * f for n, f in zip(self.crop, factor, strict=True))
         t = t if self.frames is None else min(t, self.frames(factor) * factor.time)
-        items = []
-        for pick in picks:
-            crop, area, *static = (part[..., :y, :x] for part in self._cut(pick))
-            values, predictors = self._beside(pick, (t, y, x), factor)
-            parts = {"fine": crop[:, :t], "area": area, "static": static[0] if static else None}
-            parts |= {"coarse": values, "predictors": predictors}
-            items.append(self._turned({name: part for name, part in parts.items() if part is not None}, rng, factor))
-        found = {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
-        if "coarse" not in found:
-            found["coarse"] = Coarsen(factor, found["area"][:, None, None], ~found["fine"].isnan())(found["fine"])
-        return Batch(
-            found["coarse"], found["area"], found.get("static"), predictors=found.get("predictors"), fine=found["fine"]
-        )
+        field, cells = self.fields[pick[0]], _cells(pick, (t, y, x))
+        coarse, predictors = (None, None) if field.partner is None else field.partner.of(*cells, factor)
+        static = None if field.static is None else field.static[:, *cells[1:]]
+        return Cut(field.box(*cells), field.area[cells[1:]], static, coarse, predictors)
 
-    def _beside(
-        self, pick: NDArray[np.int64], size: tuple[int, int, int], factor: Factor
-    ) -> tuple[Array | None, Array | None]:
-        """What other sources say of a crop: their own values (C, t, h, w), and predictors (P, t, h, w)."""
-        if self.partners is None:
-            return None, None
-        box = [slice(int(first), int(first) + n) for first, n in zip(pick[1:], size, strict=True)]
-        return self.partners[pick[0]].of(box[0], box[1], box[2], factor)
-
-    def _turned(self, parts: dict[str, Array], rng: np.random.Generator | None, factor: Factor) -> dict[str, Array]:
-        """The parts of a crop, (…, y, x) each, varied in amount and turned together."""
-        if rng is not None and self.augmentation.rescale:
-            scale = np.float32(np.exp(self.augmentation.rescale * rng.standard_normal()))
-            for name in parts.keys() & {"fine", "coarse"}:
-                parts[name] = np.concatenate([parts[name][:1] * scale, parts[name][1:]])
-        if rng is not None and self.augmentation.turn:
-            turns = rng.integers(2, size=3)
-            for axis in (-2, -1):
-                if turns[axis]:
-                    parts = {name: np.flip(part, axis) for name, part in parts.items()}
-            if turns[0] and parts["fine"].shape[-2] == parts["fine"].shape[-1] and factor.y == factor.x:
-                parts = {name: np.swapaxes(part, -1, -2) for name, part in parts.items()}
-        return {name: np.ascontiguousarray(part) for name, part in parts.items()}
+    def _batch(
+        self,
+        cuts: Sequence[Cut],
+        factor: Factor,
+        rng: np.random.Generator | None = None,
+        weight: Tensor | None = None,
+    ) -> Batch:
+        if rng is not None:
+            cuts = [turned(cut, self.augmentation, rng, factor) for cut in cuts]
+        fine, area, static, coarse, predictors = (_stacked(parts) for parts in zip(*cuts, strict=True))
+        assert fine is not None and area is not None
+        if coarse is None:
+            coarse = Coarsen(factor, area[:, None, None], ~fine.isnan())(fine)
+        return Batch(coarse, area, static, predictors=predictors, fine=fine, weight=weight)
 
 
-def check_crop(field: xr.DataArray, factors: Factors, crop: tuple[int, int, int]) -> None:
-    """Refuse crops (T, H, W) that a field does not hold, or that are not whole blocks; nothing is read.
+def _cells(pick: Position, size: Triple) -> tuple[slice, slice, slice]:
+    t, y, x = (slice(int(n), int(n) + m) for n, m in zip(pick[1:], size, strict=True))
+    return t, y, x
 
-    Raises:
-        InputError: that says which of the two.
-    """
-    single = factors.single
-    if single is not None and any(n % f for n, f in zip(crop, single, strict=True)):
-        raise InputError(f"a crop of {crop} cells (time, y, x) is not divisible by the factor {single}")
-    if single is None and min(crop[1:]) < factors.space[1]:
-        raise InputError(f"a crop of {crop} cells (time, y, x) is smaller than a block of the largest factor")
-    if any(n < c for n, c in zip(field.shape, crop, strict=True)):
-        raise InputError(
-            f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
-            "lower data.crop or data.frames"
-        )
+
+def _stacked(parts: Sequence[NDArray[np.float32] | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.from_numpy(np.stack(there)) if there else None

@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.utils import parse_bytes
 
 from finescale.config import schema
 from finescale.config.variables import Variable, variables_of
 from finescale.data.extent import extent, merged
 from finescale.data.files import fields as fields_of
 from finescale.data.files import gridded, open_store, select
+from finescale.data.lazy import Cache, blockwise, single
+from finescale.data.named import entries, title
 from finescale.data.named import listed as names_of
-from finescale.data.named import title
 from finescale.data.reader import watched
 from finescale.data.region import region
 from finescale.data.sources import DERIVED, Partner, Predictors, Source, covered
@@ -27,8 +29,11 @@ from finescale.errors import InputError, nearest
 from finescale.grids.coordinates import increasing, read_grid
 from finescale.grids.factor import Factor, Factors
 from finescale.model.sizes import coarse_frames
-from finescale.training.crops import Augmentation, Criteria, Crops, check_crop
+from finescale.training.crops import Crops
+from finescale.training.cutting import Augmentation
+from finescale.training.fields import check_crop
 from finescale.training.sections import Data
+from finescale.training.survey import Criteria
 
 Fine = str | Path | xr.Dataset | xr.DataArray
 Variables = list[xr.DataArray]
@@ -47,6 +52,7 @@ class TrainingData:
         static: static fields, if there are any.
         variables: units of every variable, by name, and what the configuration says of it.
         paths: of the fields' files.
+        stores: those files, each one; none of a dataset that was given.
         sources: the other source's own values of every variable, in mode direct.
         predictors: fields of other sources, calendar and place; None without.
     """
@@ -58,6 +64,7 @@ class TrainingData:
     static: StaticFields | None
     variables: dict[str, dict[str, Any]]
     paths: list[list[str]]
+    stores: list[list[Path]]
     sources: list[Source] | None
     predictors: Predictors | None
 
@@ -83,7 +90,7 @@ class TrainingData:
         return coarse_frames(factor, self.section.frames, self.section.horizon)
 
     def crops(self) -> tuple[Crops, Crops]:
-        """Training and validation crops; the fields are read now."""
+        """Training and validation crops; the fields are gone through now, and read where they fit in memory."""
         section, factors = self.section, self.factors
         longest = max(self.frames(Factor(t)) * t for t in range(factors.time[0], factors.time[1] + 1))
         crop = (longest, *((section.crop,) * 2 if isinstance(section.crop, int) else section.crop))
@@ -91,12 +98,20 @@ class TrainingData:
             "criteria": Criteria(section.min_valid, section.min_wet, section.wet),
             "frames": self.frames,
             "static": self.static,
+            "memory": None if section.memory is None else parse_bytes(section.memory),
+            "stores": self.stores,
         }
         augmentation = Augmentation(section.turn, section.favour, section.rescale)
         for field in [*self.fields, *(self.held or [])]:
             check_crop(field[0], factors, crop)
         crops = Crops(
-            self.fields, factors, crop, augmentation=augmentation, partners=self._partners(self.fields), **settings
+            self.fields,
+            factors,
+            crop,
+            augmentation=augmentation,
+            partners=self._partners(self.fields),
+            weighted=section.weighted,
+            **settings,
         )
         if not self.held:
             return crops, crops
@@ -146,8 +161,10 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None]
             f"data.variable is {section.variable}, but the section variables names {', '.join(map(str, wanted))}: "
             "leave data.variable out"
         )
+    cache = Cache()
     fields = [
-        _variables(title(path), given[path[0]] if path[0] in given else open_store(path), wanted) for path in paths
+        _variables(title(path), given[path[0]] if path[0] in given else open_store(path, None), wanted, cache)
+        for path in paths
     ]
     named = {
         str(field.name): {key: value for key, value in vars(one).items() if value is not None}
@@ -176,17 +193,18 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None]
         None if section.static is None else StaticFields(section.static),
         named,
         paths,
+        [[] if path[0] in given else [entry.path for entry in entries(path)] for path in paths],
         sources,
         predictors,
     )
 
 
-def _variables(path: str, store: xr.Dataset, wanted: Mapping[str | None, Variable]) -> Variables:
-    """The variables of a field's files, in the units wanted, on one grid at the same times."""
+def _variables(path: str, store: xr.Dataset, wanted: Mapping[str | None, Variable], cache: Cache) -> Variables:
+    """The variables of a field's files, in the units wanted, on one grid at the same times; not read yet."""
     found = []
     for name, one in wanted.items():
         # Prediction shows the networks y and x increasing, whatever the file's order; so does training.
-        field = increasing(convert_units(select(store, name, path), one.units))
+        field = increasing(blockwise(single(convert_units(select(store, name, path), one.units)), cache))
         if field.ndim != 3:
             raise InputError(
                 f"{path} holds an ensemble; training needs one field in time, y and x: select a member first"

@@ -12,7 +12,6 @@ import copy
 import json
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from finescale.errors import InputError, Interrupted
 from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
 from finescale.signals import deferred
+from finescale.training.ahead import Ahead
 from finescale.training.checkpoint import KEPT, load_checkpoint, save_checkpoint
 from finescale.training.sections import Training
 from finescale.training.stages import Stage
@@ -110,8 +110,7 @@ class Loop:
         before, started = at.elapsed, training.now()
         saved, whole = started, at.step
         bar = tqdm(total=self.steps, initial=at.step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
-        with deferred() as asked, ThreadPoolExecutor(1) as pool, closing(bar):
-            batch = pool.submit(self._draw, at.step)
+        with deferred() as asked, Ahead(self._draw, at.step) as batches, closing(bar):
             while (fraction := self._fraction(at)) < 1:
                 for group in raw.param_groups:
                     group["lr"] = (
@@ -119,8 +118,7 @@ class Loop:
                         * min(1.0, (at.step + 1) / training.warmup)
                         * (0.5 + 0.5 * math.cos(math.pi * fraction))
                     )
-                crops = self._moved(batch.result())
-                batch = pool.submit(self._draw, at.step + 1)
+                crops = self._moved(batches.next())
                 _, mean = stage.sources[at.step % len(stage.sources)]
                 context = {"mean": mean, "teacher": stage.teacher, "through": self._through(fraction)}
                 # On one device Fabric calls marked methods as they are, without its own autocast.

@@ -16,6 +16,7 @@ Exponent = Annotated[float, Field(ge=0, le=10)]
 Batch = Annotated[int, Field(ge=1, le=2**16)]
 Folds = Annotated[int, Field(ge=0, le=64)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Bytes = Annotated[str, Field(pattern=r"^\d{1,6}(\.\d{1,3})? ?[kMGT]i?B$")]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -42,6 +43,10 @@ class Data:
         turn: flip training crops, and transpose square ones, at random; false for one place, where what lies where
             (coasts, currents, relief) is worth knowing.
         favour: choose training crops with probability ∝ mean amount^favour.
+        weighted: give favoured crops less weight in the loss, as much as they are seen more often: its expectation is
+            then that of all crops alike.
+        memory: up to how many bytes fields are held in memory, such as 4GB; larger ones are read while training goes
+            on. None for a quarter of the memory that is available.
         rescale: multiply training crops by exp(rescale · N(0, 1)).
         static: files of static fields, such as elevation, that the networks see beside the coarse field.
         train: ranges of coordinates to train on, ``{lon: [null, -94]}``; None for all.
@@ -61,6 +66,8 @@ class Data:
     wet: float = 0.1
     turn: bool = True
     favour: Exponent = 0.0
+    weighted: bool = False
+    memory: Bytes | None = None
     rescale: Exponent = 0.0
     static: str | list[str] | None = None
     train: dict[str, list[Any]] | None = None
