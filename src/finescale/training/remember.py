@@ -25,19 +25,20 @@ CROPS = 48
 def remembered(data: TrainingData, crops: Crops, seed: int) -> tuple[Remembers, list[NDArray[np.bool_]]]:
     """What there is to remember, and of its masks where cells are valid (C, H, W).
 
-    The range is that of the fine values in frames evenly spread, and of the coarse ones in some crops. A cell that is
-    missing in all of those frames counts as always missing.
+    The range is that of all fine values, and of the coarse ones in some crops. A cell that is missing in frames evenly
+    spread, all of them where they are few, counts as always missing.
     """
     names = list(data.variables)
-    batches = statistics.sample(crops, CROPS, seed)
-    coarse = [batch.coarse.numpy() for batch in batches]
-    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    coarse = [batch.coarse.numpy() for batch in statistics.sample(crops, CROPS, seed)]
+    low = np.fmin.reduce([found.low for found in crops.surveys])
+    high = np.fmax.reduce([found.high for found in crops.surveys])
     for values in coarse:
-        low, high = _wider(low, high, list(values.swapaxes(0, 1)))
+        firsts, lasts = zip(*map(ends, values.swapaxes(0, 1)), strict=True)
+        low, high = np.fmin(low, firsts), np.fmax(high, lasts)
     planes, masks = [], []
-    for variables in data.fields:
-        valid, low, high = _seen(variables, low, high)
-        if not valid.all():
+    for variables, found in zip(data.fields, crops.surveys, strict=True):
+        valid = _valid(variables) if found.missing else None
+        if valid is not None and not valid.all():
             planes.append(Plane.of(read_grid(variables[0])))
             masks.append(valid)
     # Amounts that training multiplied are seen too.
@@ -51,35 +52,21 @@ def remembered(data: TrainingData, crops: Crops, seed: int) -> tuple[Remembers, 
     steps = [spacing(variables[0]) for variables in data.fields]
     units = {step[1] for step in steps if step is not None}
     lengths = [interval(variables[0]) for variables in data.fields]
-    found = Remembers(
+    remembers = Remembers(
         _ends([step and step[0] for step in steps]) if len(units) == 1 else None,
         units.pop() if len(units) == 1 else "",
         _ends(lengths),
         seen,
         planes,
     )
-    return found, masks
+    return remembers, masks
 
 
-def _seen(
-    variables: Sequence[xr.DataArray], low: NDArray[np.float64], high: NDArray[np.float64]
-) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-    """Where a field is ever known (C, H, W), and wider ranges."""
+def _valid(variables: Sequence[xr.DataArray]) -> NDArray[np.bool_]:
+    """Where a field is ever known (C, H, W)."""
     plane = variables[0].shape[-2:]
-    valid = np.zeros((len(variables), *plane), dtype=bool)
-    for n, variable in enumerate(variables):
-        for part in frames(variable, max(LEAST, CELLS // math.prod(plane))):
-            valid[n] |= np.isfinite(part).any(axis=0)
-            first, last = ends(part)
-            low[n], high[n] = min(low[n], first), max(high[n], last)
-    return valid, low, high
-
-
-def _wider(
-    low: NDArray[np.float64], high: NDArray[np.float64], parts: Sequence[NDArray[np.float32]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    firsts, lasts = zip(*(ends(part) for part in parts), strict=True)
-    return np.minimum(low, firsts), np.maximum(high, lasts)
+    parts = (frames(variable, max(LEAST, CELLS // math.prod(plane))) for variable in variables)
+    return np.stack([np.any([np.isfinite(part).any(axis=0) for part in some], axis=0) for some in parts])
 
 
 def _ends(values: Sequence[float | None]) -> tuple[float, float] | None:
