@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -24,7 +23,8 @@ class Blocks:
     Attributes:
         low: (t,) when each begins, in seconds of the calendar's 1970.
         high: (t,) when it ends.
-        times: (t, f) labels of the f fine frames in it; None without a coordinate of times.
+        clock: (t, f, 2) of the f fine frames in it: which share of the year and of the day had passed at their labels;
+            NaN for times that are no dates, None without any.
         calendar: of the times.
         y: h + 1 edges.
         x: w + 1 edges.
@@ -33,7 +33,7 @@ class Blocks:
 
     low: Numbers
     high: Numbers
-    times: NDArray[Any] | None
+    clock: Numbers | None
     calendar: str
     y: Numbers
     x: Numbers
@@ -41,16 +41,16 @@ class Blocks:
 
     def window(self, t: slice, y: slice, x: slice) -> Blocks:
         """Some of them."""
-        times = None if self.times is None else self.times[t]
-        return Blocks(self.low[t], self.high[t], times, self.calendar, _edges(self.y, y), _edges(self.x, x), self.crs)
+        clock = None if self.clock is None else self.clock[t]
+        return Blocks(self.low[t], self.high[t], clock, self.calendar, _edges(self.y, y), _edges(self.x, x), self.crs)
 
     def coarsen(self, factor: Factor) -> Blocks:
         """Blocks of so many of them; their numbers must be divisible."""
-        times = None if self.times is None else self.times.reshape(len(self.low) // factor.time, -1)
+        clock = None if self.clock is None else self.clock.reshape(len(self.low) // factor.time, -1, 2)
         return Blocks(
             self.low[:: factor.time],
             self.high[factor.time - 1 :: factor.time],
-            times,
+            clock,
             self.calendar,
             self.y[:: factor.y],
             self.x[:: factor.x],
@@ -78,7 +78,7 @@ def cells(field: xr.DataArray) -> Blocks:
         centres = numbers(coord)
         half = 0.5 * float(np.median(np.diff(centres))) if centres.size > 1 else 0.5
         low, high = centres - half, centres + half
-    return Blocks(first + low, first + high, coord.values[:, None], calendar, grid.y, grid.x, grid.crs)
+    return Blocks(first + low, first + high, clock_of(coord), calendar, grid.y, grid.x, grid.crs)
 
 
 def epoch(coord: xr.DataArray) -> tuple[float, str]:
@@ -89,6 +89,16 @@ def epoch(coord: xr.DataArray) -> tuple[float, str]:
     if coord.dtype.kind == "O":
         return float((first - type(first)(1970, 1, 1)).total_seconds()), str(first.calendar)
     return float(first), NO_DATES
+
+
+def clock_of(coord: xr.DataArray | xr.Variable) -> Numbers:
+    """(n, 1, 2) shares of the year, in the calendar's own years, and of the day; NaN for numbers."""
+    if coord.dtype.kind not in "MO":
+        return np.full((coord.size, 1, 2), np.nan)
+    dates = xr.DataArray(coord.values, dims="time").dt
+    day = np.asarray(dates.hour + dates.minute / 60 + dates.second / 3600, dtype=np.float64) / 24
+    year = (np.asarray(dates.dayofyear, dtype=np.float64) - 1 + day) / np.asarray(dates.days_in_year)
+    return np.stack([year, day], axis=-1)[:, None]
 
 
 def _edges(edges: Numbers, part: slice) -> Numbers:

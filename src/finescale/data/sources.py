@@ -31,6 +31,8 @@ from finescale.grids.factor import Factor
 Array = NDArray[np.float32]
 HELD = 2**26
 """Values of a source that are kept in memory, 256 MiB; of larger ones what is asked for is read each time."""
+FRAMES = 1024
+"""Frames that are compared with a source's at a time."""
 PLACINGS = 64
 """Placements that are kept, of blocks that are asked for again."""
 
@@ -68,15 +70,14 @@ class Source:
 
     def on(self, blocks: Blocks) -> Array:
         """(t, h, w) on blocks, NaN where unknown."""
-        placing, times = self.placing(blocks), self.in_time(blocks)
-        used, box = np.flatnonzero(times.any(axis=0)), placing.box
-        if box is None or used.size == 0:
+        placing, (frames, times) = self.placing(blocks), self.in_time(blocks)
+        box = placing.box
+        if box is None or times.size == 0:
             return np.full((len(blocks.low), blocks.y.size - 1, blocks.x.size - 1), np.nan, dtype=np.float32)
-        frames = slice(int(used[0]), int(used[-1]) + 1)
         part = self._read((frames, *box))
         known = np.isfinite(part)
         share, total = (
-            np.tensordot(times[:, frames], placing.apply(values.astype(np.float64), box), 1)
+            np.tensordot(times, placing.apply(values.astype(np.float64), box), 1)
             for values in (known, np.where(known, part, 0.0))
         )
         enough = share >= 0.5
@@ -95,22 +96,26 @@ class Source:
             self._placings[key] = placing(self._field, self.cells, blocks, self.smooth, self.file)
         return self._placings[key]
 
-    def in_time(self, blocks: Blocks) -> Numbers:
-        """(t, n) shares of each wanted interval.
+    def in_time(self, blocks: Blocks) -> tuple[slice, Numbers]:
+        """The frames that touch wanted intervals, and (t, frames) their shares of each.
 
         Raises:
             InputError: for times of another kind.
         """
         mine = self.cells
-        if (mine.times is None) != (blocks.times is None):
+        if (mine.clock is None) != (blocks.clock is None):
             raise InputError(f"{self.file} and the other field do not both have times: give both a time coordinate")
         if mine.calendar != blocks.calendar:
             raise InputError(
                 f"{self.file} has times of the calendar {mine.calendar or 'of numbers'}, the other field of "
                 f"{blocks.calendar or 'numbers'}: convert one of them (xarray: convert_calendar)"
             )
-        lengths = np.minimum.outer(blocks.high, mine.high) - np.maximum.outer(blocks.low, mine.low)
-        return np.clip(lengths, 0.0, None) / (blocks.high - blocks.low)[:, None]
+        # Both are in the order of time.
+        first = int(np.searchsorted(mine.high, blocks.low[0], side="right"))
+        frames = slice(first, max(first, int(np.searchsorted(mine.low, blocks.high[-1]))))
+        low, high = mine.low[frames], mine.high[frames]
+        lengths = np.minimum.outer(blocks.high, high) - np.maximum.outer(blocks.low, low)
+        return frames, np.clip(lengths, 0.0, None) / (blocks.high - blocks.low)[:, None]
 
     def _read(self, box: tuple[slice, slice, slice]) -> Array:
         return np.asarray(self._held[box] if self._held is not None else self._field[box].values, dtype=np.float32)
@@ -125,7 +130,10 @@ def covered(source: Source, field: xr.DataArray) -> NDArray[np.bool_]:
         InputError: if they have no time, or no place, in common.
     """
     blocks = cells(field)
-    times, share = source.in_time(blocks).sum(1) >= 0.5, 1 - source.placing(blocks).covered
+    whole = slice(None)
+    parts = (blocks.window(slice(t, t + FRAMES), whole, whole) for t in range(0, len(blocks.low), FRAMES))
+    times = np.concatenate([source.in_time(part)[1].sum(1) >= 0.5 for part in parts])
+    share = 1 - source.placing(blocks).covered
     name = source.field.name
     if not times.any():
         raise InputError(f"{source.file} has no {name} at any time of {field.name}: choose files of the same times")
@@ -184,16 +192,12 @@ def derived(name: str, blocks: Blocks) -> list[Numbers]:
             return [y[None, :, None]]
         metres = np.abs(np.diff(blocks.y)).mean() * (np.pi / 180 * 6_371_000.0 if blocks.crs == "latlon" else 1.0)
         return [np.log(metres / 1000.0)[None, None, None]]
-    if blocks.times is None or blocks.calendar == "":
+    if blocks.clock is None or np.isnan(blocks.clock).any():
         raise InputError(f"the predictor {name} needs times that are dates")
-    dates = xr.DataArray(blocks.times.ravel(), dims="time").dt
-    hour = np.asarray(dates.hour + dates.minute / 60 + dates.second / 3600, dtype=np.float64)
+    year, day = blocks.clock[..., 0], blocks.clock[..., 1]
+    turns = year[..., None]
     if name == "hour":
-        longitude = x / CIRCLE if blocks.crs == "latlon" else np.zeros(1)
-        turns = hour.reshape(blocks.times.shape)[..., None] / 24 + longitude
-    else:
-        share = (np.asarray(dates.dayofyear, dtype=np.float64) - 1 + hour / 24) / np.asarray(dates.days_in_year)
-        turns = share.reshape(blocks.times.shape)[..., None]
+        turns = day[..., None] + (x / CIRCLE if blocks.crs == "latlon" else np.zeros(1))
     angle = 2 * np.pi * turns
     return [part.mean(axis=1)[:, None, :] for part in (np.sin(angle), np.cos(angle))]
 

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.blocks import Blocks, cells
+from finescale.data.blocks import Blocks, cells, clock_of
 from finescale.data.sources import Source, covered
 from finescale.data.store import Region
 from finescale.errors import InputError, Notice
@@ -79,9 +79,9 @@ class Domain:
     def blocks(self) -> Blocks:
         """The coarse cells in space and time, y and x increasing, with the times of their fine frames."""
         found, time = cells(self.increasing), self.coarse.dims[-3]
-        if found.times is None:
+        if found.clock is None:
             return found
-        return replace(found, times=self.coords[time].values.reshape(found.low.size, self.factor.time))
+        return replace(found, clock=clock_of(self.coords[time]).reshape(found.low.size, self.factor.time, 2))
 
     @property
     def mapping(self) -> str | None:
