@@ -141,6 +141,12 @@ class TestCompressed:
         rain().to_netcdf(tmp_path / "rain.nc", engine="netcdf4")
         (tmp_path / "rain.nc.gz").write_bytes(gzip.compress((tmp_path / "rain.nc").read_bytes()))
         np.testing.assert_array_equal(open_field(tmp_path / "rain.nc.gz").values, rain()["rain"].values)
+        marked = rain()
+        marked["rain"].values[2, :4, :4] = -999
+        marked.to_netcdf(tmp_path / "marked.nc", engine="netcdf4")
+        (tmp_path / "marked.nc.gz").write_bytes(gzip.compress((tmp_path / "marked.nc").read_bytes()))
+        with pytest.raises(InputError, match=rf"{tmp_path}/marked\.nc\.gz: .* read marked\.nc\.gz\?missing=-999"):
+            open_field(tmp_path / "marked.nc.gz").load()
         cut = (tmp_path / "rain.nc.gz").read_bytes()[:-200]
         (tmp_path / "cut.nc.gz").write_bytes(cut)
         with pytest.raises(InputError, match=r"cut\.nc\.gz cannot be read: it may be truncated"):

@@ -49,7 +49,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     path, settings = entry.path, entry.settings
     start = b"" if path.is_dir() else _start(path)
     if start.startswith(_GZIP):
-        return opened(replace(entry, path=_unpacked(path, path.stat().st_mtime_ns)), chunks)
+        return opened(replace(entry, path=_unpacked(path, path.stat().st_mtime_ns), packed=path), chunks)
     if start.startswith(b"GRIB"):
         require("cfgrib", "GRIB", "grib")
         from finescale.data import grib
@@ -84,12 +84,12 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
         from finescale.data import pictures
 
         return pictures.opened(entry, chunks)
-    raise InputError(f"{path} is not a NetCDF, Zarr, GRIB, GeoTIFF, ODIM or PNG file")
+    raise InputError(f"{entry.name} is not a NetCDF, Zarr, GRIB, GeoTIFF, ODIM or PNG file")
 
 
 def read(entry: Entry, reader: Engine, chunks: Any, **settings: Any) -> xr.Dataset:
     """A file opened with a reader of xarray."""
-    arguments = {"reader": reader, "settings": settings, "marks": entry.settings.marks}
+    arguments = {"reader": reader, "settings": settings, "marks": entry.settings.marks, "name": entry.name}
     return xr.open_dataset(entry.path, engine=Reader, chunks=chunks, backend_kwargs=arguments)
 
 

@@ -107,12 +107,12 @@ def _selected(entry: Entry, headers: Sequence[Header]) -> tuple[list[Header], di
         values = {_text(header[key]): header[key] for header in headers if header[key] is not None}
         if not values:
             raise InputError(
-                f"{entry.path}: its GRIB messages have no key {key!r}{nearest(key, [*VARIABLE, INTERVAL, 'level'])}"
+                f"{entry.name}: its GRIB messages have no key {key!r}{nearest(key, [*VARIABLE, INTERVAL, 'level'])}"
             )
         kept = [header for header in chosen if _text(header[key]) == text]
         if not kept:
             raise InputError(
-                f"{entry.path} has no GRIB message with {key}={text}"
+                f"{entry.name} has no GRIB message with {key}={text}"
                 f"{' among those selected' if len(chosen) < len(headers) else ''}; its {key} is {_some(values)}"
             )
         chosen, wanted[key] = kept, values[text]
@@ -125,7 +125,7 @@ def _check(entry: Entry, chosen: Sequence[Header]) -> None:
         found = Counter(tuple(header[key] for key in keys) for header in chosen)
         if len(found) > 1:
             grids = _some(["&".join(f"{k}={_text(v)}" for k, v in zip(keys, grid, strict=True)) for grid in found])
-            raise InputError(f"{entry.path} has fields on several grids: {grids}; name one: {_like(entry, grids)}")
+            raise InputError(f"{entry.name} has fields on several grids: {grids}; name one: {_like(entry, grids)}")
     names = list(dict.fromkeys(header["shortName"] for header in chosen))
     for name in names:
         ours = [header for header in chosen if header["shortName"] == name]
@@ -133,7 +133,7 @@ def _check(entry: Entry, chosen: Sequence[Header]) -> None:
             values = list(dict.fromkeys(_text(header[key]) for header in ours))
             if len(values) > 1:
                 raise InputError(
-                    f"{entry.path} has {name} of several {key}: {_some(values)}; name one: "
+                    f"{entry.name} has {name} of several {key}: {_some(values)}; name one: "
                     f"{_like(entry, f'shortName={name}&{key}={values[0]}')}"
                 )
         cells = Counter(tuple(header[key] for key in CELL) for header in ours)
@@ -141,7 +141,7 @@ def _check(entry: Entry, chosen: Sequence[Header]) -> None:
             twice = next(cell for cell, count in cells.items() if count > 1)
             ranges = [_text(h[INTERVAL]) for h in ours if tuple(h[key] for key in CELL) == twice]
             raise InputError(
-                f"{entry.path} has {name} more than once at the same time, of the intervals {_some(ranges)} (hours of "
+                f"{entry.name} has {name} more than once at the same time, of the intervals {_some(ranges)} (hours of "
                 f"the forecast); name one: {_like(entry, f'shortName={name}&{INTERVAL}={ranges[0]}')}"
             )
 
@@ -219,7 +219,7 @@ def _together(entry: Entry, parts: Sequence[xr.Dataset]) -> xr.Dataset:
     except (ValueError, xr.MergeError):
         names = [str(name) for ds in kept for name in ds.data_vars]
         raise InputError(
-            f"{entry.path} has variables at different times or levels: {_some(names)}; name one: "
+            f"{entry.name} has variables at different times or levels: {_some(names)}; name one: "
             f"{_like(entry, f'shortName={_short(parts[0])}')}"
         ) from None
 
@@ -230,7 +230,7 @@ def _short(ds: xr.Dataset) -> str:
 
 def _like(entry: Entry, keys: str) -> str:
     """How to write a choice."""
-    return f"{entry.path.name}?{keys.split(', ')[0]}"
+    return f"{entry.name.split('/')[-1]}?{keys.split(', ')[0]}"
 
 
 def _text(value: object) -> str:

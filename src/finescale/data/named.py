@@ -68,11 +68,18 @@ class Entry:
         path: the file, or the folder of a Zarr store.
         settings: what was said of reading it.
         stamp: the pattern of its name, with ``{time:…}``; empty where times are guessed.
+        packed: the compressed file that ``path`` was unpacked from; None where it is none.
     """
 
     path: Path
     settings: Settings
     stamp: str = ""
+    packed: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.packed or self.path)
 
 
 def listed(paths: Paths) -> list[str]:

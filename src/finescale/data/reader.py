@@ -35,18 +35,19 @@ class Reader(xr.backends.BackendEntrypoint):
         reader: Engine,
         settings: dict[str, Any],
         marks: Mapping[float, float | None],
+        name: str,
     ) -> xr.Dataset:
         """The decoded dataset of ``reader``, opened with ``settings``.
 
         Cells that hold one of ``marks`` get its value; those of None get that of a cell without an echo.
+        Messages call the file ``name``.
 
         Raises:
             InputError: for a file that cannot be read or decoded.
         """
-        path = filename_or_obj
         try:
             raw = xr.open_dataset(
-                path,
+                filename_or_obj,
                 engine=reader,
                 chunks=None,
                 cache=False,
@@ -59,15 +60,15 @@ class Reader(xr.backends.BackendEntrypoint):
                 decode_coords=False,
             )
         except PermissionError:
-            raise InputError(f"{path} may not be read: check its permissions") from None
+            raise InputError(f"{name} may not be read: check its permissions") from None
         except Exception as error:  # every reader raises classes of its own for damaged files
-            raise InputError(f"{path} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
-        for name, variable in raw.variables.items():
-            check_storage(variable, name, path)
+            raise InputError(f"{name} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
+        for key, variable in raw.variables.items():
+            check_storage(variable, key, name)
         try:
-            return watched(xr.decode_cf(raw, decode_timedelta=False), path, marks)
+            return watched(xr.decode_cf(raw, decode_timedelta=False), name, marks)
         except Exception as error:
-            raise InputError(f"{path} cannot be decoded: {first_line(error)}") from error
+            raise InputError(f"{name} cannot be decoded: {first_line(error)}") from error
 
 
 class Watched(xr.backends.BackendArray):
@@ -136,7 +137,7 @@ def _checked(values: NDArray[Any], attrs: Mapping[Any, Any], name: object, sourc
     return values
 
 
-def check_storage(variable: xr.Variable, name: object, path: Path) -> None:
+def check_storage(variable: xr.Variable, name: object, path: str) -> None:
     """Refuse attributes from which values cannot be decoded.
 
     Raises:
