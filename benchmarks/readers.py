@@ -157,7 +157,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines.append("|---" * (len(commands) + 4) + "|")
     for row in rows:
         marks = ["–" if name not in row else "refused" if row[name]["code"] else "yes" for name in commands]
-        said = "; ".join(dict.fromkeys(one["says"] for one in ran(row) if one["says"])).replace("|", "/")
+        # Of a model trained on its own truth there is more to say, but not of reading.
+        told = [row[name] for name in commands if name in row and (name in ("info", "coarsen") or row[name]["code"])]
+        said = "; ".join(dict.fromkeys(one["says"] for one in told if one["says"])).replace("|", "/")
         reading = f"`{row['reading']}`" if row["reading"] else "–"
         lines.append(f"| `{row['file']}` | {row['kind']} | {reading} | {' | '.join(marks)} | {said} |")
     return "\n".join(lines) + "\n"

@@ -97,7 +97,7 @@ def test_grib_under_any_name_and_a_clean_exit(forecast, tmp_path):
     done = subprocess.run([sys.executable, "-m", "finescale", *map(str, words)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     t2m = open_store(tmp_path / "o.nc")["t2m"]
-    assert t2m.dims == ("realization", "valid_time", "latitude", "longitude") and t2m.shape == (2, 1, 3, 4)
+    assert t2m.dims == ("valid_time", "realization", "latitude", "longitude") and t2m.shape == (1, 2, 3, 4)
     assert str(t2m.valid_time.values[0])[:16] == "2020-01-01T02:00" and t2m.latitude[0] > t2m.latitude[-1]
 
 
@@ -145,7 +145,10 @@ def bad_inputs(ds, tmp_path):
         (("coarsen", tmp_path / "text.nc", *coarsen), "is not a NetCDF"),
         (("coarsen", tmp_path / "cut.nc", *coarsen), "truncated or damaged"),
         (("coarsen", fine, *coarsen, "--variable", "snow"), "no variable 'snow'; it has rain"),
-        (("coarsen", tmp_path / "two.nc", *coarsen), "rain, wind; name one with --variable"),
+        (
+            ("fit", "wavelet", "-o", tmp_path / "new", "--set", f"data.path={tmp_path / 'two.nc'}"),
+            "rain, wind; name one with --variable",
+        ),
         (("coarsen", tmp_path / "dims.nc", *coarsen), "it has rain (a, b)"),
         (
             ("coarsen", tmp_path / "dims.nc", *coarsen, "--variable", "rain"),

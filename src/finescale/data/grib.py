@@ -155,7 +155,8 @@ def _timed(ds: xr.Dataset, headers: Sequence[Header]) -> xr.Dataset:
         ds = ds.isel({single: 0})
     dims = ds["valid_time"].dims
     if len(dims) == 1 and dims[0] != "valid_time":
-        ds = ds.swap_dims({dims[0]: "valid_time"})
+        # What it stood for, a lead or a time of reference, is said by the valid time.
+        ds = ds.swap_dims({dims[0]: "valid_time"}).drop_vars([dims[0]])
     elif not dims:
         ds = ds.expand_dims("valid_time").assign({n: v for n, v in ds.data_vars.items() if v.ndim < 2})
     method = _METHODS.get(headers[0]["stepType"])
