@@ -196,7 +196,7 @@ def report(results: dict[str, Any]) -> str:
     lines += ["|---" * (len(COLUMNS) + 2) + "|"]
     rows = results["rows"]
     for label, row in rows.items():
-        first = rows[f"{label.rpartition(', ')[0]}, {most} steps"]["spread"]
+        first = rows.get(f"{label.rpartition(', ')[0]}, {most} steps", {"spread": np.nan})["spread"]  # not there yet
         shown = row | {"crops_crps": row["crps"], "csi_five": row["csi_single"][1]}
         cells = [form.format(**shown) for form in COLUMNS.values()]
         lines.append(f"| {label} | {row['spread'] / first:.3f} | {' | '.join(cells)} |")
