@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
+from pictures import luminance
 from protocol import WET, processor, rounded, timed_training
 from torch import Tensor
 
@@ -164,15 +164,6 @@ def photographs(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:
         fine = torch.from_numpy(picture[None, :, :height, :width])[None].transpose(1, 2).contiguous()
         tests.append(Batch(Coarsen(factor)(fine), torch.ones(1, height, width), fine=fine))
     return (train, valid), tests
-
-
-def luminance(path: Path) -> xr.DataArray:
-    """ITU-R BT.601 luma in [0, 1] as one frame; y counts rows."""
-    from PIL import Image
-
-    values = np.asarray(Image.open(path).convert("L"), dtype=np.float32)[None] / 255
-    coords = {"y": np.arange(values.shape[1], dtype=float), "x": np.arange(values.shape[2], dtype=float)}
-    return xr.DataArray(values, dims=("time", "y", "x"), coords=coords, name="luminance")
 
 
 def radar(data: Path) -> tuple[tuple[Crops, Crops], list[Batch]]:

@@ -20,13 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 import yaml
-from protocol import fit_command, fitted
+from protocol import fit_command, fitted, processor, rounded
 
 import finescale
 from finescale.config.build import load
-from finescale.data.files import write
+from finescale.data.blocks import cells
+from finescale.data.files import select, write
+from finescale.data.sources import Source
+from finescale.grids.factor import Factor
+from finescale.verify.quantile_mapping import quantile_mapping
 
 MEMBERS = 8
 CONFIGS = Path(__file__).parent / "configs"
@@ -119,10 +124,14 @@ def prepared(part: str, args: argparse.Namespace) -> dict[str, Path]:
     return found
 
 
+def folder_of(part: str, system: str, seed: int, args: argparse.Namespace) -> Path:
+    return Path(args.work) / part / f"{system.replace(' ', '-').replace(',', '')}-{seed}"
+
+
 def judged(part: str, system: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train, downscale and verify one system, where that is not done yet."""
     place, files = PARTS[part], prepared(part, args)
-    folder = args.work / part / f"{system.replace(' ', '-').replace(',', '')}-{seed}"
+    folder = folder_of(part, system, seed, args)
     config, changes = settings_of(part, system, args, seed)
     model, ensemble, scores = folder / "model", folder / "ensemble.nc", folder / "scores"
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,6 +159,131 @@ def judged(part: str, system: str, seed: int, args: argparse.Namespace) -> dict[
     }
 
 
+def two_models(args: argparse.Namespace, seed: int) -> dict[str, Any] | None:
+    """Rain of one model beside temperature of another, where both are there; members know nothing of each other."""
+    folder, truth = args.work / "iberia", prepared("iberia", args)["truth"]
+    parts = [folder / f"{name}-alone-{seed}" / "ensemble.nc" for name in ("rain", "temperature")]
+    if not all(path.is_file() for path in parts):
+        return None
+    both = folder / f"two-models-{seed}.nc"
+    if not both.is_file():
+        with xr.open_dataset(parts[0]) as rain, xr.open_dataset(parts[1]) as temperature:
+            write(rain.load().assign(tas=temperature.tas.load()), both)
+    return verified("two models", both, truth, folder / f"two-models-{seed}", seed)
+
+
+def quantile_mapped(args: argparse.Namespace) -> dict[str, Any]:
+    """NCEP on the blocks, interpolated, each cell's distribution mapped to E-OBS's of the training winters."""
+    folder, files = args.work / "iberia", prepared("iberia", args)
+    out = folder / "quantile-mapping.nc"
+    if not out.is_file():
+        with xr.open_dataset(files["truth"]) as truth, xr.open_dataset(args.data / PARTS["iberia"].fine) as fine:
+            truth = truth.load()
+            train = fine.sel(time=slice(None, "1997-06-01"), lat=truth.lat, lon=truth.lon).load()
+        found = {}
+        for name, wet in (("pr", 1.0), ("tas", None)):
+            with xr.open_dataset(args.data / PARTS["iberia"].coarse[0]) as other:
+                source = Source(select(other.load(), name), False, "ncep")
+            known, asked = (source.on(cells(ds[name]).coarsen(Factor(1, 4))) for ds in (train, truth))
+            mapped = quantile_mapping(known, train[name].values, asked, wet=wet, members=MEMBERS)
+            found[name] = (("realization", *truth[name].dims), mapped.astype("float32"), truth[name].attrs)
+        write(xr.Dataset(found, {**truth.coords, "realization": range(MEMBERS)}), out)
+    return verified("quantile mapping", out, files["truth"], folder / "quantile-mapping", 0)
+
+
+def verified(system: str, ensemble: Path, truth: Path, folder: Path, seed: int) -> dict[str, Any]:
+    """The row of an ensemble that no model of a row made alone."""
+    if not (folder / "scores.json").is_file():
+        finescale.verify(ensemble, truth, folder, baselines=[], overwrite=True)
+    return {
+        "part": "iberia",
+        "system": system,
+        "seed": seed,
+        "scores": json.loads((folder / "scores.json").read_text()),
+    }
+
+
+KEYS = ("crps", "mae", "rmse", "spread_skill", "p999_bias", "wet_day_frequency", "wet_day_frequency_truth")
+JOINT = ("joint_energy_score", "joint_energy_score_blocks", "joint_variogram_score", "variable_correlation")
+
+
+def short(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with the scores that are compared, and where there are several variables those of all together."""
+    scores = row["scores"]
+    variables = scores.get("variables") or {str(scores["variable"]): scores}
+    kept = {
+        name: {key: one["systems"]["ensemble"][key] for key in KEYS if key in one["systems"]["ensemble"]}
+        | {"crps_interval": one.get("intervals", {}).get("ensemble", {}).get("crps")}
+        for name, one in variables.items()
+    }
+    joint = scores.get("joint", {}).get("systems", {}).get("ensemble", {})
+    return row | {"scores": kept, "joint": {key: joint[key] for key in JOINT if key in joint}}
+
+
+def report(rows: list[dict[str, Any]], out: Path) -> None:
+    """drivers.json, and drivers.md with a table for each part and the commands."""
+    out.with_suffix(".json").write_text(json.dumps(rounded(rows), indent=1) + "\n")
+    lines = ["# Real drivers", "", f"{MEMBERS} members. {processor()}; budgets are optimizer steps.", ""]
+    for part in dict.fromkeys(row["part"] for row in rows):
+        lines += [f"## {part}", ""]
+        lines += [
+            "| system | variable | fair CRPS (95 %) | MAE | spread–skill | 99.9th percentile | wet days (truth) | "
+            "energy score |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|"]
+        for row in (row for row in rows if row["part"] == part):
+            for name, one in row["scores"].items():
+                low, high = one["crps_interval"] or (float("nan"),) * 2
+                wet = one.get("wet_day_frequency")
+                days = "–" if wet is None else f"{wet:.3f} ({one['wet_day_frequency_truth']:.3f})"
+                joint = row["joint"].get("joint_energy_score")
+                lines.append(
+                    f"| {row['system']} | {name} | {one['crps']:.4g} ({low:.4g}–{high:.4g}) | {one['mae']:.4g} | "
+                    f"{one['spread_skill']:.3f} | {one.get('p999_bias', float('nan')):+.2f} | {days} | "
+                    f"{'–' if joint is None else f'{joint:.4f}'} |"
+                )
+        lines += ["", "Trained by:", ""]
+        lines += [
+            f"- {row['system']} ({row['steps']} steps, {row['processor_seconds'] / 60:.1f} minutes of one core, "
+            f"{sum(row['parameters'].values()) / 1e6:.2f} M parameters): `{row['command']}`"
+            for row in rows
+            if row["part"] == part and "command" in row
+        ]
+        lines.append("")
+    out.with_suffix(".md").write_text("\n".join(lines))
+
+
+def picture(args: argparse.Namespace, out: Path) -> None:
+    """The wettest of the judged days: what NCEP says, two members, and E-OBS."""
+    from matplotlib.figure import Figure
+
+    files = prepared("iberia", args)
+    with xr.open_dataset(files["truth"]) as ds, xr.open_dataset(files["coarse 0"]) as other:
+        truth, ncep = ds.load(), other.load()
+    with xr.open_dataset(folder_of("iberia", "both variables", 0, args) / "ensemble.nc") as ds:
+        day = int(np.argmax(truth.pr.mean(("lat", "lon")).values))
+        members = ds.isel(time=day).load()
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    axes = figure.subplots(2, 4)
+    scales = {"pr": ("YlGnBu", 0, "mm in the day"), "tas": ("RdYlBu_r", None, "°C")}
+    for row, (name, (colours, low, unit)) in zip(axes, scales.items(), strict=True):
+        source = Source(select(ncep, name), False, "ncep").on(cells(truth[name]).coarsen(Factor(1, 4)))[day]
+        panels = {
+            "NCEP, on blocks of 2°": np.repeat(np.repeat(source, 4, 0), 4, 1),
+            "member 1": members[name][0].values,
+            "member 2": members[name][1].values,
+            "E-OBS (sea missing)": truth[name][day].values,
+        }
+        values = np.stack(list(panels.values()))
+        limits = {"vmin": np.nanmin(values) if low is None else low, "vmax": np.nanpercentile(values, 99.5)}
+        for axis, (title, field) in zip(row, panels.items(), strict=True):
+            image = axis.pcolormesh(truth.lon, truth.lat, field, cmap=colours, **limits)
+            axis.set(title=title, aspect=1.3, xticks=[], yticks=[])
+        figure.colorbar(image, ax=row, label=unit, shrink=0.9)
+    figure.suptitle(f"Iberia, {np.datetime_as_string(truth.time.values[day], 'D')}, a winter kept aside")
+    figure.savefig(out, dpi=80)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
@@ -160,12 +294,23 @@ def main() -> None:
         "--steps", type=int, help="optimizer steps, for a trial; those of the configurations unless given"
     )
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--ready", action="store_true", help="report what is there; train nothing")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
+    rows: list[dict[str, Any]] = []
     for part in args.parts.split(","):
         for seed in map(int, args.seeds.split(",")):
             for system in args.systems.split(";") if args.systems else PARTS[part].systems:
-                row = judged(part, system, seed, args)
-                print(part, system, seed, row["processor_seconds"], flush=True)
+                if args.ready and not (folder_of(part, system, seed, args) / "ensemble.nc").is_file():
+                    continue
+                rows.append(short(judged(part, system, seed, args)))
+                print(part, system, seed, flush=True)
+            both = two_models(args, seed) if part == "iberia" else None
+            rows += [short(both)] if both else []
+        rows += [short(quantile_mapped(args))] if part == "iberia" else []
+        report(rows, args.results / "drivers")
+        if part == "iberia":
+            picture(args, args.results / "drivers.png")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ def report(results: dict[str, Any]) -> Iterator[str]:
         yield from ("", *score_table(found["rows"]))
         yield from ("", *cost_table(found["systems"], about["at_once"]))
         yield from ("", *commands(found["systems"]))
+        if "chain" in found:
+            yield from ("", "By the commands, after it:", "", *(f"- `{command}`" for command in found["chain"]))
         if found["agreement"]:
             yield from ("", "Standard deviation in closed form against that of decoded members, patch-POD-ViT:", "")
             yield from ("| covariance | correlation | ratio |", "|---|---|---|")
@@ -41,7 +43,8 @@ def score_table(rows: dict[str, Any]) -> Iterator[str]:
     yield f"| system | members | RMSE | MAE | CRPS | / bicubic | coverage {levels} | MACE | spread–skill |"
     yield "|---" * 12 + "|"
     for system, row in rows.items():
-        share = row["crps"] / rows["bicubic"]["crps"]
+        other = "bicubic, by the commands" if ", by the commands" in system else "bicubic"
+        share = row["crps"] / rows[other]["crps"]
         cells = [system, row["members"], *(f"{row[key]:.4g}" for key in ("rmse", "mae", "crps")), f"{share:.3f}"]
         if row["members"] == 1:
             cells += ["–"] * 6
@@ -54,24 +57,24 @@ def commands(systems: dict[str, Any]) -> Iterator[str]:
     """What trains each system; further rows of it are the same model, judged otherwise."""
     yield "Trained by (the file's name stands for its path):"
     yield ""
+    before = "an earlier version of this script, in minutes, with the mean network of another system of the set and, "
+    before += "for a basis, statistics of 96 crops"
     for system, row in systems.items():
-        before = (
-            "an earlier version of this script, with the mean network of another system of the set and, for a basis,"
-        )
-        yield f"- {system}: " + (f"`{row['command']}`" if "command" in row else f"{before} statistics of 96 crops")
+        yield f"- {system}: " + (f"`{row['command']}`" if "command" in row else before)
 
 
 def cost_table(systems: dict[str, Any], at_once: int) -> Iterator[str]:
     yield f"A member of a system without sampling is a crop: seconds of one, memory of {at_once}."
     yield ""
-    yield f"| system | parameters | steps | training s (processor) | nfe | s a member | MiB, {at_once} at once |"
-    yield "|---" * 7 + "|"
+    head = "system | parameters | steps | training s (processor) | threads | nfe | s a member"
+    yield f"| {head} | MiB, {at_once} at once |"
+    yield "|---" * 8 + "|"
     for system, row in systems.items():
         sizes = " + ".join(f"{n / 1e6:.3f} M {part}" for part, n in row["parameters"].items() if n)
-        steps = ", ".join(f"{n} {stage}" for stage, n in row["steps"].items())
-        spent, memory = row.get("seconds_a_member", NAN), row["sampling_mebibytes"]
-        trained = f"{row['training_processor_seconds']:.0f}"
-        yield f"| {system} | {sizes} | {steps} | {trained} | {row['nfe']} | {spent:.2g} | {memory:.0f} |"
+        cells = [system, sizes, ", ".join(f"{n} {stage}" for stage, n in row["steps"].items())]
+        cells += [f"{row['training_processor_seconds']:.0f}", row.get("threads", 2), row["nfe"]]
+        cells += [f"{row.get('seconds_a_member', NAN):.2g}", f"{row['sampling_mebibytes']:.0f}"]
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def picture(days: Batch, members: Tensor, factor: Factor, rows: dict[str, Any], path: Path) -> None:
@@ -147,7 +150,9 @@ def coverage(ax: Any, rows: dict[str, Any]) -> None:
     nominal = np.arange(1, half + 1) / half
     ax.plot([0, 1], [0, 0], color="0.6", lw=1)
     for system, row in rows.items():
-        if row["members"] == 1 or ", no constraint" in system or ", modes alone" in system:
+        if row["members"] == 1 or any(
+            f", {other}" in system for other in ("no constraint", "modes alone", "land unknown", "by the commands")
+        ):
             continue
         pit = np.asarray(row["pit_histogram"])
         inside = np.array([pit[half - n : half + n].sum() for n in range(1, half + 1)])

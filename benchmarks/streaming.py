@@ -3,8 +3,8 @@
 A made-up Zarr store of rain (packed into 16 bits, a chunk a frame and 512 x 512 cells) is written to a temporary folder
 and deleted afterwards. Then, each in a process of its own:
 
-    limited     `finescale.fit` on all of it, where the system refuses the process more than a tenth of the store's size
-                (RLIMIT_DATA): it goes through the store once, then trains; resident memory is looked at all the time
+    limited     `finescale.fit` on all of it, where the system refuses the process more than a tenth of the store's
+                size, or --limit (RLIMIT_DATA): it goes through the store once, then trains; resident memory is watched
     again       the same, with the survey of the first kept
     pace        steps of one model on streamed crops and on crops in memory (of the first frames), in turns of ten that
                 change places, so that what else the machine does slows both; the median ratio of neighbouring turns
@@ -32,7 +32,6 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 SIDE, CHUNK = 2048, 512
-LIMIT_SHARE = 10
 TURN = 10
 """Steps of a turn."""
 
@@ -206,7 +205,7 @@ def report(found: dict[str, Any]) -> None:
         "",
         f"A made-up Zarr of {found['gigabytes']:g} GB in single precision ({found['frames']} frames of {SIDE}², chunks "
         f"of {CHUNK}²; {found['disk_gb']:.1f} GB on disk), preset `wavelet`, crops of 128² cells, 16 a step, "
-        f"{found['cores']} cores. The process may not have more than {limit:g} GB, a tenth of the store (RLIMIT_DATA).",
+        f"{found['cores']} cores. The process may not have more than {limit:g} GB (RLIMIT_DATA).",
         "",
         "| | seconds before training | seconds of training | MiB before | MiB, first half | MiB, second half |",
         "|---|---|---|---|---|---|",
@@ -233,6 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="the folder that holds mrms_west.nc")
     parser.add_argument("--gigabytes", type=float, default=40.0, help="of the store, in single precision")
+    parser.add_argument("--limit", type=float, help="gigabytes that the trainings may have; a tenth of the store's")
     parser.add_argument("--steps", type=int, default=60, help="of each limited training")
     parser.add_argument("--turns", type=int, default=8)
     parser.add_argument("--task", help="a part of it, in this process")
@@ -244,7 +244,7 @@ def main() -> None:
         print(json.dumps({"write": write, "limited": limited, "pace": pace}[chosen.task](**given)))
         return
     found: dict[str, Any] = {"gigabytes": chosen.gigabytes, "cores": len(os.sched_getaffinity(0))}
-    found["limit_gb"] = chosen.gigabytes / LIMIT_SHARE
+    found["limit_gb"] = chosen.limit or chosen.gigabytes / 10
     file = str(Path(chosen.data) / "mrms_west.nc")
     with tempfile.TemporaryDirectory() as folder:
         found["info"] = command(["info", file])

@@ -141,11 +141,10 @@ class Bench:
         _, self.test = next(iter(test_sets(args, self.factor, CROP)))
         self.patches: tuple[Crops, Crops] | None = None
         fine, coarse, _ = self.test
-        self.truth = fine[:, 0, 0].numpy()
-        self.results["truth"] = rounded({"crops": len(fine), "speckle": isolated(self.truth)})
+        self.results["truth"] = rounded({"crops": len(fine), "speckle": isolated(fine[:, 0, 0].numpy())})
         for name, members in baseline_members(coarse, self.factor, args):
             if name in ("nearest", "bicubic", "rainfarm") and name not in self.results["rows"]:
-                self.results["rows"][name] = self.scores(members)
+                self.results["rows"][name] = scores(members, self.test, self.factor)
 
     def settings(self) -> dict[str, Any]:
         args = self.args
@@ -166,7 +165,9 @@ class Bench:
         nfe = {"nfe": model.process.sampler.nfe(model.process.steps)}
         for label, constraint in ((name, None), (f"{name}, constraint", Multiplicative(self.factor))):
             model.constraint = constraint
-            self.results["rows"][label] = self.scores(model.finish(y, Inputs(coarse, area=area)).fields) | nfe
+            self.results["rows"][label] = (
+                scores(model.finish(y, Inputs(coarse, area=area)).fields, self.test, self.factor) | nfe
+            )
         self.write()
 
     def model(self, name: str, config: dict[str, Any]) -> Downscaler:
@@ -214,23 +215,6 @@ class Bench:
         more: dict[str, Any] = {"mean_share": mean_share, "batch": batch, "warmup": WARMUP}
         timed_training(model, *self.patches, minutes, folder, self.args.seed, **more)
 
-    def scores(self, members: Tensor) -> dict[str, Any]:
-        """Scores of members (B, M, 1, 1, H, W); crops are cases."""
-        fine, coarse, area = self.test
-        found = scored(members, fine, coarse, area, self.factor)
-        single = members[:, :, 0, 0].transpose(0, 1).numpy()  # (M, B, H, W)
-        pictures = [image_scores(member[None], self.truth) for member in single]
-        mean = single.mean(0, keepdims=True)
-        found |= {f"{key}_single": float(np.mean([p[key] for p in pictures])) for key in ("psnr", "ssim")}
-        found["csi_mean"] = event_scores(mean, self.truth, EVENTS)["csi"].tolist()
-        found["csi_single"] = event_scores(single, self.truth, EVENTS)["csi"].tolist()
-        found["speckle"] = isolated(single)
-        found |= {
-            f"checkerboard {cells}": line_power(single, cells) / line_power(self.truth, cells) for cells in (2, 4)
-        }
-        print({key: round(v, 3) for key, v in found.items() if isinstance(v, float)}, flush=True)
-        return dict(rounded(found))
-
     def picture(self) -> None:
         """Truth and a member of three systems, on the wettest crop."""
         from matplotlib.colors import LogNorm
@@ -260,6 +244,22 @@ class Bench:
         self.args.results.mkdir(parents=True, exist_ok=True)
         (self.args.results / "wavelets.json").write_text(json.dumps(rounded(self.results), indent=1))
         (self.args.results / "wavelets.md").write_text(report(self.results))
+
+
+def scores(members: Tensor, test: Test, factor: Factor) -> dict[str, Any]:
+    """Scores of members (B, M, 1, 1, H, W) of crops (fine, coarse, area); crops are cases."""
+    truth = test[0][:, 0, 0].numpy()
+    found = scored(members, *test, factor)
+    single = members[:, :, 0, 0].transpose(0, 1).numpy()  # (M, B, H, W)
+    pictures = [image_scores(member[None], truth) for member in single]
+    mean = single.mean(0, keepdims=True)
+    found |= {f"{key}_single": float(np.mean([p[key] for p in pictures])) for key in ("psnr", "ssim")}
+    found["csi_mean"] = event_scores(mean, truth, EVENTS)["csi"].tolist()
+    found["csi_single"] = event_scores(single, truth, EVENTS)["csi"].tolist()
+    found["speckle"] = isolated(single)
+    found |= {f"checkerboard {cells}": line_power(single, cells) / line_power(truth, cells) for cells in (2, 4)}
+    print({key: round(v, 3) for key, v in found.items() if isinstance(v, float)}, flush=True)
+    return dict(rounded(found))
 
 
 def isolated(fields: NDArray[np.float32]) -> float:

@@ -67,6 +67,8 @@ def smaller(words: list[str]) -> list[str]:
         at = words.index("--members")
         return words if words[at + 1] == "0" else [*words[:at], *words[at + 2 :], *SMALLER[name]]
     settings = SMALLER.get(name, [])
+    if "conservative-cnn" in words:  # which has no denoiser
+        settings = [*BUDGET, "--set", "mean.backbone.width=8"]
     if "mean=none" in words:  # which has no width
         at = settings.index("mean.backbone.width=8")
         settings = [*settings[: at - 1], *settings[at + 1 :]]

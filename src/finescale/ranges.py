@@ -24,6 +24,7 @@ Cells = Annotated[int, Field(ge=1, le=100_000)]
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 """Of a schedule or a sampler."""
 Positive = Annotated[float, Field(gt=0, le=1e12)]
+Finite = Annotated[float, Field(ge=-1e12, le=1e12)]
 Bound = Annotated[float, Field(allow_inf_nan=True)]
 """Any number; infinite for none."""
 NotNegative = Annotated[float, Field(ge=0, le=1e12)]

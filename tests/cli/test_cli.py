@@ -145,7 +145,10 @@ def bad_inputs(ds, tmp_path):
         (("coarsen", tmp_path / "text.nc", *coarsen), "is not a NetCDF"),
         (("coarsen", tmp_path / "cut.nc", *coarsen), "truncated or damaged"),
         (("coarsen", fine, *coarsen, "--variable", "snow"), "no variable 'snow'; it has rain"),
-        (("coarsen", tmp_path / "two.nc", *coarsen), "rain, wind; name one with --variable"),
+        (
+            ("fit", "wavelet", "-o", tmp_path / "new", "--set", f"data.path={tmp_path / 'two.nc'}"),
+            "rain, wind; name one with --variable",
+        ),
         (("coarsen", tmp_path / "dims.nc", *coarsen), "it has rain (a, b)"),
         (
             ("coarsen", tmp_path / "dims.nc", *coarsen, "--variable", "rain"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 
+import netCDF4
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
+from finescale.cli import main
 from finescale.data import coarsen, files
 from finescale.errors import InputError
 from finescale.grids import coordinates
@@ -128,6 +130,29 @@ def test_descending_latitude_is_the_same_flipped(rain):
     da = rain()["rain"]
     up, down = (coarsen.coarsen(d, Factor(1, 4))["rain"] for d in (da, da.isel(lat=slice(None, None, -1))))
     np.testing.assert_allclose(up.values, down.values[:, ::-1], rtol=1e-6)
+
+
+def test_the_order_of_dimensions_in_a_file_does_not_matter(rain, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ds = rain()
+    for name, dims in {"usual": ("time", "lat", "lon"), "turned": ("lon", "time", "lat")}.items():
+        ds.transpose(*dims).to_netcdf(f"{name}.nc", engine="netcdf4")
+        assert main(["coarsen", f"{name}.nc", "-o", f"{name}.c.nc", "--factor", "1x4"]) == 0
+    usual, turned = (files.open_field(f"{name}.c.nc").load() for name in ("usual", "turned"))
+    assert turned.dims == usual.dims
+    np.testing.assert_array_equal(turned.values, usual.values)
+
+
+def test_an_axis_on_two_dimensions_is_refused(rain, tmp_path):
+    path = tmp_path / "crossed.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        for dim, n in {"time": 2, "lat": 4, "lon": 8}.items():
+            file.createDimension(dim, n)
+        for name in ("lat", "lon"):
+            file.createVariable(name, "f8", ("lat", "lon"))[:] = np.arange(32.0).reshape(4, 8)
+        file.createVariable("rain", "f4", ("time", "lat", "lon"))[:] = 1
+    with pytest.raises(InputError, match="variable rain has the coordinate lat on the dimensions lat, lon"):
+        files.open_field(path)
 
 
 def test_an_existing_output_is_kept_without_overwrite(rain, tmp_path):

@@ -223,6 +223,10 @@ def ranges() -> Iterator[Case]:
     yield setting("process.stepz", "3", "did you mean 'steps'")
     for argument in ("scale: 0", "scale: -1", "scale: .inf", "threshold: -1", "scale: a", "scle: 1"):
         yield setting("transform", f"[{{kind: log1p, {argument}}}]", "transform[0]")
+    for argument in ("low: 1", "high: 0", "high: .inf", "high: 1.0e300", "low: a", "lower: 0"):
+        yield setting("transform", f"[{{kind: bounds, {argument}}}]", "transform[0]")
+    for value in ("7", "often", "null", "[true]"):
+        yield setting("mean.skip", value)
     constraints = ("{kind: tapered, power: 0}", "{kind: tapered, power: .nan}", "{kind: tapered, tau: -1}",
                    "{kind: tapered, tau: .inf}", "{kind: tapered, scope: all}", "{kind: penalty, weight: -1}",
                    "{kind: penalty, weight: .inf}", "{kind: bounded, low: 1, high: 0}", "{kind: bounded, low: .nan}",

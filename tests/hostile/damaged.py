@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import netCDF4
+import numpy as np
 from tests.hostile import made
 from tests.hostile.cases import Case
 from tests.hostile.made import DIMS, FACTOR, each
@@ -62,6 +63,22 @@ def odd(folder: Path) -> Iterator[Case]:
         yield Case(f"downscale: a variable named {name}", words, says=says)
     path = made.stored(made.rain().rename(lat="bnds"), folder / "bnds.nc")
     yield Case("a dimension named bnds", ["coarsen", path.name, *FACTOR, "n.nc"], says=("needs the name bnds",))
+    made.stored(made.rain().transpose("lon", "lat", "time"), folder / "turned.nc")
+    yield from each("dimensions in another order", folder / "turned.nc", code=0)
+    lat, lon = np.meshgrid(made.rain().lat, made.rain().lon, indexing="ij")
+    plane = made.rain().drop_vars(["lat", "lon"]).rename(lat="y", lon="x")
+    axes = {"lat": (("y", "x"), lat, {"units": "degrees_north"}), "lon": (("y", "x"), lon, {"units": "degrees_east"})}
+    path = made.stored(plane.assign_coords(axes), folder / "plane.nc")
+    for words in (["coarsen", path.name, *FACTOR, "p.c.nc"], ["downscale", "model", path.name, "-o", "p.e.nc"]):
+        yield Case(f"{words[0]}: coordinates on two dimensions", words, 0)
+    with netCDF4.Dataset(folder / "crossed.nc", "w") as file:
+        for dim, n in zip(DIMS, made.SIZES, strict=True):
+            file.createDimension(dim, n)
+        for name, values in {"lat": lat, "lon": lon}.items():
+            file.createVariable(name, "f8", ("lat", "lon"))[:] = values
+        file.createVariable("rain", "f4", DIMS)[:] = 1
+    says = ("crossed.nc: variable rain has the coordinate lat on the dimensions lat, lon", "rename")
+    yield from each("axes on two dimensions", folder / "crossed.nc", *says)
     yield from each("an input that is not there", folder / "no.nc", "no.nc does not exist")
     for words in (["coarsen", "n" * 300, *FACTOR, "n.nc"], ["downscale", "model", "n" * 300, "-o", "n.nc"]):
         yield Case(f"{words[0]}: a name that no file can have", words, says=("does not exist",))

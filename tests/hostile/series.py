@@ -101,8 +101,11 @@ def images(folder: Path) -> Iterator[Case]:
     """Radar files and pictures that are not whole, or no field."""
     values = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(values).save(folder / "picture.png")
-    yield Case("a picture has four variables", ["coarsen", "picture.png", *FACTOR, "p.nc"], says=("red, green, blue",))
-    yield Case("one of them", ["coarsen", "picture.png", *FACTOR, "p.nc", "--variable", "red"], 0)
+    yield Case("all of a picture", ["coarsen", "picture.png", *FACTOR, "p.nc"], 0)
+    yield Case("one of its colours", ["coarsen", "picture.png", *FACTOR, "red.nc", "--variable", "red"], 0)
+    yield Case(
+        "none of them", ["coarsen", "picture.png", *FACTOR, "x.nc", "--variable", "rd"], says=("red, green, blue",)
+    )
     (folder / "cut.png").write_bytes((folder / "picture.png").read_bytes()[:200])
     yield from each("a picture cut short", folder / "cut.png", "cut.png cannot be read")
     (folder / "picture_2.png").write_bytes((folder / "picture.png").read_bytes())

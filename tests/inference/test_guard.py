@@ -42,7 +42,7 @@ def knowing(built: Models) -> Models:
         model = built(
             variables={"tas": {"units": "K"}}, transform="standardize", **({"constraint": "additive"} | changes)
         )
-        seen = Seen("air_temperature", 280.0, 300.0, None)
+        seen = Seen(280.0, 300.0)
         model.remember(Remembers((1.0, 1.0), "km", (3600.0, 3600.0), {"tas": seen}), [])
         return model
 
@@ -57,14 +57,14 @@ def test_training_remembers(data: Path, config: Callable[..., dict[str, Any]], t
     with xr.open_dataset(data) as ds:
         low, high = float(ds["rain"].min()), float(ds["rain"].max())
     seen = model.remembers.variables["rain"]
-    assert (seen.low, seen.high, seen.wet) == (pytest.approx(low), pytest.approx(high), 1.0)
+    assert (seen.low, seen.high, seen.wet) == (pytest.approx(low), pytest.approx(high), None)
     assert model.remembers.spacing == pytest.approx((1.11195, 1.11195), rel=1e-4) and model.remembers.units == "km"
     assert model.remembers.cadence == (3600.0, 3600.0)
     capsys.readouterr()
     assert main(["info", str(tmp_path / "model")]) == 0
     said = capsys.readouterr().out
-    assert "  remembers: fine fields: spacing 1.112 km, every 3600 s\n" in said
-    assert f"  remembers: rain: {low:.4g} to {high:.4g} mm h-1, above zero in up to 100% of coarse cells\n" in said
+    assert "  remembers: fine fields: spacing 1.112 km, every 1 h\n" in said
+    assert f"  remembers: rain: {low:.4g} to {high:.4g} mm h-1\n" in said
     coarse = finescale.coarsen(data, "1x4", tmp_path / "coarse.nc")
     out = ["-o", str(tmp_path / "out.nc"), "--members", "1"]
     assert main(["downscale", str(tmp_path / "model"), str(tmp_path / "coarse.nc"), *out]) == 0
@@ -106,7 +106,11 @@ def test_nothing_is_said_of_what_is_alike(knowing: Models, ds: xr.Dataset) -> No
         (kelvin(y=("y", 6.0 * np.arange(6), {"units": "km"})), "its cells are 6 km wide, not 4", False),
         (kelvin(y=("y", 8.0 * np.arange(6), {"units": "km"})), "its cells are 8 km wide, not 4", True),
         (kelvin(y=("y", 2.0 * np.arange(6), {"units": "km"})), "its cells are 2 km wide, not 4", True),
-        (kelvin(time=kelvin()["time"][0] + 24 * (kelvin()["time"] - kelvin()["time"][0])), "frames last 86400 s", True),
+        (
+            kelvin(time=kelvin()["time"][0] + 24 * (kelvin()["time"] - kelvin()["time"][0])),
+            "frames last 1 d, not 1 h",
+            True,
+        ),
         (kelvin(270.0, 290.0), "tas is 270 to 290 in the model's units, in training 280 to 300", False),
         (kelvin(280.0, 325.0), "tas is 280 to 325 in the model's units", True),
         (kelvin(7.0, 17.0), "tas is 7 to 17 in the model's units", True),
@@ -126,7 +130,7 @@ def test_instants_have_no_length(knowing: Models) -> None:
     ds = kelvin(time=kelvin()["time"][0] + 6 * (kelvin()["time"] - kelvin()["time"][0]))
     ds["tas"].attrs["cell_methods"] = "time: point"
     assert knowing().downscale(ds, members=1).sizes["time"] == 3
-    with pytest.raises(InputError, match="frames last 21600 s, not 3600"):
+    with pytest.raises(InputError, match="frames last 6 h, not 1 h"):
         knowing(data={"frames": 3}).downscale(ds, members=1)
 
 
@@ -145,7 +149,7 @@ def test_a_model_of_many_factors_knows_coarse_cells_of_all(knowing: Models) -> N
 def test_drizzle_is_said(built: Models) -> None:
     """Rain in nearly all cells, where training had it in a fifth: of a coarse model, and no other scale."""
     model = built()
-    model.remember(Remembers(variables={"rain": Seen(None, 0.0, 50.0, 0.2)}), [])
+    model.remember(Remembers(variables={"rain": Seen(0.0, 50.0, 0.2)}), [])
     ds = (kelvin() - 279.9).rename(tas="rain")
     ds["rain"].attrs["units"] = "mm h-1"
     with pytest.warns(Notice, match="rain is above zero in 100% of cells, in training in 20% at most"):

@@ -11,9 +11,10 @@ import pytest
 import torch
 import xarray as xr
 
-from finescale.config.build import build_model
+from finescale.cli import main
+from finescale.config.build import build_model, load
 from finescale.config.read import read_config
-from finescale.constraints import Additive, Softmax
+from finescale.constraints import Additive, Bounded, Softmax
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor
@@ -164,3 +165,55 @@ def test_the_constraint_is_seen_in_the_last_part_of_training(
     settings |= {"mean.backbone": {"kind": "srcnn", "width": 8}, "train": {"steps": 20, "through": through}}
     fit("conservative-cnn", tmp_path / "model", settings)
     assert sum(seen) == expected and False in seen
+
+
+PUBLISHED = {
+    "transform": [{"kind": "bounds", "low": 0.0, "high": 1.0}],
+    "mean.skip": False,
+    "mean.backbone.activation": "tanh",
+    "constraint": {"kind": "bounded", "low": 0.0, "high": 1.0},
+}
+"""Geiss & Hardin as they are, besides `train.through`."""
+
+
+@pytest.mark.parametrize("backbone", [name for name in SMALL if name != "unet"])
+def test_as_published_the_network_alone_makes_the_field(backbone: str) -> None:
+    """tanh of the network is the field in [−1, 1]: no interpolation in it, nothing that the constraint has to clip."""
+    settings = {"mean.backbone": {"kind": backbone} | SMALL[backbone]} | PUBLISHED
+    model = build_model(read_config("conservative-cnn", {"factor": "1x4", "precision": "float32"} | settings)).eval()
+    crops = batch()
+    start = model.draw(Inputs(crops.coarse), Members())
+    assert not start.any()  # the last layer starts at zero
+    y = woken(model).draw(Inputs(crops.coarse), Members())[:, 0]
+    assert y.abs().max() <= 1 and y.std() > 0
+    field = model.sample(Inputs(crops.coarse), Members()).fields[:, 0]
+    assert field.min() >= 0 and field.max() <= 1
+    torch.testing.assert_close(Coarsen(Factor(1, 4))(field), crops.coarse, atol=1e-6, rtol=0)
+
+
+def test_as_published_by_settings_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command: the constraint in every step of the training, the field between its bounds."""
+    monkeypatch.chdir(tmp_path)
+    fine = np.random.default_rng(0).random((4, 32, 32), dtype=np.float32)
+    axes = {"y": np.arange(32.0), "x": np.arange(32.0)}
+    field = xr.DataArray(fine, dims=("time", "y", "x"), coords=axes, name="v", attrs={"units": "1"})
+    field.to_netcdf("fine.nc")
+    seen: list[bool] = []
+    forward = Bounded.forward
+
+    def counted(self: Any, y: Any, *rest: Any) -> Any:
+        seen.append(y.requires_grad)
+        return forward(self, y, *rest)
+
+    monkeypatch.setattr(Bounded, "forward", counted)
+    settings = [
+        *("data.path=fine.nc", "data.crop=16", "factor=1x4", "transform=[{kind: bounds, low: 0, high: 1}]"),
+        *("mean.skip=false", "mean.backbone.kind=srcnn", "mean.backbone.width=8", "mean.backbone.activation=tanh"),
+        *("constraint.kind=bounded", "train.through=1", "train.steps=3", "train.batch=2"),
+    ]
+    assert main(["fit", "conservative-cnn", "-o", "model", *(w for s in settings for w in ("--set", s))]) == 0
+    assert sum(seen) == 3
+    coarse = field.coarsen(y=4, x=4).mean()
+    made = load("model").downscale(coarse)["v"]
+    assert made.min() >= 0 and made.max() <= 1
+    np.testing.assert_allclose(made.coarsen(y=4, x=4).mean()[0], coarse, atol=1e-6)

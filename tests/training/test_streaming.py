@@ -209,7 +209,7 @@ def test_a_survey_finds_what_loops_find(
     field = Field(opened(store()), hold=False)
     assert field.gaps == (4,)
     found = survey(field, crop, stride, criteria, field.gaps)
-    wanted, amounts = by_loops(field, crop, stride, criteria)
+    wanted, amounts = by_loops(Field(field.variables, hold=True), crop, stride, criteria)
     assert [tuple(one) for one in found.positions.tolist()] == wanted and len(wanted) > 10
     np.testing.assert_allclose(found.amounts, amounts, rtol=1e-5)
     rain, wind = (variable.values for variable in field.variables)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from finescale import transforms
-from finescale.transforms import Chain, Log1p, Standardize, Transform
+from finescale.transforms import Bounds, Chain, Log1p, Standardize, Transform
 
 KINDS: dict[type[Transform], Callable[[int], Transform]] = {
+    Bounds: lambda channels: Bounds(low=-2.0, high=3000.0),
     Log1p: lambda channels: Log1p(scale=0.1),
     Standardize: lambda channels: Standardize(channels),
     Chain: lambda channels: Chain(Log1p(scale=0.2), Standardize(channels)),
@@ -115,3 +116,16 @@ def test_a_chain_fits_each_part_on_the_output_of_those_before() -> None:
     alone = Standardize(2)
     alone.fit([Log1p(scale=0.2)(x)])
     assert torch.equal(chain(x), alone(Log1p(scale=0.2)(x)))
+
+
+def test_bounds_become_those_of_a_tanh() -> None:
+    transform = Bounds(low=-2.0, high=35.0)
+    wanted = torch.tensor([-1.0, 0.0, 1.0, 3.0])
+    torch.testing.assert_close(transform(torch.tensor([-2.0, 16.5, 35.0, 72.0])), wanted)
+    assert transform.linear and not transform.state_dict()
+
+
+@pytest.mark.parametrize("arguments", [{"low": 1.0}, {"low": 2.0}, {"high": -3.0}])
+def test_bounds_refuses_what_makes_no_sense(arguments: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="low < high"):
+        Bounds(**arguments)

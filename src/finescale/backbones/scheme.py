@@ -5,11 +5,12 @@ depths and activations; so do our defaults. Three things differ, and in all seve
 
 - Any factor (fy, fx). Where they double the resolution twice, the factor is taken apart into primes, smallest first:
   10 × 6 is a step of 2 × 2 and one of 5 × 3. An axis that has run out of primes has 1.
-- The result is the correction of an interpolation that is added outside, and the last convolution starts at zero: at
-  the start the model is the interpolation. Only one layer is zero, so a gradient reaches it at once, and the others
-  from the second step on.
-- The last activation is linear, as a transform's space has no bounds. Theirs is a tanh for fields scaled to [−1, 1]
-  (``activation: tanh``); here it bounds the correction, not the sum.
+- The result is the correction of an interpolation that is added outside (``mean.skip: false`` leaves it out), and the
+  last convolution starts at zero: at the start the model is the interpolation. Only one layer is zero, so a gradient
+  reaches it at once, and the others from the second step on.
+- The last activation is linear, as a transform's space has no bounds. Theirs is a tanh (``activation: tanh``) for
+  fields scaled to [−1, 1] (transform ``bounds``), which bounds the field where the interpolation is left out, elsewhere
+  the correction alone.
 
 Frames are items of a batch: these networks know nothing of time, nor of a noise level. All are local: zeros continue
 the window and nothing is normalised over it, so with a halo of `Scheme.reach` input cells a window gives the values of

@@ -258,7 +258,7 @@ def _backbone_class(spec: Mapping[str, Any], where: str) -> type:
 def _backbone(spec: Mapping[str, Any], where: str, **derived: Any) -> nn.Module:
     if not isinstance(spec, Mapping):
         raise InputError(f"configuration key {where} is {spec!r}, but must hold a backbone, such as {{backbone: unet}}")
-    mean_keys = ("kind", "backbone", "fold", "interval", "loss", "conserve")
+    mean_keys = ("kind", "backbone", "fold", "interval", "loss", "conserve", "skip")
     allowed = {"mean": mean_keys, "denoiser": ("backbone", "prediction")}[where]
     for key in spec:
         if key not in allowed:

@@ -144,6 +144,7 @@ def select(ds: xr.Dataset, variable: str | None = None, source: str = "the datas
             f"{_close(variable, names)}"
         )
     with _named(source):
+        coordinates.check_axes(ds[variable])
         field = coordinates.canonical(coordinates.with_bounds(ds[variable], ds))
         coordinates.check_latitudes(field)
     return field

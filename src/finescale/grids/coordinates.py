@@ -35,6 +35,7 @@ from finescale.grids.grid import Grid
 __all__ = [
     "beyond",
     "canonical",
+    "check_axes",
     "check_latitudes",
     "even",
     "find",
@@ -85,6 +86,20 @@ def read_grid(da: xr.DataArray) -> Grid:
     sides = [_around(da, dim, spacing) if known is None else known for dim, known in edges.items()]
     times = _edges(da, time, "time")
     return Grid(np.array([-0.5, 0.5]) if times is None else times, sides[0], sides[1], _crs(da, y), cell_areas(da))
+
+
+def check_axes(da: xr.DataArray) -> None:
+    """Refuse coordinates that are named as a dimension and lie on several: they are no axis.
+
+    Raises:
+        InputError: naming the coordinate and its dimensions.
+    """
+    for dim in da.dims:
+        if dim in da.coords and da[dim].dims != (dim,):
+            raise InputError(
+                f"{label(da)} has the coordinate {dim} on the dimensions {', '.join(map(str, da[dim].dims))}, but an "
+                f"axis has {dim} alone: rename these dimensions, such as to y and x"
+            )
 
 
 def check_latitudes(da: xr.DataArray) -> None:

@@ -21,7 +21,7 @@ from finescale.errors import InputError, Notice
 from finescale.grids import coordinates, relabel
 from finescale.grids.factor import Factor
 from finescale.grids.grid import Grid
-from finescale.grids.windows import Window
+from finescale.grids.windows import Slices, Window
 
 Array = NDArray[np.float32]
 
@@ -53,6 +53,8 @@ class Domain:
     @cached_property
     def fine(self) -> Grid:
         """The fine grid, y and x increasing."""
+        if self.given is not None:
+            return coordinates.read_grid(coordinates.increasing(self.given))
         return self.grid.refine(self.factor)
 
     @cached_property
@@ -88,10 +90,14 @@ class Domain:
         name = like.encoding.get("grid_mapping", like.attrs.get("grid_mapping"))
         return name if name in like.coords else None
 
-    def area(self, box: Sequence[slice]) -> NDArray[np.float64] | None:
+    def area(self, box: Slices) -> NDArray[np.float64] | None:
         """Fine cell areas of some coarse cells; None where all are equal."""
-        t, y, x = box
-        return None if self.grid.uniform else self.grid.window(t, y, x).refine(self.factor).cell_area
+        if self.fine.uniform:
+            return None
+        if self.given is None:
+            return self.grid.window(*box).refine(self.factor).cell_area
+        t, y, x = (slice(side.start * n, side.stop * n) for side, n in zip(box, self.factor, strict=True))
+        return self.fine.window(t, y, x).cell_area
 
     def unknown(self, window: Window, *before: int) -> Array:
         """Nothing but missing values in the core of a window."""

@@ -13,6 +13,7 @@ from itertools import compress
 
 import numpy as np
 import torch
+import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -70,6 +71,15 @@ class Read:
 
 
 @dataclass(frozen=True, eq=False)
+class _Member:
+    """One member of the input: its targets, also as sources where they are brought to other cells; and predictors."""
+
+    fields: list[xr.DataArray]
+    sources: list[Source]
+    predictors: Predictors | None
+
+
+@dataclass(frozen=True, eq=False)
 class Given:
     """The input of a prediction, on its domain.
 
@@ -86,17 +96,17 @@ class Given:
     mask: Mask | None = None
 
     @cached_property
-    def _kept(self) -> dict[int, tuple[list[Source], Predictors | None]]:
+    def _kept(self) -> dict[int, _Member]:
         return {}
 
-    def _of(self, member: int) -> tuple[list[Source], Predictors | None]:
-        """Targets that are brought to the domain's blocks, and predictors; kept for one member of the input at a time,
-        as they may hold values."""
+    def _of(self, member: int) -> _Member:
+        """What is read of a member of the input; kept of one at a time, as sources may hold values."""
         if member not in self._kept:
             self._kept.clear()
-            targets = [] if self.domain.given is None else self.inputs.targets
-            sources = [Source(target.member(member), False, target.file) for target in targets]
-            self._kept[member] = sources, self.inputs.told(member)
+            fields = [target.member(member) for target in self.inputs.targets]
+            files = [target.file for target in self.inputs.targets if self.domain.given is not None]
+            sources = [Source(field, False, file) for field, file in zip(fields, files, strict=False)]
+            self._kept[member] = _Member(list(map(increasing, fields)), sources, self.inputs.told(member))
         return self._kept[member]
 
     def read(self, windows: Sequence[Window], member: int) -> Read:
@@ -106,7 +116,7 @@ class Given:
         read = Read(windows, coarse, None, None, mask, inner[1:])
         if not any(read.known):
             return read
-        told, predictors = None, self._of(member)[1]
+        told, predictors = None, self._of(member).predictors
         if predictors is not None:
             told = [predictors.on(self.domain.blocks.window(*window.read)) for window in windows]
         return replace(
@@ -126,13 +136,11 @@ class Given:
         return torch.from_numpy(static.at(self.domain.fine.window(*window.scaled(self.domain.factor)[1])))
 
     def _coarse(self, window: Window, member: int) -> Array:
-        if self.domain.given is None:
-            fields = (increasing(target.member(member)) for target in self.inputs.targets)
-            parts = [np.asarray(field[window.read].values, dtype=np.float32) for field in fields]
-        else:
-            blocks = self.domain.blocks.window(*window.read)
-            parts = [source.on(blocks) for source in self._of(member)[0]]
-        return np.stack(parts)
+        given = self._of(member)
+        if not given.sources:
+            return np.stack([np.asarray(field[window.read].values, dtype=np.float32) for field in given.fields])
+        blocks = self.domain.blocks.window(*window.read)
+        return np.stack([source.on(blocks) for source in given.sources])
 
     def model_inputs(self, read: Read) -> batch.Inputs:
         """The windows in which something is known as the model takes them, in its units."""

@@ -18,6 +18,7 @@ import xarray as xr
 
 from finescale.data.scales import ends, frames, interval, spacing
 from finescale.errors import InputError, Notice
+from finescale.grids.durations import format_duration
 from finescale.inference.domain import Domain
 from finescale.inference.inputs import Inputs, Target
 from finescale.inference.request import Model
@@ -71,7 +72,8 @@ def _scales(model: Model, domain: Domain, first: xr.DataArray) -> list[Off]:
     instants = "point" in str(first.attrs.get("cell_methods", "")) and model.context == 1 and most_t == 1
     if seen.cadence is not None and length is not None and not instants:
         ends = seen.cadence[0] * least_t, seen.cadence[1] * most_t
-        found.append((_beyond(length, *ends), f"its frames last {length:g} s, not {_span(*ends)}"))
+        between = " to ".join(dict.fromkeys(map(format_duration, ends)))
+        found.append((_beyond(length, *ends), f"its frames last {format_duration(length)}, not {between}"))
     return found
 
 

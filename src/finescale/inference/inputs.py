@@ -195,9 +195,7 @@ def _pool(
     for name, settings in (model.variables or {"field": {}}).items():
         calls = [variable] if variable is not None else [settings.get("coarse"), name]
         named = [(store, call) for call in calls for store, names in have if call in names]
-        seen = model.remembers.variables.get(name)
-        known = None if seen is None else seen.standard_name
-        alike = _by_standard_name(name, settings, known, have) if variable is None else None
+        alike = _by_standard_name(name, settings, have) if variable is None else None
         targets[name] = named[0] if named else alike
     left = [(store, name) for store, names in have for name in names - set(wanted)]
     if len(targets) == 1 and None in targets.values() and variable is None and len(left) == 1:
@@ -207,11 +205,9 @@ def _pool(
     return [place for place in targets.values() if place is not None], {name: there[name] for name in wanted}
 
 
-def _by_standard_name(
-    name: str, settings: Mapping[str, Any], known: str | None, have: Sequence[tuple[Store, set[str]]]
-) -> Place | None:
+def _by_standard_name(name: str, settings: Mapping[str, Any], have: Sequence[tuple[Store, set[str]]]) -> Place | None:
     """The only variable with the standard name of a target; None without one, or with several."""
-    standard = {settings.get("coarse") or name, known} - {None}
+    standard = {settings.get("coarse") or name, settings.get("standard_name")} - {None}
     alike = [
         (store, other)
         for store, names in have

@@ -72,13 +72,14 @@ class Interpolation(MeanModel):
 
 
 class Learned(MeanModel):
-    """C = interpolation + what a network learns.
+    """C = interpolation + what a network learns; or, without ``skip``, the network's output alone.
 
     Args:
         backbone: the network.
         channels: C.
         loss: mse, for the conditional mean; or mae, for the median.
         conserve: put C through the model's constraint.
+        skip: add the interpolation.
     """
 
     trainable = True
@@ -89,9 +90,14 @@ class Learned(MeanModel):
         channels: int = 1,
         loss: Literal["mse", "mae"] = "mse",
         conserve: bool = False,
+        skip: bool = True,
     ) -> None:
         super().__init__(channels)
-        self.backbone, self.kind, self.conserving = backbone, loss, conserve
+        self.backbone, self.kind, self.conserving, self.skip = backbone, loss, conserve, skip
+
+    def added(self, cond: Tensor, made: Tensor) -> Tensor:
+        """C of what the network made: the sum with the interpolation, or the network's output as it is."""
+        return cond[:, : self.channels] + made if self.skip else made
 
     def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
         """Mean squared or mean absolute error in the transform's space, arguments as in `MeanModel.distance`."""
@@ -111,6 +117,7 @@ class Network(Learned):
             (Defez et al.) and not over all fine ones.
         loss: mse or mae.
         conserve: put C through the model's constraint.
+        skip: add the interpolation.
         factor: between coarse and fine.
     """
 
@@ -122,15 +129,16 @@ class Network(Learned):
         interval: bool = False,
         loss: Literal["mse", "mae"] = "mse",
         conserve: bool = False,
+        skip: bool = True,
         factor: Factor | None = None,
     ) -> None:
-        super().__init__(backbone, channels, loss, conserve)
+        super().__init__(backbone, channels, loss, conserve, skip)
         self.fold = (factor.time if interval and factor is not None else 1, fold, fold)
         self.stride = fold * int(getattr(backbone, "stride", 1))
 
     def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         correction = self.backbone(space_to_depth(cond, self.fold), scalars).float()
-        return cond[:, : self.channels] + depth_to_space(correction, self.fold)
+        return self.added(cond, depth_to_space(correction, self.fold))
 
 
 class Upsampling(Learned):
@@ -145,6 +153,7 @@ class Upsampling(Learned):
         channels: C.
         loss: mse or mae.
         conserve: put C through the model's constraint.
+        skip: add the interpolation.
     """
 
     def __init__(
@@ -154,11 +163,12 @@ class Upsampling(Learned):
         channels: int = 1,
         loss: Literal["mse", "mae"] = "mse",
         conserve: bool = False,
+        skip: bool = True,
     ) -> None:
-        super().__init__(backbone, channels, loss, conserve)
+        super().__init__(backbone, channels, loss, conserve, skip)
         self.block = (1, factor.y, factor.x)
         self.stride = math.lcm(factor.y, factor.x) * int(getattr(backbone, "stride", 1))
 
     def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         correction = self.backbone(avg_pool3d(cond, self.block)).float()
-        return cond[:, : self.channels] + correction
+        return self.added(cond, correction)

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from finescale.errors import InputError
+from finescale.grids.durations import format_duration
 from finescale.grids.grid import Grid
 
 Ends = tuple[float, float]
@@ -23,13 +24,11 @@ class Seen:
     """Values of one variable.
 
     Attributes:
-        standard_name: by which it may be found in coarse files.
         low: least value, in the model's units.
         high: largest value.
-        wet: largest share of coarse cells above zero in a crop; None for variables that reach below zero.
+        wet: largest share of coarse cells above zero in a crop; None for variables that do not end there, as rain does.
     """
 
-    standard_name: str | None = None
     low: float | None = None
     high: float | None = None
     wet: float | None = None
@@ -94,7 +93,7 @@ class Remembers:
         if self.spacing is not None:
             said.append(f"spacing {_span(self.spacing)} {self.units}")
         if self.cadence is not None:
-            said.append(f"every {_span(self.cadence)} s")
+            said.append(f"every {' to '.join(dict.fromkeys(map(format_duration, self.cadence)))}")
         found = [f"fine fields: {', '.join(said)}"] if said else []
         for name, seen in self.variables.items():
             if seen.low is not None and seen.high is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,6 @@ class Field:
         self.variables, self.partner = list(variables), partner
         self.shape = (len(variables), *size(first))
         self.chunks = _chunks(first)
-        self.gaps = breaks(first)
         self.grid = read_grid(first)
         self.area: Array
         self.static: Array | None = None
@@ -73,6 +73,15 @@ class Field:
             self.area = read_grid(first).cell_area.astype(np.float32)  # of a grid that does not keep it
             self.static = None if static is None else static.at(self.grid)
         self.values = self._read() if hold else None
+
+    @cached_property
+    def gaps(self) -> tuple[int, ...]:
+        """The frames that begin a new sequence.
+
+        Raises:
+            InputError: for uneven times, which only crops of several frames mind.
+        """
+        return breaks(self.variables[0])
 
     def box(self, t: slice, y: slice, x: slice) -> Array:
         """(C, t, h, w) in single precision; NaN where unknown. Not to be written to."""

@@ -44,7 +44,7 @@ def remembered(data: TrainingData, crops: Crops, seed: int) -> tuple[Remembers, 
     high = np.where(low >= 0, high * math.exp(2 * data.section.rescale), high)
     wet = np.max([(values > 0).mean(axis=(2, 3, 4)).max(axis=0) for values in coarse], axis=0)
     seen = {
-        name: Seen(_standard(data.fields[0][n]), float(low[n]), float(high[n]), float(wet[n]) if low[n] >= 0 else None)
+        name: Seen(float(low[n]), float(high[n]), float(wet[n]) if low[n] == 0 else None)
         for n, name in enumerate(names)
         if np.isfinite([low[n], high[n]]).all()
     }
@@ -80,11 +80,6 @@ def _wider(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     firsts, lasts = zip(*(ends(part) for part in parts), strict=True)
     return np.minimum(low, firsts), np.maximum(high, lasts)
-
-
-def _standard(field: xr.DataArray) -> str | None:
-    name = field.attrs.get("standard_name")
-    return str(name) if name else None
 
 
 def _ends(values: Sequence[float | None]) -> tuple[float, float] | None:
