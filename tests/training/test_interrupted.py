@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from finescale.cli import main
@@ -22,7 +23,7 @@ from finescale.cli import main
 from finescale.training import loop
 
 # Told so as the tests are, or MKL takes as many threads as it likes, and sums come in another order.
-torch.set_num_threads(torch.get_num_threads())
+torch.set_num_threads({threads})
 # Whatever is ignored where the tests run: a shell ignores SIGINT for what it starts in the background.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -63,7 +64,7 @@ def test_the_same_command_goes_on(
     arguments = ["fit", str(tmp_path / "config.yaml"), "-o", str(broken)]
     assert main([*arguments[:-1], str(whole)]) == 0
 
-    code = INTERRUPTED.format(after=after, number=int(number), arguments=arguments)
+    code = INTERRUPTED.format(after=after, number=int(number), arguments=arguments, threads=torch.get_num_threads())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if number == signal.SIGKILL:
         assert done.returncode == -number
@@ -87,7 +88,7 @@ def test_another_configuration_does_not_go_on(
     settings["train"] |= {"checkpoint": 0}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     arguments = ["fit", str(tmp_path / "config.yaml"), "-o", str(tmp_path / "model")]
-    code = INTERRUPTED.format(after=3, number=int(signal.SIGKILL), arguments=arguments)
+    code = INTERRUPTED.format(after=3, number=int(signal.SIGKILL), arguments=arguments, threads=torch.get_num_threads())
     subprocess.run([sys.executable, "-c", code], capture_output=True)
     before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
     assert main([*arguments, "--set", "constraint=additive"]) == 2
