@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from finescale.data.atomic import explained, partial_path, publish, remove
 from finescale.data.files import check_output, consolidate, prepared
+from finescale.data.renew import renew
 from finescale.errors import InputError
 
 JOURNAL = "finescale-run.jsonl"
@@ -107,11 +108,13 @@ class ZarrStore:
             raise InputError(
                 f"an interrupted run left {self.temporary}: give --resume to continue it or --overwrite to begin afresh"
             )
-        if not (resume and self._read_journal(identity)):
+        empty = prepared(template)
+        for name, cells in chunks.items():
+            empty[name].encoding["chunks"] = cells
+        if resume and self._read_journal(identity):
+            renew(self.temporary, empty)
+        else:
             remove(self.temporary)
-            empty = prepared(template)
-            for name, cells in chunks.items():
-                empty[name].encoding["chunks"] = cells
             with whole_or_gone(self.path, self.temporary):
                 empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
                 (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
