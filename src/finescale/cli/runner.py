@@ -106,7 +106,7 @@ def _unraised(debug: bool) -> Iterator[None]:
     """Exceptions that nobody can catch, such as those in callbacks of libraries in C, are for --debug too."""
     before = sys.excepthook, sys.unraisablehook
     if not debug:  # Cython tells both hooks
-        sys.excepthook = sys.unraisablehook = lambda *_: None
+        sys.excepthook, sys.unraisablehook = (lambda *_: None), (lambda _: None)
     try:
         yield
     finally:

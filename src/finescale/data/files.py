@@ -275,6 +275,16 @@ def consolidate(path: Path) -> None:
         zarr.consolidate_metadata(str(path))
 
 
+def attributes(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Those that NetCDF takes: a store takes names and values that a file does not."""
+
+    def plain(value: Any) -> bool:
+        values = value if isinstance(value, list | tuple) else [value]
+        return all(isinstance(one, str | bytes | int | float | np.generic | np.ndarray) for one in values)
+
+    return {key: value for key, value in attrs.items() if plain(value) and _ATTRIBUTE.fullmatch(str(key))}
+
+
 def prepared(ds: xr.Dataset) -> xr.Dataset:
     """``ds`` without what its source files said of their storage, floats in float32, no fill values in coordinates.
 
@@ -288,8 +298,8 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
                 f"the name {str(name)[:40]!r} cannot be written: give it at most {_LONGEST_NAME} bytes and no slash"
             )
     for attrs in (ds.attrs, *(variable.attrs for variable in ds.variables.values())):
-        for key in [key for key, value in attrs.items() if not _takes(key, value)]:
-            del attrs[key]  # of a store that takes more than a file does
+        for key in attrs.keys() - attributes(attrs).keys():
+            del attrs[key]
     for name, variable in ds.variables.items():
         if name in ds.coords:
             variable.encoding = {
@@ -310,13 +320,6 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
     # Bounds belong to their coordinates and areas to their fields; as coordinates themselves xarray would list them.
     apart = [name for c in ds.coords.values() if (name := c.attrs.get("bounds")) in ds.coords]
     return ds.reset_coords([*apart, *([AREA] if AREA in ds.coords else [])])
-
-
-def _takes(key: Hashable, value: Any) -> bool:
-    """Whether NetCDF takes an attribute."""
-    values = value if isinstance(value, list | tuple) else [value]
-    plain = all(isinstance(one, str | bytes | int | float | np.generic | np.ndarray) for one in values)
-    return plain and bool(_ATTRIBUTE.fullmatch(str(key)))
 
 
 def _exists(path: Path) -> bool:

@@ -18,7 +18,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finescale.data.atomic import explained, partial_path, publish, remove
-from finescale.data.files import check_output, consolidate, prepared
+from finescale.data.files import attributes, check_output, consolidate, prepared
 from finescale.data.renew import renew
 from finescale.errors import InputError
 
@@ -212,7 +212,7 @@ class NetcdfStore:
         bounds = {str(c.attrs.get("bounds")) for c in template.coords.values()}
         aside = [str(c) for c in template.coords if c not in da.dims and c != mapping and c not in bounds]
         aside = [dim for dim in aside if dim not in template.dims]
-        variable.setncatts(da.attrs | ({"coordinates": " ".join(aside)} if aside else {}))
+        variable.setncatts(attributes(da.attrs) | ({"coordinates": " ".join(aside)} if aside else {}))
         return variable
 
     def write(self, task: int, parts: Sequence[Part], note: list[float]) -> None:
@@ -221,9 +221,9 @@ class NetcdfStore:
         self.done[task] = note
 
     def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
-        self.file.setncatts(dict(attrs))
+        self.file.setncatts(attributes(attrs))
         for name, own in variables.items():
-            self.variables[name].setncatts(dict(own))
+            self.variables[name].setncatts(attributes(own))
         self.file.close()
         publish(self.temporary, self.path)
 
