@@ -41,8 +41,8 @@ from finescale.grids.dimensions import texts
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["finescale.training.fit", "finescale.verify.report", "finescale.verbs", "netCDF4"])
-CELLS, TIMES, BLOCK = 96, 4, 4
-"""Of the part that is cut out; cells of a coarse one."""
+CELLS, TIMES, BLOCK, LOOKED = 96, 4, 4, 12
+"""Of the part that is cut out; cells of a coarse one; times that are looked at."""
 READING = {
     "small_rotPole": "?units=mm d-1",
     "pr_day": "?units=mm d-1",
@@ -144,6 +144,7 @@ def ranges(read: str, variable: str) -> dict[str, list[Any]]:
     da = open_field(read, variable)
     da = da.isel(realization=0) if "realization" in da.dims else da
     *_, time, y, x = da.dims
+    da = da.isel({time: slice(LOOKED)})
     frames = np.asarray(in_mm_per_hour(da).clip(0, 100).mean([y, x]).values)
     t = window(frames, min(TIMES, frames.size))
     part = da.isel({time: slice(*t)}).mean(time).fillna(0.0)

@@ -221,10 +221,15 @@ def read(results: Path | None) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def write(results: Path, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
-    listed = [rows[key] for key in sorted(rows)]
+    listed = [rows[key] if rows[key]["fault"] else short(rows[key]) for key in sorted(rows)]
     text = ",\n".join(map(json.dumps, listed))
     (results / "mutations.json").write_text(f"[\n{text}\n]\n")
     (results / "mutations.md").write_text(table(listed))
+
+
+def short(row: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of what was right."""
+    return {key: value for key, value in row.items() if key not in ("words", "says")}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
