@@ -18,9 +18,10 @@ import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
 from finescale.data.files import gridded, open_store, select
+from finescale.data.regions import Part
 from finescale.data.sources import DERIVED, Source, covered, derived
 from finescale.data.static import StaticFields
-from finescale.data.store import Part, open_output
+from finescale.data.store import open_output
 from finescale.errors import InputError, Interrupted, Notice
 from finescale.grids.coordinates import read_grid
 from finescale.grids.factor import Factor

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finescale.data.store import Part, Region
+from finescale.data.regions import Part, Region
 from finescale.errors import InputError
 from finescale.grids.blocks import block_means
 from finescale.grids.windows import Window
