@@ -163,14 +163,16 @@ def _client(workers: Workers, stack: ExitStack) -> Client:
                 "tcp://host:8786"
             ) from error
     # No limit of Dask's: a worker near it would be paused, and a run that waits for it never end.
-    cluster = LocalCluster(
-        n_workers=workers.workers,
-        threads_per_worker=workers.threads or 1,
-        processes=True,
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-        dashboard_address="127.0.0.1:8787",
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of another dashboard at the usual port: this one's address is told
+        cluster = LocalCluster(
+            n_workers=workers.workers,
+            threads_per_worker=workers.threads or 1,
+            processes=True,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+            dashboard_address="127.0.0.1:8787",
+        )
     return stack.enter_context(Client(stack.enter_context(cluster)))
 
 
