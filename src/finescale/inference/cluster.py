@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import torch
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, get_worker
@@ -79,7 +79,7 @@ class Job:
         return tasks
 
 
-class Place(WorkerPlugin):  # type: ignore[misc]
+class Place(WorkerPlugin):
     """What a worker keeps of a job: one model and the opened input, prepared when the first unit comes.
 
     Args:
@@ -116,7 +116,8 @@ class Place(WorkerPlugin):  # type: ignore[misc]
 def work(name: str, unit: Unit) -> Made:
     """Make a unit on a worker that has the plugin ``name``; what the user has to mend is not tried again."""
     try:
-        return get_worker().plugins[name].work(unit)  # type: ignore[no-any-return]
+        place = cast("Place", get_worker().plugins[name])
+        return place.work(unit)
     except InputError as error:
         return error
 

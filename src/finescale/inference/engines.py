@@ -8,11 +8,10 @@ this process reads and writes, as HDF5 allows no more.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 
 import torch
@@ -107,7 +106,7 @@ def waves(submit: Callable[[Unit], Future[Made]], units: Iterable[Unit], slots: 
 def here(tasks: Tasks, files: Executor, units: Iterable[Unit]) -> Iterator[Iterator[Result]]:
     """One after another in this thread, while ``files`` reads what the next one needs."""
 
-    def made() -> Iterator[Result]:
+    def made() -> Generator[Result, None, None]:
         for read, some in _read_ahead(tasks, files, units):
             for unit in some:
                 yield from tasks.made(unit, read.result())
@@ -136,8 +135,8 @@ def on_threads(tasks: Tasks, workers: Workers, files: Executor, units: Iterable[
         return list(tasks.made(unit, files.submit(tasks.read, unit.piece).result()))
 
     count = workers.threads or 1
-    pool = ThreadPoolExecutor(count, "finescale", partial(keep_to, workers.cores))
+    pool = ThreadPoolExecutor(count, "finescale", keep_to, (workers.cores,))
     try:
-        yield waves(partial(pool.submit, work), units, lambda: count)
+        yield waves(lambda unit: pool.submit(work, unit), units, lambda: count)
     finally:
         pool.shutdown(cancel_futures=True)
