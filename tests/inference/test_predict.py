@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool2d
 from finescale.data import store
 from finescale.data.atomic import sole_writer
 from finescale.data.files import open_store, write
+from finescale.data.journal import JOURNAL
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids import coordinates
@@ -191,7 +192,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
         downscale(model, coarse(), out, **settings)
     monkeypatch.undo()
     assert not out.exists() and partial.is_dir()
-    with (partial / store.JOURNAL).open("a") as journal:
+    with (partial / JOURNAL).open("a") as journal:
         journal.write("[7, 0.0, 3")  # a line that the interruption cut short
     with pytest.raises(InputError, match="give --resume to continue it or --overwrite"):
         downscale(model, coarse(), out, **settings)
@@ -205,7 +206,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     downscale(whole, coarse(), tmp_path / "again.zarr", **settings)
     # Task 8 was computed while 7 was written.
     assert first == 9 and model.calls == whole.calls - 7
-    assert not partial.exists() and not (out / store.JOURNAL).exists()
+    assert not partial.exists() and not (out / JOURNAL).exists()
     a, b = read(tmp_path / "whole.zarr"), read(out)
     np.testing.assert_array_equal(a["rain"].values, b["rain"].values)
     assert a.attrs["finescale_conservation_residual"] == b.attrs["finescale_conservation_residual"]
@@ -247,7 +248,7 @@ def test_a_run_is_not_resumed_with_another_input(tmp_path, monkeypatch, change, 
 @pytest.mark.parametrize("journal", ["", "no journal\n", "[1, 2]\n", "\xff\n"])
 def test_a_journal_that_is_none_is_named(tmp_path, journal):
     (tmp_path / ".o.partial.zarr").mkdir()
-    (tmp_path / ".o.partial.zarr" / store.JOURNAL).write_text(journal)
+    (tmp_path / ".o.partial.zarr" / JOURNAL).write_text(journal)
     with pytest.raises(InputError, match=r"does not say which run .*--overwrite"):
         downscale(Fake(), coarse(), tmp_path / "o.zarr", members=2, resume=True, progress=False)
 

@@ -1,30 +1,26 @@
 """Stores of one or several variables written region by region: Zarr, which can be resumed, and NetCDF.
 
 A store grows under a temporary name next to its own and is renamed once it is whole. Beside the data, a Zarr store
-keeps a journal: a line of JSON that identifies the run, then a line for each finished task. A task is journalled after
-its region is written, so that an interruption costs at most the tasks under way.
+keeps a journal (`finescale.data.journal`). A task is journalled after its region is written, so that an interruption
+costs at most the tasks under way. Regions may be written by other processes (`finescale.data.regions`); the journal is
+that of the process which opened the store.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from finescale.data.atomic import explained, partial_path, publish, remove
 from finescale.data.files import check_output, consolidate, prepared
+from finescale.data.journal import Journal
+from finescale.data.regions import Part, ZarrRegions
 from finescale.errors import InputError
-
-JOURNAL = "finescale-run.jsonl"
-Region = tuple[slice, ...]
-Part = tuple[str, Region, NDArray[np.float32]]
-"""A variable's name, a region of it, and its values there."""
 
 
 class Store(Protocol):
@@ -87,7 +83,11 @@ def open_output(
 
 
 class ZarrStore:
-    """A Zarr store and its journal; see the module."""
+    """A Zarr store and its journal; see the module.
+
+    Attributes:
+        regions: what writes the regions of a task, here or, pickled, in another process; then `note` notes the task.
+    """
 
     def __init__(
         self,
@@ -98,68 +98,39 @@ class ZarrStore:
         resume: bool,
         overwrite: bool,
     ) -> None:
-        import zarr
-
         # A name that a resumption finds again.
         self.path, self.temporary = path, path.with_name(f".{path.stem}.partial{path.suffix}")
-        self.done: dict[int, list[float]] = {}
+        self.journal, self.regions = Journal(self.temporary), ZarrRegions(str(self.temporary))
         if self.temporary.exists() and not resume and not overwrite:
             raise InputError(
                 f"an interrupted run left {self.temporary}: give --resume to continue it or --overwrite to begin afresh"
             )
-        if not (resume and self._read_journal(identity)):
+        done = self.journal.resume(identity) if resume else None
+        self.done: dict[int, list[float]] = {} if done is None else done
+        if done is None:
             remove(self.temporary)
             empty = prepared(template)
             for name, cells in chunks.items():
                 empty[name].encoding["chunks"] = cells
             with whole_or_gone(self.path, self.temporary):
                 empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
-                (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
-        self.group = zarr.open_group(str(self.temporary), mode="r+")
-        self.arrays = {name: cast("zarr.Array[Any]", self.group[name]) for name in chunks}
-
-    def _read_journal(self, identity: Mapping[str, Any]) -> bool:
-        journal = self.temporary / JOURNAL
-        if not journal.is_file():
-            return False
-        first, *lines = journal.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-        try:
-            before = json.loads(first)
-        except ValueError:
-            before = None
-        if not isinstance(before, dict):
-            raise InputError(
-                f"{journal} does not say which run {self.temporary} is of: give --overwrite without --resume to begin "
-                "afresh"
-            )
-        wanted = json.loads(json.dumps(dict(identity)))
-        differs = [key for key in wanted if before.get(key) != wanted[key]]
-        if differs:
-            said = ", ".join(f"{key} {before.get(key)} is now {wanted[key]}" for key in differs)
-            raise InputError(
-                f"{self.temporary} is of another run ({said}): give the same settings, or --overwrite without --resume"
-            )
-        for line in lines:
-            task, note = _noted(line)
-            if task is not None:  # otherwise the interruption cut this line short: its task is done again
-                self.done[task] = note
-        # A line cut short must not merge with the next one.
-        journal.write_text("\n".join([first, *(json.dumps([task, *note]) for task, note in self.done.items())]) + "\n")
-        return True
+                self.journal.begin(identity)
 
     def write(self, task: int, parts: Sequence[Part], note: list[float]) -> None:
-        for name, region, values in parts:
-            self.arrays[name][region] = values
-        with (self.temporary / JOURNAL).open("a") as journal:
-            journal.write(json.dumps([task, *note]) + "\n")
+        self.regions.write(parts)
+        self.note(task, note)
+
+    def note(self, task: int, note: list[float]) -> None:
+        """Note a task as finished whose regions are written."""
+        self.journal.add(task, note)
         self.done[task] = note
 
     def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
-        self.group.attrs.update(dict(attrs))
+        self.regions.group.attrs.update(dict(attrs))
         for name, own in variables.items():
-            self.arrays[name].attrs.update(dict(own))
+            self.regions.array(name).attrs.update(dict(own))
         consolidate(self.temporary)
-        (self.temporary / JOURNAL).unlink()
+        self.journal.end()
         publish(self.temporary, self.path)
 
     @property
@@ -169,16 +140,6 @@ class ZarrStore:
     def close(self) -> None:
         if not self.done:
             remove(self.temporary)
-
-
-def _noted(line: str) -> tuple[int | None, list[float]]:
-    """A finished task and what was noted of it; None for a line that says neither."""
-    try:
-        task, *note = json.loads(line)
-    except (ValueError, TypeError):
-        return None, []
-    whole = isinstance(task, int) and all(isinstance(value, int | float) for value in note)
-    return (task, note) if whole else (None, [])
 
 
 class NetcdfStore:

@@ -15,8 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finescale.data.blocks import Blocks, cells, clock_of
+from finescale.data.regions import Region
 from finescale.data.sources import Source, covered
-from finescale.data.store import Region
 from finescale.errors import InputError, Notice
 from finescale.grids import coordinates, relabel
 from finescale.grids.factor import Factor
