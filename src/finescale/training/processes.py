@@ -104,9 +104,11 @@ class Processes:
 
     def exchanged(self, *values: float) -> list[list[float]]:
         """The numbers that each process gives, in the order of the processes."""
-        here = torch.tensor(values, dtype=torch.float64, device=self.fabric.device if self.count > 1 else None)
-        rows = cast(Tensor, self.fabric.all_gather(here)).reshape(self.count, -1)
-        return cast(list[list[float]], rows.tolist())
+        if self.count == 1:
+            return [list(values)]
+        rows = torch.zeros(self.count, len(values), dtype=torch.float64, device=self.fabric.device)
+        rows[self.rank] = torch.tensor(values, dtype=torch.float64)
+        return cast(list[list[float]], self._total(rows).tolist())
 
     def first_alone(self) -> AbstractContextManager[None]:
         """A block that the first process goes through before the others, which find there what it has kept."""
@@ -120,6 +122,8 @@ class Processes:
 @contextmanager
 def together() -> Iterator[Processes]:
     """The processes that torchrun started, joined; or this one alone.
+
+    They stay joined for the next training: joined anew, one may find in torchrun's store where another has been.
 
     Raises:
         InputError: for more processes than GPUs, and where another process has ended.
@@ -138,7 +142,7 @@ def together() -> Iterator[Processes]:
         )
     # Gradients are gathered in the order of the networks' layers, in every run and after every resumption: without
     # find_unused_parameters, in the order in which the first step after a start happened to make them.
-    strategy = DDPStrategy(timeout=PATIENCE, broadcast_buffers=False, find_unused_parameters=True)
+    strategy = DDPStrategy(timeout=PATIENCE, forward_sync_buffers=False, find_unused_parameters=True)
     try:
         fabric = Fabric(strategy=strategy, devices=here(), num_nodes=world // here())
         fabric.launch()
@@ -151,7 +155,6 @@ def together() -> Iterator[Processes]:
             "another process of this training has ended: see what was said of it; the same command goes on from the "
             "last checkpoint"
         ) from error
-    distributed.destroy_process_group()
 
 
 def _broken(error: RuntimeError) -> bool:
