@@ -31,6 +31,7 @@ from finescale.model import losses, sampling, uncertainty
 from finescale.model.batch import Batch, Ensemble, Inputs, Members
 from finescale.model.components import Components
 from finescale.model.mean import MeanModel
+from finescale.model.share import Share
 from finescale.model.uncertainty import Marginals
 from finescale.operators.coarsen import Coarsen
 
@@ -102,9 +103,10 @@ class Downscaler(Components):
         mean: MeanModel | None = None,
         teacher: Distillation | None = None,
         through: bool = True,
+        share: Share = losses.ALL,
     ) -> Tensor:
         """What a stage of training minimises: `finescale.model.losses.loss`."""
-        return losses.loss(self, kind, batch, generator, mean=mean, teacher=teacher, through=through)
+        return losses.loss(self, kind, batch, generator, mean=mean, teacher=teacher, through=through, share=share)
 
     def downscale(
         self, coarse: Files, members: int | None = None, seed: int = 0, *, lazy: bool = False, **settings: Any

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
 import shlex
 import signal
@@ -60,7 +61,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         later = stop.later if isinstance(stop, Interrupted) else ""
         if isinstance(stop, Interrupted) and stop.again:
-            later += f"; the same command goes on from there: {shlex.join(['finescale', *given])}"
+            later += f"; the same command goes on from there: {_again(given)}"
         return _say(f"interrupted; {later or 'nothing was written under the name of the output'}", 128 + number, debug)
     except InputError as error:
         return _say(str(error), 2, debug)
@@ -117,8 +118,25 @@ def check_variance(words: Sequence[str]) -> None:
 def _say(text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print("finescale:", " ".join(text.split()), file=sys.stderr)
+    if _speaks():
+        print("finescale:", " ".join(text.split()), file=sys.stderr)
     return code
+
+
+def _speaks() -> bool:
+    """Whether what this process says is not said, or caused, by another of those that torchrun started."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return True
+    from finescale.training.processes import speaks
+
+    return speaks()
+
+
+def _again(words: Sequence[str]) -> str:
+    """The command line, to be given again."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    start = ["finescale"] if here == 1 else ["torchrun", "--nproc-per-node", str(here), "-m", "finescale"]
+    return shlex.join([*start, *words])
 
 
 def _quiet() -> None:
