@@ -1,0 +1,122 @@
+"""Whatever stands in a saved model's configuration or in the journal of an interrupted run: work, or one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.hostile import made
+from tests.hostile.cases import captured, names
+from tests.hostile.mutations import subjects
+from tests.hostile.mutations.values import KEYS, VALUES
+
+from finescale.cli import main
+from finescale.data.store import JOURNAL, ZarrStore
+
+PREDICT = ["downscale", "model", "coarse.nc", *subjects.PARTS, "-o"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A model, a field, a prediction of it in two forms: whole (whole.zarr), and interrupted (.o.partial.zarr)."""
+    folder = tmp_path_factory.mktemp("saved")
+    made.model(folder / "model")
+    made.stored(made.rain(2, 8, 16), folder / "coarse.nc")
+    with contextlib.chdir(folder), captured(), pytest.MonkeyPatch.context() as patch:
+        assert main([*PREDICT, "whole.zarr"]) == 0
+        patch.setattr(ZarrStore, "write", after(3, ZarrStore.write))
+        assert main([*PREDICT, "o.zarr"]) == 130
+    (folder / ".o.partial.zarr").rename(folder / "begun")
+    yield folder
+
+
+def after(count: int, function: Any) -> Any:
+    """``function`` that is interrupted after so many calls."""
+    calls = iter(range(1, count + 1))
+
+    def counted(*given: Any) -> None:
+        function(*given)
+        if next(calls) == count:
+            raise KeyboardInterrupt
+
+    return counted
+
+
+def outcome(words: list[str], folder: Path) -> int:
+    """The exit code, 0 or 2; then with one line and nothing left behind."""
+    there = names(folder)
+    with contextlib.chdir(folder), captured() as streams:
+        code = main(words)
+    lines = [line for line in streams[1].splitlines() if not line.startswith("finescale: warning: ")]
+    assert code in (0, 2), streams[1]
+    if code == 2:
+        assert len(lines) == 1 and lines[0].startswith("finescale: ") and len(lines[0]) < 1100
+        assert names(folder) <= there
+    return code
+
+
+def keys(config: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in config.items():
+        yield (*above, key)
+        if isinstance(value, Mapping):
+            yield from keys(value, (*above, key))
+
+
+SAVED = made.CONFIG | {"trained": [], "remembers": {}, "weights": None}
+"""Sections that are mutated, those besides a configuration's own too."""
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(sorted(keys(SAVED))), VALUES, st.dictionaries(KEYS, VALUES, max_size=1))
+def test_any_value_in_a_model(folder: Path, key: tuple[str, ...], value: object, more: dict[Any, Any]) -> None:
+    path = folder / "model" / "config.yaml"
+    whole = path.read_text()
+    config = yaml.safe_load(whole)
+    node = config
+    for name in key[:-1]:
+        node = node[name] if isinstance(node.get(name), dict) else node.setdefault("remembers", {})
+    node[key[-1]] = value
+    try:
+        path.write_text(yaml.dump(config | more), encoding="utf-8")
+        outcome(["info", "model"], folder)
+        if outcome([*PREDICT, "m.nc"], folder) == 0:
+            (folder / "m.nc").unlink()
+    finally:
+        path.write_text(whole)
+
+
+LINES = st.one_of(
+    VALUES.map(lambda value: json.dumps(value, default=str)), st.text('[]{},0123456789.e-"n\0 ', max_size=20)
+)
+
+
+@settings(max_examples=30)
+@given(st.booleans(), st.lists(st.tuples(st.integers(0, 6), LINES), min_size=1, max_size=3), st.integers(0, 60))
+def test_any_journal(folder: Path, more: bool, lines: list[tuple[int, str]], cut: int) -> None:
+    """What is added to a journal, replaces lines of it, or is cut from its end."""
+    part, out = folder / ".o.partial.zarr", folder / "o.zarr"
+    for path in (part, out):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(folder / "begun", part)
+    journal = (part / JOURNAL).read_text().splitlines()
+    for at, line in lines:
+        journal[at:at] = [line]
+        if not more:
+            del journal[at + 1 : at + 2]
+    text = "\n".join(journal)
+    (part / JOURNAL).write_text(text[: max(len(text) - cut, 0)])
+    before = (part / JOURNAL).read_text().splitlines()[:1] == (folder / "begun" / JOURNAL).read_text().splitlines()[:1]
+    code = outcome([*PREDICT, "o.zarr", "--resume"], folder)
+    assert before or code == 2, "another run's, or none that is said"
+    if code == 0:
+        with xr.open_zarr(out, consolidated=False) as found, xr.open_zarr(folder / "whole.zarr") as whole:
+            assert found["rain"].shape == whole["rain"].shape
