@@ -114,7 +114,28 @@ def equality(folder: Path, _: argparse.Namespace) -> list[dict[str, Any]]:
         found = values(folder / out)
         largest = float(np.nanmax(np.abs(found - whole)))
         rows.append({"way": name, "equal bits": bool(np.array_equal(found, whole)), "of the spread": largest / spread})
-    return rows
+    return rows + reached(folder, spread)
+
+
+def reached(folder: Path, spread: float) -> list[dict[str, Any]]:
+    """Windows whose halo is as wide as the domain: what is left then is arithmetic, not what lies beyond the halo."""
+    import finescale
+
+    settings: dict[str, Any] = {"members": 4, "halo": (0, 48, 48)}
+    found = [
+        finescale.downscale(folder / "model", folder / "coarse.zarr", window=(1, n, n), batch=batch, **settings)
+        for n, batch in ((48, 4), (24, 4), (16, 1))
+    ]
+    whole, *others = (one["rain"].values for one in found if one is not None)
+    names = ("windows of 24 cells, halo of all", "windows of 16 cells one member at a time, halo of all")
+    return [
+        {
+            "way": name,
+            "equal bits": bool(np.array_equal(one, whole)),
+            "of the spread": float(np.abs(one - whole).max()) / spread,
+        }
+        for name, one in zip(names, others, strict=True)
+    ]
 
 
 def faults(folder: Path, args: argparse.Namespace) -> dict[str, Any]:

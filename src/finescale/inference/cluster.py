@@ -14,7 +14,7 @@ import secrets
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -143,8 +143,9 @@ def on_dask(
         client = _client(workers, stack)
         if client.dashboard_link:
             say(f"dashboard at {client.dashboard_link}")
-        client.register_plugin(Place(job), name)
-        stack.callback(client.unregister_worker_plugin, name)
+        _register(client, Place(job), name)
+        if workers.scheduler is not None:
+            stack.callback(_forget, client, name)
         pool = client.get_executor(pure=False, retries=RETRIES)
         stack.callback(pool.shutdown, wait=False)
         yield _told(waves(partial(pool.submit, work, name), units, _slots(client)))
@@ -175,6 +176,24 @@ def _client(workers: Workers, stack: ExitStack) -> Client:
             dashboard_address="127.0.0.1:8787",
         )
     return stack.enter_context(Client(stack.enter_context(cluster)))
+
+
+def _register(client: Client, place: Place, name: str) -> None:
+    """Give a plugin to all workers, also where one dies meanwhile: the one in its place is given it as well."""
+    for left in reversed(range(RETRIES + 1)):
+        try:
+            client.register_plugin(place, name)
+        except OSError:
+            if not left:
+                raise
+        else:
+            return
+
+
+def _forget(client: Client, name: str) -> None:
+    """Let the workers drop a plugin; those that are gone have."""
+    with suppress(OSError):
+        client.unregister_worker_plugin(name)
 
 
 def _slots(client: Client) -> Callable[[], int]:
