@@ -200,6 +200,43 @@ def rotated() -> Callable[..., xr.Dataset]:
     return made
 
 
+@pytest.fixture(scope="session")
+def field() -> Callable[..., xr.DataArray]:
+    """``field(times, height, width, lat)``: distinct values, so that a part tells where it was cut."""
+
+    def made(times: int = 3, height: int = 40, width: int = 56, lat: float = 50.0) -> xr.DataArray:
+        values = np.arange(times * height * width, dtype=np.float32).reshape(times, height, width)
+        return xr.DataArray(
+            values,
+            dims=("time", "lat", "lon"),
+            coords={
+                "time": np.datetime64("2020-06-01", "ns") + np.arange(times) * np.timedelta64(1, "h"),
+                "lat": ("lat", lat + np.arange(height) * 0.5, {"units": "degrees_north"}),
+                "lon": ("lon", np.arange(width) * 0.5, {"units": "degrees_east"}),
+            },
+            name="rain",
+        )
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def stored() -> Callable[[np.ndarray, Path], Path]:
+    """``stored(values, path)``: a file of hourly rain (time, y, x) on cells of side 1, and its path."""
+
+    def made(values: np.ndarray, path: Path) -> Path:
+        coords = {
+            "time": np.datetime64("2020-06-01", "ns") + np.arange(len(values)) * np.timedelta64(1, "h"),
+            "y": np.arange(float(values.shape[1])),
+            "x": np.arange(float(values.shape[2])),
+        }
+        da = xr.DataArray(values.astype(np.float32), coords, name="rain", attrs={"units": "mm h-1"})
+        write(da.to_dataset(), path)
+        return path
+
+    return made
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A file to train on: smooth positive amounts, latitude falling as in many files."""

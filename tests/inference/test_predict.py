@@ -176,21 +176,31 @@ def test_units_there_and_back():
         downscale(Fake(), ds.assign(rain=ds["rain"].assign_attrs(units="K")))
 
 
-def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
+@pytest.fixture
+def interrupted(monkeypatch):
+    """``interrupted(task, model, coarse, out, **settings)``: a run that ends where a task is to be written."""
+
+    def run(last, *arguments, **settings):
+        write_region = store.ZarrStore.write
+
+        def stop(self, task, *rest):
+            if task == last:
+                raise KeyboardInterrupt
+            write_region(self, task, *rest)
+
+        monkeypatch.setattr(store.ZarrStore, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            downscale(*arguments, **settings)
+        monkeypatch.undo()
+
+    return run
+
+
+def test_an_interrupted_run_is_resumed(tmp_path, interrupted):
     settings = dict(members=5, seed=1, progress=False)
     downscale(Fake(), coarse(), tmp_path / "whole.zarr", **settings)
     model, out, partial = Fake(), tmp_path / "o.zarr", tmp_path / ".o.partial.zarr"
-    write_region = store.ZarrStore.write
-
-    def stop_at_7(self, task, *rest):
-        if task == 7:
-            raise KeyboardInterrupt
-        write_region(self, task, *rest)
-
-    monkeypatch.setattr(store.ZarrStore, "write", stop_at_7)
-    with pytest.raises(KeyboardInterrupt):
-        downscale(model, coarse(), out, **settings)
-    monkeypatch.undo()
+    interrupted(7, model, coarse(), out, **settings)
     assert not out.exists() and partial.is_dir()
     with (partial / JOURNAL).open("a") as journal:
         journal.write("[7, 0.0, 3")  # a line that the interruption cut short
@@ -224,20 +234,10 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     ],
     ids=["a value in the middle", "units", "grid"],
 )
-def test_a_run_is_not_resumed_with_another_input(tmp_path, monkeypatch, change, words):
+def test_a_run_is_not_resumed_with_another_input(tmp_path, interrupted, change, words):
     """…neither where the first and the last frame are as they were, nor where all values are; and nothing is lost."""
     settings, out = dict(members=2, seed=1, window=(1, 9, 99), progress=False), tmp_path / "o.zarr"
-    write_region = store.ZarrStore.write
-
-    def stop_at_2(self, task, *rest):
-        if task == 2:
-            raise KeyboardInterrupt
-        write_region(self, task, *rest)
-
-    monkeypatch.setattr(store.ZarrStore, "write", stop_at_2)
-    with pytest.raises(KeyboardInterrupt):
-        downscale(Fake(), coarse(), out, **settings)
-    monkeypatch.undo()
+    interrupted(2, Fake(), coarse(), out, **settings)
     with pytest.raises(InputError, match=words):
         downscale(Fake(), change(coarse()), out, **settings, resume=True)
     downscale(Fake(), coarse(), out, **settings, resume=True)

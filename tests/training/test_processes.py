@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xarray as xr
 import yaml
 from safetensors.torch import load_file
 
 from finescale.cli import main
-from finescale.data.files import write
 
 SCRIPT = """
 import json, os, signal, sys
@@ -101,19 +99,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def gaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def gaps(stored: Callable[[np.ndarray, Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Rain of which three quarters are missing in one half: crops have a quarter of their cells, or all."""
-    values = np.random.default_rng(0).gamma(2.0, 1.0, (4, 48, 64)).astype(np.float32)
+    values = np.random.default_rng(0).gamma(2.0, 1.0, (4, 48, 64))
     values[:, :, 32:][:, np.arange(48) % 4 != 0] = np.nan
-    coords = {
-        "time": np.datetime64("2020-06-01", "ns") + np.arange(4) * np.timedelta64(1, "h"),
-        "lat": ("lat", 60 - np.arange(48) * 0.01, {"units": "degrees_north"}),
-        "lon": ("lon", np.arange(64) * 0.01, {"units": "degrees_east"}),
-    }
-    da = xr.DataArray(values, dims=("time", "lat", "lon"), coords=coords, name="rain", attrs={"units": "mm h-1"})
-    path = tmp_path_factory.mktemp("gaps") / "rain.nc"
-    write(da.to_dataset(), path)
-    return path
+    return stored(values, tmp_path_factory.mktemp("gaps") / "rain.nc")
 
 
 STEPS, RATE = 12, 1e-3
