@@ -9,31 +9,38 @@ which ``coarsen`` says again of the members themselves:
 
     residual = max |A x − c| / max |c|        over members, times and coarse cells
 
-A command must succeed, or end with exit code 2 and one line. Writes archives.json and archives.md as it goes; what
-archives.json of the same command holds is not done again. Needs the extras geo and grib.
+A command runs in a process of its own, forked from one that has imported what the commands import: its seconds are
+without that. It must succeed, or end with exit code 2 and one line. Writes archives.json and archives.md as it goes;
+what archives.json holds is not done again. Needs the extras geo and grib.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import shutil
-import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
+from finescale.cli import main as main_of_finescale
 from finescale.data.files import gridded, open_field, open_store
 from finescale.data.units import in_mm_per_hour, is_rain
 from finescale.errors import InputError
 from finescale.grids.dimensions import texts
 
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["finescale.training.fit", "finescale.verify.report", "finescale.verbs", "netCDF4"])
 CELLS, TIMES, BLOCK = 96, 4, 4
 """Of the part that is cut out; cells of a coarse one."""
 READING = {
@@ -69,7 +76,7 @@ def main() -> None:
     path = args.results / "archives.json"
     rows = json.loads(path.read_text())["files"] if path.is_file() else []
     known = {(row["file"], row["variable"]) for row in rows}
-    for file, variable, reason in rains(args.data):
+    for file, variable, reason in apart(rains, args.data):
         if (file.name, variable) in known:
             continue
         row = {"file": file.name, "variable": variable}
@@ -82,18 +89,25 @@ def main() -> None:
     sys.exit(f"neither done nor refused in one line: {', '.join(wrong)}" if wrong else 0)
 
 
-def rains(data: Path) -> Iterator[tuple[Path, str, str]]:
+def apart(function: Callable[..., Any], *given: Any) -> Any:
+    """What a function returns, called in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=FORKS, max_tasks_per_child=1) as pool:
+        return pool.submit(function, *given).result()
+
+
+def rains(data: Path) -> list[tuple[Path, str, str]]:
     """(file, variable, why it is left out) of every variable that is rain, and of files that cannot be opened."""
+    found = []
     for path in sorted(p for folder in (data, data / "readers") for p in folder.glob("*") if p.is_file()):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 ds = open_store(f"{path}{reading(path)}")
             except InputError as error:
-                yield path, "", str(error).replace(f"{path.parent}/", "")
+                found.append((path, "", str(error).replace(f"{path.parent}/", "")))
                 continue
-            names = [str(name) for name in gridded(ds) if is_rain(ds[name])]
-        yield from ((path, name, "") for name in names)
+            found += [(path, str(name), "") for name in gridded(ds) if is_rain(ds[name])]
+    return found
 
 
 def reading(path: Path) -> str:
@@ -106,7 +120,7 @@ def through(path: Path, variable: str, folder: Path) -> dict[str, Any]:
     folder.mkdir(parents=True)
     fine, coarse, out, again = (folder / f"{name}.nc" for name in ("fine", "coarse", "out", "again"))
     read = f"{path}{reading(path)}"
-    part = json.dumps(ranges(open_field(read, variable)))
+    part = json.dumps(apart(ranges, read, variable))
     settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     commands: dict[str, list[object]] = {
         "cut": ["coarsen", read, "-o", fine, "--factor", "1x1", "--variable", variable, "--select", part],
@@ -121,13 +135,13 @@ def through(path: Path, variable: str, folder: Path) -> dict[str, Any]:
         row[name] = run(folder, *words)
         if row[name]["code"]:
             return row
-    row["residual"] = residual(open_field(again, variable), open_field(coarse, variable))
-    row["wet"] = round(float((open_field(fine, variable) > 0).mean()), 3)
+    row["residual"] = apart(residual, again, coarse, variable)
     return row
 
 
-def ranges(da: xr.DataArray) -> dict[str, list[Any]]:
+def ranges(read: str, variable: str) -> dict[str, list[Any]]:
     """The `TIMES` times and `CELLS` x `CELLS` cells with the most rain, as --select has them; whole blocks."""
+    da = open_field(read, variable)
     da = da.isel(realization=0) if "realization" in da.dims else da
     *_, time, y, x = da.dims
     frames = np.asarray(in_mm_per_hour(da).clip(0, 100).mean([y, x]).values)
@@ -158,25 +172,37 @@ def window(values: np.ndarray, size: int) -> tuple[int, int]:
     return first, first + size
 
 
-def residual(found: xr.DataArray, coarse: xr.DataArray) -> float:
-    apart = (
-        np.abs(found.values - coarse.values[None]) if found.ndim > coarse.ndim else abs(found.values - coarse.values)
-    )
-    return float(np.nanmax(apart) / np.nanmax(np.abs(coarse.values)))
+def residual(again: Path, coarse: Path, variable: str) -> float:
+    found, wanted = open_field(again, variable).values, open_field(coarse, variable).values
+    return float(np.nanmax(np.abs(found - wanted)) / np.nanmax(np.abs(wanted)))
 
 
 def run(folder: Path, *words: object) -> dict[str, Any]:
     """Exit code, seconds and what a command says on stderr; progress bars are overwritten lines."""
-    started, given = time.perf_counter(), [sys.executable, "-m", "finescale", *map(str, words)]
-    ended = subprocess.run(given, capture_output=True, text=True, check=False)
-    lines = [line.removeprefix("finescale: ") for line in ended.stderr.splitlines() if line.startswith("finescale: ")]
+    try:
+        code, seconds, said = apart(command, [str(word) for word in words])
+    except BrokenProcessPool:
+        code, seconds, said = -1, 0.0, "the process was ended"
+    lines = [line.removeprefix("finescale: ") for line in said.splitlines() if line.startswith("finescale: ")]
     refused = [line for line in lines if not line.startswith("warning: ")]
     return {
-        "code": ended.returncode,
-        "seconds": round(time.perf_counter() - started, 1),
-        "lines": len(refused) if refused or not ended.returncode else len(ended.stderr.splitlines()),
+        "code": code,
+        "seconds": round(seconds, 1),
+        "lines": len(refused) if refused or not code else len(said.splitlines()),
         "says": (refused or lines or [""])[0].replace(f"{folder}/", ""),
     }
+
+
+def command(words: list[str]) -> tuple[int, float, str]:
+    """Exit code, seconds, and what is said on stderr, by libraries in C too."""
+    with tempfile.TemporaryFile() as err:
+        os.dup2(err.fileno(), 2)
+        os.dup2(err.fileno(), 1)
+        started = time.perf_counter()
+        code = main_of_finescale(words)
+        sys.stderr.flush()
+        err.seek(0)
+        return code, time.perf_counter() - started, err.read().decode(errors="replace")
 
 
 def ran(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from tests.hostile.mutations import subjects
 from tests.hostile.mutations.values import KEYS, VALUES
 
 from finescale.cli import main
-from finescale.data.store import JOURNAL, ZarrStore
+from finescale.downscaler import Downscaler
 
 PREDICT = ["downscale", "model", "coarse.nc", *subjects.PARTS, "-o"]
 
@@ -33,20 +33,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made.stored(made.rain(2, 8, 16), folder / "coarse.nc")
     with contextlib.chdir(folder), captured(), pytest.MonkeyPatch.context() as patch:
         assert main([*PREDICT, "whole.zarr"]) == 0
-        patch.setattr(ZarrStore, "write", after(3, ZarrStore.write))
+        patch.setattr(Downscaler, "draw", at(3, Downscaler.draw))
         assert main([*PREDICT, "o.zarr"]) == 130
     (folder / ".o.partial.zarr").rename(folder / "begun")
     yield folder
 
 
-def after(count: int, function: Any) -> Any:
-    """``function`` that is interrupted after so many calls."""
+def at(count: int, function: Any) -> Any:
+    """``function`` that is interrupted at a call."""
     calls = iter(range(1, count + 1))
 
-    def counted(*given: Any) -> None:
-        function(*given)
+    def counted(*given: Any) -> Any:
         if next(calls) == count:
             raise KeyboardInterrupt
+        return function(*given)
 
     return counted
 
@@ -104,19 +104,21 @@ LINES = st.one_of(
 def test_any_journal(folder: Path, more: bool, lines: list[tuple[int, str]], cut: int) -> None:
     """What is added to a journal, replaces lines of it, or is cut from its end."""
     part, out = folder / ".o.partial.zarr", folder / "o.zarr"
-    for path in (part, out):
-        shutil.rmtree(path, ignore_errors=True)
+    for store in (part, out):
+        shutil.rmtree(store, ignore_errors=True)
     shutil.copytree(folder / "begun", part)
-    journal = (part / JOURNAL).read_text().splitlines()
-    for at, line in lines:
-        journal[at:at] = [line]
+    path = next(part.glob("*.jsonl"))
+    begun = path.read_text().splitlines()
+    journal = list(begun)
+    for where, line in lines:
+        journal[where:where] = [line]
         if not more:
-            del journal[at + 1 : at + 2]
+            del journal[where + 1 : where + 2]
     text = "\n".join(journal)
-    (part / JOURNAL).write_text(text[: max(len(text) - cut, 0)])
-    before = (part / JOURNAL).read_text().splitlines()[:1] == (folder / "begun" / JOURNAL).read_text().splitlines()[:1]
+    path.write_text(text[: max(len(text) - cut, 0)])
+    same = path.read_text().splitlines()[:1] == begun[:1]
     code = outcome([*PREDICT, "o.zarr", "--resume"], folder)
-    assert before or code == 2, "another run's, or none that is said"
+    assert same or code == 2, "another run's, or none that is said"
     if code == 0:
         with xr.open_zarr(out, consolidated=False) as found, xr.open_zarr(folder / "whole.zarr") as whole:
             assert found["rain"].shape == whole["rain"].shape

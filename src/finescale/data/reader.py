@@ -71,7 +71,35 @@ class Reader(xr.backends.BackendEntrypoint):
             raise InputError(f"{name} cannot be decoded: {first_line(error)}") from error
 
 
-class Watched(xr.backends.BackendArray):
+class Guarded(xr.backends.BackendArray):
+    """A lazy variable; what goes wrong when its values are read is said of its file.
+
+    Args:
+        variable: the variable.
+        name: its name.
+        source: the file's name, for messages.
+    """
+
+    def __init__(self, variable: xr.Variable, name: object, source: str) -> None:
+        self.variable, self.name, self.source = variable, name, source
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        check()
+        try:
+            return np.asarray(self.variable[key].values)
+        except MemoryError:
+            raise InputError(f"{self.source}: variable {self.name} is too large for this machine's memory") from None
+        except Exception as error:
+            raise InputError(
+                f"{self.source} cannot be read: variable {self.name} may be truncated or damaged ({first_line(error)})"
+            ) from error
+
+
+class Watched(Guarded):
     """A lazy variable whose values are checked when they are read.
 
     Args:
@@ -84,26 +112,20 @@ class Watched(xr.backends.BackendArray):
     def __init__(
         self, variable: xr.Variable, name: object, source: str, marks: Mapping[float, float] | None = None
     ) -> None:
-        self.variable, self.name, self.source, self.marks = variable, name, source, marks or {}
-        self.shape, self.dtype = variable.shape, variable.dtype
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        super().__init__(variable, name, source)
+        self.marks = marks or {}
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        check()
-        try:
-            values = np.asarray(self.variable[key].values)
-        except MemoryError:
-            raise InputError(f"{self.source}: variable {self.name} is too large for this machine's memory") from None
-        except Exception as error:
-            raise InputError(
-                f"{self.source} cannot be read: variable {self.name} may be truncated or damaged ({first_line(error)})"
-            ) from error
+        values = super()._read(key)
         for mark, value in self.marks.items():
             values = np.where(values == mark, values.dtype.type(value), values)
         check_values(values, self.variable.attrs, self.name, self.source)
         return values
+
+
+def guarded(da: xr.DataArray, source: str | Path) -> xr.DataArray:
+    """``da``, which is not read yet, guarded; for numbers that are decoded before they are watched."""
+    return da.copy(data=indexing.LazilyIndexedArray(Guarded(da.variable, da.name, str(source))))
 
 
 def watched(ds: xr.Dataset, source: str | Path, marks: Mapping[float, float | None] | None = None) -> xr.Dataset:

@@ -20,6 +20,7 @@ from finescale.data.atomic import explained, partial_path, publish, remove
 from finescale.data.files import check_output, consolidate, prepared
 from finescale.data.journal import Journal
 from finescale.data.regions import Part, ZarrRegions
+from finescale.data.renew import renew
 from finescale.errors import InputError
 
 
@@ -105,13 +106,15 @@ class ZarrStore:
             raise InputError(
                 f"an interrupted run left {self.temporary}: give --resume to continue it or --overwrite to begin afresh"
             )
+        empty = prepared(template)
+        for name, cells in chunks.items():
+            empty[name].encoding["chunks"] = cells
         done = self.journal.resume(identity) if resume else None
         self.done: dict[int, list[float]] = {} if done is None else done
-        if done is None:
+        if done is not None:
+            renew(self.temporary, empty)
+        else:
             remove(self.temporary)
-            empty = prepared(template)
-            for name, cells in chunks.items():
-                empty[name].encoding["chunks"] = cells
             with whole_or_gone(self.path, self.temporary):
                 empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
                 self.journal.begin(identity)

@@ -15,8 +15,8 @@ HEADER = 1024
 TEXTS = (".yaml", ".json", ".jsonl", ".md", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 TOKENS = (
     "", "null", "true", "-1", "0", "1e999", ".nan", "-.inf", "1e308", "9" * 400, str(2**31), str(2**63), "1.5", "[]",
-    "{}", "[" * 300, "{a: " * 100, "\0", "\ufffe", "&a [*a]", "!!python/name:os.system", "x" * 5000, "2020-99-99", "\t", "é",
-    "rain", "<f4", "|O", "bytes", "../../x", "/dev/zero", '"', "'", "float16", "[1, 2]", "- a", "? b", "%",
+    "{}", "[" * 300, "{a: " * 100, "\0", "\ufffe", "&a [*a]", "!!python/name:os.system", "x" * 5000, "2020-99-99", "\t",
+    "é", "rain", "<f4", "|O", "bytes", "../../x", "/dev/zero", '"', "'", "float16", "[1, 2]", "- a", "? b", "%",
 )  # fmt: skip
 HUGE = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**31 + 1, 2**62, 2**63, 2**64 - 1)
 

@@ -2,7 +2,7 @@
 
     python -m tests.hostile.mutations [--count 2000] [--seed 0] [--seconds 1800] [--data FOLDER]
                                       [--results benchmarks/results] [--only NUMBER ...] [--keep FOLDER]
-                                      [--whole]
+                                      [--whole] [--light]
 
 Mutation NUMBER of SEED is the same whenever it is made. With ``--results`` what is found is written there as it goes
 (mutations.json and .md), and what is right there is not done again. ``--data`` adds the files of a folder to those
@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="a folder for mutations.json and mutations.md")
     parser.add_argument("--only", type=int, nargs="+", help="these mutations alone")
     parser.add_argument("--subject", help="those of this subject alone, by the start of its name")
+    parser.add_argument("--light", action="store_true", help="info and coarsen alone")
     parser.add_argument("--whole", action="store_true", help="first, every command on what is not mutated")
     parser.add_argument("--keep", type=Path, help="a folder for the mutated files of what was wrong")
     args = parser.parse_args()
@@ -56,9 +58,11 @@ def main() -> None:
     try:
         made = folder / "made"
         made.mkdir()
-        ready(made)
+        ready(made, args.light)
         rows = read(args.results, args.seed)
         known = subjects.subjects() + (subjects.real(args.data) if args.data else [])
+        if args.light:
+            known = [replace(one, commands=light) for one in known if (light := subjects.light(one))]
         if args.whole:
             wholes(known, made, folder)
         for number in args.only or range(args.count):
@@ -80,15 +84,19 @@ def main() -> None:
     sys.exit(any(row["fault"] for row in rows.values()))
 
 
-def ready(made: Path) -> None:
+def ready(made: Path, light: bool) -> None:
     """Make the files in ``made``, and import here what the commands import, in their order."""
 
     def make() -> int:
-        subjects.make(made)
         from finescale.cli import main as command
 
-        words = [str(made / "ensemble.nc"), str(made / "plain.nc"), "--baselines", "none", "-o", "v"]
-        assert command(["verify", *words]) == 0
+        plain = str(made / "plain.nc")
+        if light:
+            subjects.formats(made)
+        else:
+            subjects.make(made)
+            assert command(["verify", str(made / "ensemble.nc"), plain, "--baselines", "none", "-o", "v"]) == 0
+        assert command(["info", plain]) == command(["coarsen", plain, "--factor", "1x4", "-o", "c.zarr"]) == 0
         (made / "modules").write_text("\n".join(sys.modules))
         return 0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 SIZES = 4, 16, 24
 """Of the small fields."""
@@ -95,6 +96,12 @@ def subjects() -> list[Subject]:
     return [*found, Subject("journal", Path(".o.partial.zarr"), resumed, grows=True)]
 
 
+def light(subject: Subject) -> Commands:
+    """Those of its commands that take no model."""
+    return {name: words for name, words in subject.commands.items() if "coarsen" in subject.commands and name in LIGHT}
+
+
+LIGHT = ("info", "coarsen")
 PARTS = ["--members", "2", "--steps", "1", "--window", "1x8"]
 """Of the interrupted prediction: several tasks."""
 READING = {
@@ -119,19 +126,26 @@ def real(folder: Path) -> list[Subject]:
     return found
 
 
-def make(folder: Path) -> int:
+def make(folder: Path) -> None:
     """Write them all into ``folder``."""
-    import yaml
     from tests.hostile import made
 
-    if EXTRAS:
-        importlib.import_module("pyproj")  # before eccodes, as in finescale.data.grib
+    formats(folder)
     made.model(folder / "model")
     small = {key: value for key, value in made.CONFIG.items() if key != "variables"}
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
     budget = {"minutes": None, "steps": 4, "batch": 2, "warmup": 1, "checkpoint": 0}
     data = {"path": str(folder / "plain.nc"), "crop": 16, "min_wet": 0}
     (folder / "config.yaml").write_text(yaml.safe_dump(made.CONFIG | {"data": data, "train": budget}))
+    left(folder)
+
+
+def formats(folder: Path) -> None:
+    """A field in every format."""
+    from tests.hostile import made
+
+    if EXTRAS:
+        importlib.import_module("pyproj")  # before eccodes, as in finescale.data.grib
     ds = made.rain(*SIZES)
     stores(ds, folder)
     radars(ds["rain"].values, folder)
@@ -141,8 +155,6 @@ def make(folder: Path) -> int:
         gribs(ds["rain"].values, folder)
     for name in ("classic.nc", *(["two.grib"] if "grib" in EXTRAS else [])):
         (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes(), mtime=0))
-    left(folder)
-    return 0
 
 
 def stores(ds: Any, folder: Path) -> None:
@@ -230,7 +242,7 @@ def gribs(values: Any, folder: Path) -> None:
 def left(folder: Path) -> None:
     """An ensemble, and what a training and a prediction left that were interrupted."""
     from finescale.cli import main
-    from finescale.data.store import ZarrStore
+    from finescale.downscaler import Downscaler
     from finescale.training import loop
 
     coarse, ensemble = str(folder / "coarse.nc"), str(folder / "ensemble.nc")
@@ -238,7 +250,7 @@ def left(folder: Path) -> None:
     assert main(["coarsen", plain, "--factor", "1x4", "-o", coarse]) == 0
     assert main(["downscale", model, coarse, "--members", "2", "--steps", "1", "-o", ensemble]) == 0
     interrupted(loop, "save_checkpoint", 3, ["fit", str(folder / "config.yaml"), "-o", str(folder / "begun")])
-    interrupted(ZarrStore, "write", 5, ["downscale", model, plain, *PARTS, "-o", str(folder / "o.zarr")])
+    interrupted(Downscaler, "draw", 5, ["downscale", model, plain, *PARTS, "-o", str(folder / "o.zarr")])
 
 
 def interrupted(owner: Any, name: str, after: int, words: list[str]) -> None:
@@ -248,12 +260,13 @@ def interrupted(owner: Any, name: str, after: int, words: list[str]) -> None:
     function: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
-    def counted(*given: Any, **named: Any) -> None:
+    def counted(*given: Any, **named: Any) -> Any:
         nonlocal calls
-        function(*given, **named)
+        found = function(*given, **named)
         calls += 1
         if calls == after:
             raise KeyboardInterrupt
+        return found
 
     setattr(owner, name, counted)
     assert main(words) == 130
