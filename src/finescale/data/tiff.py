@@ -21,7 +21,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     """The bands, lazy, their values decoded."""
     import rioxarray
 
-    da = rioxarray.open_rasterio(entry.path, masked=True)
+    da = rioxarray.open_rasterio(entry.file, masked=True)
     assert isinstance(da, xr.DataArray)
     tags, crs = _tags(da), da.rio.crs
     if chunks is not None or tags or entry.settings.marks:
@@ -38,7 +38,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
         for dim in ("y", "x"):
             da[dim].attrs |= {"units": "m", "standard_name": f"projection_{dim}_coordinate"}
     bands = {f"band_{int(band)}": da.sel(band=band, drop=True) for band in da["band"].values}
-    return watched(xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands), entry.path)
+    return watched(xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands), entry.name)
 
 
 def _tags(da: xr.DataArray) -> dict[str, Any]:

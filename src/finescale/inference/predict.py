@@ -18,6 +18,7 @@ import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
 from finescale.data.files import gridded, open_store, select
+from finescale.data.place import Place, place
 from finescale.data.regions import Part
 from finescale.data.sources import DERIVED, Source, covered, derived
 from finescale.data.static import StaticFields
@@ -58,7 +59,7 @@ def predict(
     Args:
         model: a downscaler.
         coarse: a path or a dataset, or several, whose variables are one pool.
-        out: ends in .nc or .zarr; appears under its name once it is whole.
+        out: ends in .nc or .zarr, a path or a URL; appears under its name once it is whole.
         request: what is asked.
         resume: continue an interrupted run to Zarr.
         overwrite: replace an output that exists.
@@ -67,15 +68,15 @@ def predict(
     Raises:
         InputError: for input, a request or an output that cannot be used.
     """
-    tasks, path = tasks_of(model, coarse, request or Request()), Path(out)
+    tasks, path = tasks_of(model, coarse, request or Request()), place(out)
     with sole_writer(path):
         _predict(tasks, path, resume, overwrite, progress)
 
 
-def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: bool) -> None:
+def _predict(tasks: Tasks, path: Place, resume: bool, overwrite: bool, progress: bool) -> None:
     output = tasks.output
     with explained(path), deferred() as asked:
-        store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite)
+        store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite, output.packed)
 
     def write(task: int, parts: list[Part], note: list[float]) -> None:
         with explained(path, kept()):
@@ -107,7 +108,7 @@ def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: 
         later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
         raise Interrupted(number, later) from None
     finally:
-        with deferred():
+        with deferred(), explained(path, kept()):
             store.close()
 
 

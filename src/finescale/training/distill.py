@@ -19,6 +19,7 @@ from finescale.config import schema
 from finescale.config.build import build_model, load
 from finescale.config.read import read_config
 from finescale.data.extent import merged, parse
+from finescale.data.place import local
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
@@ -55,7 +56,7 @@ def distill(
         InputError: for a model that cannot be distilled, wrong settings or data, or a folder that holds other files or,
             unless ``overwrite``, a finished model.
     """
-    source, folder = Path(source), Path(out)
+    source, folder = (local(path, "a model") for path in (source, out))
     if source.resolve() == folder.resolve():
         raise InputError(f"{folder} is the model to distil; name another folder for the new one")
     teacher = load(source, device="cpu")

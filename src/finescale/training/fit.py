@@ -21,6 +21,7 @@ from finescale.config.build import build_model
 from finescale.config.document import blamed
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic, explained, partial_path
+from finescale.data.place import local
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
@@ -63,7 +64,7 @@ def fit(
 
     >>> model = finescale.fit("wavelet", "model", {"train.minutes": 12}, data=radar)  # doctest: +SKIP
     """
-    folder = Path(out)
+    folder = local(out, "a model")
     resolved = read_config(config, overrides)
     stores = None if data is None else listed(data)
     if stores is not None:
