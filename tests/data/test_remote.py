@@ -178,21 +178,22 @@ def test_a_url_that_became_a_path_is_told(rain):
         open_store(Path("s3://b/a.nc"))
 
 
-def test_a_server_that_lets_nobody_in(capsys, monkeypatch, tmp_path):
+def test_a_server_that_lets_nobody_in(s3, capsys, monkeypatch):
     """No credentials; a refusal, as the server's library says it."""
-        def refuse(*_: object, **__: object) -> None:
+
+    async def refuse(*_: object, **__: object) -> None:
         from botocore.exceptions import ClientError
 
         raise PermissionError("Access Denied") from ClientError({"Error": {}}, "GetObject")
 
-    def unknown(*_: object, **__: object) -> None:
+    async def unknown(*_: object, **__: object) -> None:
         from botocore.exceptions import NoCredentialsError
 
         raise NoCredentialsError
 
     for doing, says in ((refuse, "its server refuses (Access Denied)"), (unknown, "there are no credentials")):
-        monkeypatch.setattr(s3fs.S3FileSystem, "_cat_file", doing)
-        assert says in refused(capsys, "info", "s3://bucket/a.nc")
+        monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", doing)
+        assert says in refused(capsys, "info", f"{s3.url}/a.nc")
 
 
 def stopping(bucket: Any, monkeypatch: pytest.MonkeyPatch, at: int, do: Callable[[], None]) -> None:

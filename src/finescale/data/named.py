@@ -140,7 +140,8 @@ def _entries(text: str) -> list[Entry]:
     if _there(name):
         return [Entry(Path(name), settings)]
     stamps = _TIME.findall(name)
-    if not stamps and not _MAGIC.search(name):
+    web = isinstance(where, Remote) and where.protocol.startswith("http")
+    if not stamps and not _MAGIC.search(name.partition("?")[0] if web else name):
         return [Entry(place(name), settings)]
     if len(stamps) > 1 or (stamps and not stamps[0]):
         raise InputError(f"{name} does not say how times are written: once {{time:%Y%m%d%H%M}}, as in strftime")

@@ -104,8 +104,11 @@ class Remote:
 
     def zarr_metadata(self) -> tuple[str, bytes] | None:
         """The name and content of the file that makes it a Zarr store; None where it is none."""
+        if "?" in self.url:  # a web address with a query is that of a file
+            return None
         found = ((mark, (self / mark).content()) for mark in MARKS)
-        return next(((mark, content) for mark, content in found if content is not None), None)
+        # A web server may answer with a page of its own what it does not have.
+        return next(((mark, content) for mark, content in found if content is not None and content[:1] == b"{"), None)
 
     def names(self) -> list[str]:
         """All files in it, to any depth, or itself where it is one, by names of the file system.
