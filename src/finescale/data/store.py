@@ -121,10 +121,9 @@ class ZarrStore:
             raise InputError(
                 f"an interrupted run left {self.growing}: give --resume to continue it or --overwrite to begin afresh"
             )
-        done = self.journal.resume(identity) if resume else None
-        self.done: dict[int, list[float]] = {} if done is None else done
+        self.done = (self.journal.resume(identity) if resume else None) or {}
         self.finished = False
-        if done is None:
+        if not self.done:  # then the interruption may have come before all variables were there
             remove(self.growing)
             self.journal.end()
             empty = prepared(template).assign_attrs({UNFINISHED: UNTIL})
@@ -198,9 +197,12 @@ class NetcdfStore:
         with whole_or_gone(self.path, self.temporary):
             prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
             self.file = netCDF4.Dataset(self.temporary, "a")
-            # xarray names the coordinates of a file without variables globally; they belong to the variable.
-            if "coordinates" in self.file.ncattrs():
-                self.file.delncattr("coordinates")
+            # xarray names the coordinates of a file without variables globally, and a grid mapping as one of bounds;
+            # they belong to the variables.
+            holders: list[Any] = [self.file, *self.file.variables.values()]
+            for one in holders:
+                if "coordinates" in one.ncattrs():
+                    one.delncattr("coordinates")
             for dim, n in template.sizes.items():
                 if dim not in self.file.dimensions:
                     self.file.createDimension(str(dim), n)

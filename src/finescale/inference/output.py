@@ -167,7 +167,7 @@ class Output:
         if self.members:
             coords |= self._realizations(coords)
         if self.quantiles:
-            levels = {"long_name": "probability not to be exceeded"}
+            levels = {"long_name": "probability not to be exceeded", "units": "1"}
             coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
         described = self._described()
         variables = {n: (self._ordered(before, dims), data[n], described[n]) for n, before in self.leading.items()}
