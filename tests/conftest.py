@@ -7,11 +7,14 @@ a wider scope, starts from the random state below.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 # Before thread pools start: two test processes share two cores. More threads if the caller asks for them.
@@ -23,12 +26,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if importlib.util.find_spec("pyproj"):
     importlib.import_module("pyproj")
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import xarray as xr
 from hypothesis import HealthCheck, settings
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
 
 from finescale.config.build import build_model
 from finescale.data.files import write
@@ -249,6 +255,68 @@ def data(tmp_path: Path) -> Path:
     da = xr.DataArray(values, dims=("time", "lat", "lon"), coords=coords, name="rain", attrs={"units": "mm h-1"})
     write(da.to_dataset(), tmp_path / "rain.nc")
     return tmp_path / "rain.nc"
+
+
+# --- servers
+
+
+class Server:
+    """An S3 server on this machine, which can be stopped and started at the same address; what it holds stays."""
+
+    def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.app = DomainDispatcherApplication(create_backend_app)
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self.server = make_server("127.0.0.1", self.port, self.app, threaded=True, request_handler=MotoRequestHandler)
+        self.port = self.server.server_port
+        self.thread = Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+
+
+class Bucket:
+    """A bucket of a server.
+
+    Attributes:
+        url: such as s3://bucket.
+        server: the server.
+    """
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server, self.name, self.url = server, name, f"s3://{name}"
+        self.files = fsspec.filesystem("s3")
+        self.files.mkdir(name)
+
+    def names(self) -> list[str]:
+        """Of all that lies in it."""
+        self.files.invalidate_cache()
+        return [str(name).removeprefix(f"{self.name}/") for name in self.files.find(self.name)]
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """An S3 server, and an environment in which it is the one that everybody knows."""
+    server = Server()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(key, "made-up")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("AWS_MAX_ATTEMPTS", "1")
+        yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: Server, request: pytest.FixtureRequest) -> Bucket:
+    """A bucket of its own for every test."""
+    return Bucket(s3_server, f"b-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]}")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from finescale.data.atomic import atomic
+from finescale.data.place import local
 from finescale.diffusion import Distillation
 from finescale.errors import InputError, brief
 from finescale.inference.inputs import Files
@@ -129,7 +130,7 @@ class Downscaler(Components):
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.yaml`` and ``weights.safetensors``, each whole or not at all."""
-        folder = Path(folder)
+        folder = local(folder, "a model")
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with atomic(folder / "weights.safetensors") as weights:

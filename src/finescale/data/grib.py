@@ -87,7 +87,7 @@ def _headers(entry: Entry, keys: Mapping[str, str]) -> Iterator[Header]:
     """What the messages say of themselves; None where they do not."""
     import eccodes
 
-    with entry.path.open("rb") as file:
+    with entry.file.open("rb") as file:
         while (handle := eccodes.codes_grib_new_from_file(file, headers_only=True)) is not None:
             header: Header = {}
             for key in {*GRID, *VARIABLE, *CELL, INTERVAL, "units", "startStep", "endStep", *keys}:

@@ -1,22 +1,58 @@
 """The journal of an interrupted run: what it was, and which of its tasks are finished.
 
 A file of lines of JSON: the first identifies the run, then comes one for each finished task. One process keeps it,
-whichever processes write the regions.
+whichever processes write the regions. Behind a URL, where nothing is appended to, an object identifies the run and the
+lines come in objects of some seconds each.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from finescale.data.growing import journal_of
+from finescale.data.place import Place, Remote
 from finescale.errors import InputError
 
 JOURNAL = "finescale-run.jsonl"
+IDENTITY = "identity.json"
+EVERY = 10.0
+"""Seconds of finished tasks in an object of a remote journal: so much is done again after a kill."""
 
 
-class Journal:
+class Journal(Protocol):
+    """What was done of a run."""
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        """Identify the run."""
+
+    def resume(self, identity: Mapping[str, Any]) -> dict[int, list[float]] | None:
+        """The finished tasks of the same run, with what was noted of them; None without a journal.
+
+        Raises:
+            InputError: if the journal is damaged or of another run.
+        """
+
+    def add(self, task: int, note: list[float]) -> None:
+        """Note a task as finished, after its regions are written."""
+
+    def keep(self) -> None:
+        """Write what is noted and not yet written."""
+
+    def end(self) -> None:
+        """Everything is finished, or nothing is kept."""
+
+
+def journal(store: Place) -> Journal:
+    """The journal of a store: in a folder, beside a URL."""
+    return RemoteJournal(store) if isinstance(store, Remote) else FileJournal(store)
+
+
+class FileJournal:
     """The journal in the folder of a store.
 
     Args:
@@ -27,15 +63,9 @@ class Journal:
         self.store, self.path = store, store / JOURNAL
 
     def begin(self, identity: Mapping[str, Any]) -> None:
-        """Identify the run."""
         self.path.write_text(json.dumps(dict(identity)) + "\n")
 
     def resume(self, identity: Mapping[str, Any]) -> dict[int, list[float]] | None:
-        """The finished tasks of the same run, with what was noted of them; None without a journal.
-
-        Raises:
-            InputError: if the journal is damaged or of another run.
-        """
         if not self.path.is_file():
             return None
         first, *lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
@@ -46,13 +76,57 @@ class Journal:
         return done
 
     def add(self, task: int, note: list[float]) -> None:
-        """Note a task as finished, after its regions are written."""
-        with self.path.open("a") as journal:
-            journal.write(line_of(task, note) + "\n")
+        with self.path.open("a") as file:
+            file.write(line_of(task, note) + "\n")
+
+    def keep(self) -> None:
+        pass  # every line is written at once
 
     def end(self) -> None:
-        """Everything is finished."""
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)
+
+
+class RemoteJournal:
+    """The journal beside the URL of a store.
+
+    Args:
+        store: the URL.
+    """
+
+    def __init__(self, store: Remote) -> None:
+        self.store, self.place = store, journal_of(store)
+        self.lines: list[str] = []
+        self.kept = time.monotonic()
+
+    def begin(self, identity: Mapping[str, Any]) -> None:
+        try:
+            (self.place / IDENTITY).put(json.dumps(dict(identity)).encode(), new=True)
+        except FileExistsError:
+            raise InputError(f"another process is writing {self.store}: wait for it, or name another output") from None
+
+    def resume(self, identity: Mapping[str, Any]) -> dict[int, list[float]] | None:
+        first = (self.place / IDENTITY).content()
+        if first is None:
+            return None
+        check_same(first.decode(errors="replace"), identity, self.store)
+        files = self.place.files
+        names = [name for name in self.place.names() if not name.endswith(IDENTITY)]
+        texts = files.cat(names, on_error="raise").values() if names else ()
+        return noted(line for text in texts for line in text.decode(errors="replace").splitlines())
+
+    def add(self, task: int, note: list[float]) -> None:
+        self.lines.append(line_of(task, note))
+        if time.monotonic() - self.kept >= EVERY:
+            self.keep()
+
+    def keep(self) -> None:
+        if self.lines:
+            # A name of its own, which two runs that are resumed at once do not share.
+            (self.place / f"{secrets.token_hex(8)}.jsonl").put("\n".join(self.lines).encode())
+        self.lines, self.kept = [], time.monotonic()
+
+    def end(self) -> None:
+        self.place.remove()
 
 
 def check_same(first: str, identity: Mapping[str, Any], store: object) -> None:

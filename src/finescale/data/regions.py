@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from finescale.data.packing import Packed
+from finescale.data.place import Remote, place
+
 if TYPE_CHECKING:
     import zarr
 
@@ -23,7 +26,7 @@ class ZarrRegions:
     Regions that share a chunk must not be written at once.
 
     Args:
-        where: the store's folder.
+        where: the store's folder, or its URL.
     """
 
     def __init__(self, where: str) -> None:
@@ -37,7 +40,8 @@ class ZarrRegions:
         """The store, opened once in a process."""
         import zarr
 
-        return zarr.open_group(self.where, mode="r+")
+        where = place(self.where)
+        return zarr.open_group(where.zarr() if isinstance(where, Remote) else str(where), mode="r+")
 
     @cached_property
     def _arrays(self) -> dict[str, zarr.Array[Any]]:
@@ -52,4 +56,6 @@ class ZarrRegions:
     def write(self, parts: Sequence[Part]) -> None:
         """Write what a task made."""
         for name, region, values in parts:
-            self.array(name)[region] = values
+            array = self.array(name)
+            packed = Packed.of(array.dtype, dict(array.attrs))
+            array[region] = values if packed is None else packed.stored(values, name)

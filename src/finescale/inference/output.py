@@ -7,15 +7,17 @@ import json
 import math
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
 from finescale.data.extent import ATTRIBUTE
+from finescale.data.packing import Packed
+from finescale.data.place import place
 from finescale.data.provenance import provenance
 from finescale.errors import InputError, Notice
 from finescale.grids import relabel
@@ -26,6 +28,7 @@ from finescale.model.uncertainty import LEVELS
 if TYPE_CHECKING:
     from finescale.inference.tasks import Tasks
 
+T = TypeVar("T")
 SLIVER = 4
 """Parts of a window's core, along y and x, that a chunk is made of at least."""
 Note = list[float]
@@ -97,13 +100,36 @@ class Output:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every variable."""
         cells = [n * f for n, f in zip(self.tasks.domain.grid.shape, self.tasks.model.factor, strict=True)]
-        return {name: relabel.file_order(before.values(), cells) for name, before in self.leading.items()}
+        return {name: self._ordered(before.values(), cells) for name, before in self.leading.items()}
 
     @property
     def chunks(self) -> dict[str, tuple[int, ...]]:
         """One member of one window's core; less where cores would else share chunks, as those after a gap in time."""
         cells, _ = self._layout
-        return {name: relabel.file_order([1] * len(before), cells) for name, before in self.leading.items()}
+        return {name: self._ordered([1] * len(before), cells) for name, before in self.leading.items()}
+
+    def _ordered(self, before: Iterable[T], cells: Iterable[T]) -> tuple[T, ...]:
+        return relabel.file_order(before, cells, self.tasks.request.members_first)
+
+    @property
+    def packed(self) -> dict[str, Packed]:
+        """How every variable is stored, where in steps."""
+        found: dict[str, Packed] = {}
+        rounding, remembers = self.tasks.request.rounding, self.tasks.model.remembers
+        if rounding is None:
+            return found
+        for n, (target, name) in enumerate(zip(self.targets, self.tasks.model.variables, strict=True)):
+            seen = remembers.variables.get(name)
+            ends = None
+            if seen is not None and seen.low is not None and seen.high is not None:
+                low, high = target.own(np.array([seen.low, seen.high], dtype=np.float32)).tolist()
+                ends = low, high
+            one = rounding.packed(ends)
+            if one is not None:
+                names = [listed[n] for listed in (self.names, self.quantiles) if listed]
+                found |= dict.fromkeys(names, one)
+                found |= {name: replace(one, offset=0.0) for name in self.stds[n : n + 1]}
+        return found
 
     @property
     def apart(self) -> bool:
@@ -151,6 +177,8 @@ class Output:
             "batch": tasks.members_at_once,
             "variance": tasks.source,
             "conserve": list(tasks.model.conserves),
+            "precision": str(tasks.request.rounding or ""),
+            "members first": tasks.request.members_first,
             "windows": len(tasks.windows),
             "first window": [[c.stop for c in first.core], [r.stop for r in first.read]],
         }
@@ -167,10 +195,10 @@ class Output:
         if self.members:
             coords |= self._realizations(coords)
         if self.quantiles:
-            levels = {"long_name": "probability not to be exceeded"}
+            levels = {"long_name": "probability not to be exceeded", "units": "1"}
             coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
         described = self._described()
-        variables = {n: (relabel.file_order(before, dims), data[n], described[n]) for n, before in self.leading.items()}
+        variables = {n: (self._ordered(before, dims), data[n], described[n]) for n, before in self.leading.items()}
         factor, model = tasks.model.factor, tasks.model.fingerprint
         out = xr.Dataset(variables, coords=coords, attrs=self._provenance()).assign_attrs(
             finescale_factor=str(factor),
@@ -206,8 +234,10 @@ class Output:
             asked += f" --variance {tasks.source}"
         if request.conserve is not None:
             asked += " --conserve" if request.conserve else " --no-conserve"
+        if request.rounding is not None:
+            asked += f" --precision {request.rounding}"
         for option, file in (("onto", request.onto), ("mask", request.mask)):
-            asked += f" --{option} {Path(file).name}" if isinstance(file, str | Path) else ""
+            asked += f" --{option} {place(file).name}" if isinstance(file, str | Path) else ""
         kept = {key: value for key, value in tasks.given.inputs.attrs.items() if key != ATTRIBUTE}
         title = f"{', '.join(self.names)}: downscaled by {tasks.model.factor} (time x space)"
         title += f", {self.members} members" if self.members > 1 else ""
@@ -271,4 +301,7 @@ class Output:
             std = {"long_name": f"standard deviation of {long}", "cell_methods": methods, "comment": comment}
             quantile = {"long_name": f"quantiles of {long}", "comment": comment}
             found |= dict(zip(others, (own | std, own | quantile), strict=False))
+        if tasks.request.rounding is not None:
+            for attrs in found.values():
+                attrs["finescale_precision"] = tasks.request.rounding.comment(str(attrs.get("units", "")))
         return found

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
+from finescale.data.place import Place, place
 from finescale.data.regions import Part, ZarrRegions
 from finescale.data.store import Store, ZarrStore, open_output
 from finescale.errors import InputError, Interrupted
@@ -108,7 +109,7 @@ def predict(
 
     Args:
         prediction: what.
-        out: ends in .nc or .zarr; appears under its name once it is whole.
+        out: ends in .nc or .zarr, a path or a URL; appears under its name once it is whole.
         resume: continue an interrupted run to Zarr.
         overwrite: replace an output that exists.
         shown: say on stderr how far it is, and what it costs where that is much.
@@ -116,16 +117,16 @@ def predict(
     Raises:
         InputError: for an output that cannot be used, or input that fails when it is read.
     """
-    path = Path(out)
+    path = place(out)
     with sole_writer(path):
         _predict(prediction, path, resume, overwrite, shown)
 
 
-def _predict(prediction: Prediction, path: Path, resume: bool, overwrite: bool, shown: bool) -> None:
+def _predict(prediction: Prediction, path: Place, resume: bool, overwrite: bool, shown: bool) -> None:
     tasks = prediction.tasks
     output = tasks.output
     with explained(path), deferred() as asked:
-        store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite)
+        store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite, output.packed)
 
     try:
         if asked.signal is not None:
@@ -142,11 +143,11 @@ def _predict(prediction: Prediction, path: Path, resume: bool, overwrite: bool, 
         later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
         raise Interrupted(number, later) from None
     finally:
-        with deferred():
+        with _kept(store), deferred(), explained(path):
             store.close()
 
 
-def _run(prediction: Prediction, store: Store, path: Path, shown: bool) -> None:
+def _run(prediction: Prediction, store: Store, path: Place, shown: bool) -> None:
     """Make and write what is left to do."""
     tasks, done, cost = prediction.tasks, set(store.done), prediction.cost
     long = cost.work >= LONG

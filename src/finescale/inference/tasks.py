@@ -202,12 +202,15 @@ class Tasks:
         if members or not self.request.count:
             first = member * self.request.count
             place = [slice(first + members.start, first + members.stop)] if members else []
-            found |= dict.fromkeys(self.output.names, self.domain.region(window, place))
+            found |= dict.fromkeys(self.output.names, self._region(window, place))
         if self._uncertain(part):
-            found |= dict.fromkeys(self.output.stds, self.domain.region(window, []))
+            found |= dict.fromkeys(self.output.stds, self._region(window, []))
             levels = [slice(0, self.output.levels)]
-            found |= dict.fromkeys(self.output.quantiles, self.domain.region(window, levels))
+            found |= dict.fromkeys(self.output.quantiles, self._region(window, levels))
         return found
+
+    def _region(self, window: Window, before: list[slice]) -> Region:
+        return self.domain.region(window, before, self.request.members_first)
 
     def _members(self, part: int) -> range:
         """The batch of members that a part of a window makes; empty for the part that makes marginals alone."""
@@ -245,7 +248,7 @@ class Tasks:
                 fields = self._cores(None if at is None or found is None else found.mean[at], 0, window)
             cores |= dict(zip(self.output.names, fields, strict=False))
             parts = [
-                (name, region, self.domain.oriented(cores[name]))
+                (name, region, self.domain.oriented(cores[name], self.request.members_first))
                 for name, region in self.regions(window, piece[1], part).items()
             ]
             yield parts, [*self._gaps(fields, read, n), *self._before(drawn), read.hash(n)]
@@ -280,7 +283,9 @@ class Tasks:
         if fields is None:
             return [self.domain.unknown(window, *before) for _ in targets]
         values = fields[(..., *window.scaled(self.model.factor)[2])].float().cpu().numpy()
-        return [target.own(values.take(n, axis), shift) for n, target in enumerate(targets)]
+        own = [target.own(values.take(n, axis), shift) for n, target in enumerate(targets)]
+        # Here, so that gaps are those of what is written.
+        return own if self.request.rounding is None else [self.request.rounding.rounded(one) for one in own]
 
     def _before(self, drawn: Ensemble | None) -> list[float]:
         """max |A x − c| of every variable before the constraint, in its own units."""

@@ -20,6 +20,7 @@ from finescale.config import schema
 from finescale.config.build import build_model, load
 from finescale.config.read import read_config
 from finescale.data.extent import merged, parse
+from finescale.data.place import local
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
@@ -58,7 +59,7 @@ def distill(
             unless ``overwrite``, a finished model.
     """
     with together() as processes:
-        return _distill(processes, Path(source), Path(out), overrides or {}, overwrite)
+        return _distill(processes, local(source, "a model"), local(out, "a model"), overrides or {}, overwrite)
 
 
 def _distill(

@@ -20,6 +20,7 @@ from finescale.config.build import build_model
 from finescale.config.document import blamed
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic, explained, partial_path
+from finescale.data.place import local
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
@@ -66,7 +67,7 @@ def fit(
     >>> model = finescale.fit("wavelet", "model", {"train.minutes": 12}, data=radar)  # doctest: +SKIP
     """
     with together() as processes:
-        return _fit(processes, config, Path(out), overrides, overwrite, data)
+        return _fit(processes, config, local(out, "a model"), overrides, overwrite, data)
 
 
 def _fit(

@@ -1,0 +1,122 @@
+"""How exactly values are written, and in which order: what is stated of an output is true of what is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+import finescale
+from finescale.cli.commands import main
+from finescale.data.files import open_store
+from finescale.data.packing import Packed, Precision
+from finescale.downscaler import Downscaler
+from finescale.errors import InputError
+from finescale.grids.blocks import block_means
+from finescale.grids.factor import Factor
+from finescale.model.remembers import Remembers, Seen
+
+
+@pytest.fixture
+def seen(built: Callable[..., Downscaler], tmp_path: Path) -> Path:
+    """The folder of a model that has seen rain up to 40 mm/h."""
+    model = built()
+    model.config["remembers"] = Remembers(variables={"rain": Seen(0.0, 40.0)}).plain()
+    model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def stored(path: Path) -> np.dtype:
+    """The type of the rain in a file."""
+    if path.suffix == ".zarr":
+        return zarr.open_group(str(path), mode="r")["rain"].dtype
+    with netCDF4.Dataset(path) as file:
+        return file["rain"].dtype
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("0.01", "int16"), ("0.001", "int32"), ("3digits", "float32"), ("1 digit", "float32")]
+)
+def test_values_are_within_what_is_stated(seen, rain, tmp_path, precision, kind, suffix):
+    """…of those sampled, and the residual that is stated is that of what is read back."""
+    ds = rain(t=2, h=8, w=8)
+    ds.to_netcdf(tmp_path / "coarse.nc")
+    out = tmp_path / f"o{suffix}"
+    words = ["--members", "2", "--seed", "3", "--precision", precision]
+    assert main(["downscale", str(seen), str(tmp_path / "coarse.nc"), "-o", str(out), *words]) == 0
+    exact = finescale.downscale(str(seen), ds, members=2, seed=3)["rain"].transpose("time", "realization", ...)
+    found = open_store(out)
+    assert stored(out) == kind
+    read, wanted = found["rain"].values.astype(np.float64), exact.values.astype(np.float64)
+    np.testing.assert_array_equal(np.isnan(read), np.isnan(wanted))
+    rule = Precision.parse(precision)
+    bound = rule.step / 2 if rule.step else np.abs(wanted) * 0.5 * 10.0**-rule.digits
+    rounding = np.finfo(np.float32).eps * np.abs(wanted)  # of values in single precision
+    assert (np.abs(read - wanted) <= bound + rounding)[np.isfinite(read)].all()
+    assert np.abs(read - wanted)[np.isfinite(read)].max() > 0
+    assert (read[wanted == 0] == 0).all()
+    says = found["rain"].attrs["finescale_precision"]
+    assert says.startswith("to " if rule.digits else f"in steps of {precision} mm h-1: each within {rule.step / 2:g}")
+    assert f"--precision {rule}" in found.attrs["history"]
+    coarse = ds["rain"].values[:, None]
+    means = block_means(read, Factor.parse("1x4"), np.repeat(np.repeat(_area(exact), 1, 0), 1, 1))
+    worst = np.nanmax(np.abs(means - coarse)) / np.nanmax(coarse)
+    assert found.attrs["finescale_conservation_residual"] == pytest.approx(worst, rel=1e-3, abs=1e-7)
+    assert worst > 1e-6
+
+
+def _area(fine: xr.DataArray) -> np.ndarray:
+    from finescale.grids.coordinates import read_grid
+
+    return read_grid(fine.isel(realization=0)).cell_area
+
+
+def test_a_variable_that_does_not_reach_zero_is_packed_about_its_middle():
+    """…in multiples of the step, so that 273.15 at steps of 0.01 is 273.15."""
+    packed = Precision.parse("0.01").packed((230.0, 310.0))
+    assert packed == Packed("int16", 0.01, 270.0)
+    values = np.array([273.15, 199.99, np.nan], dtype=np.float32)
+    back = packed.stored(values, "t") * packed.step + packed.offset
+    np.testing.assert_allclose(back[:2], values[:2], atol=0.005 + 1e-4)
+    assert packed.stored(values, "t")[2] == packed.missing
+    assert Precision.parse(0.01).packed(None) == Packed("int32", 0.01)
+    with pytest.raises(InputError, match="do not hold in int16: begin afresh with a larger --precision"):
+        packed.stored(np.array([700.0]), "t")
+
+
+@pytest.mark.parametrize("words", ["0", "-1", "nan", "digits", "9digits", "0digits", "1e-40", "int16", "True"])
+def test_a_precision_that_is_none_is_named(words):
+    with pytest.raises(InputError, match=r"--precision is .* must be a step"):
+        Precision.parse(words)
+
+
+@pytest.mark.parametrize("order", ["realization,time,y,x", "(realization, time, y, x)", "time,realization,y,x"])
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_dimensions_come_in_the_order_asked_for(seen, rain, tmp_path, order, suffix):
+    """The same values, whichever comes first; in memory members always do."""
+    ds = rain(t=2, h=8, w=8).isel(lat=slice(None, None, -1))
+    ds.to_netcdf(tmp_path / "coarse.nc")
+    out = tmp_path / f"o{suffix}"
+    words = ["--members", "2", "--variance", "members", "--order", order, "--window", "1x4"]
+    assert main(["downscale", str(seen), str(tmp_path / "coarse.nc"), "-o", str(out), *words]) == 0
+    raw = xr.open_dataset(out, engine="zarr" if suffix == ".zarr" else "netcdf4")
+    first = "realization" if "(r" in order or order[0] == "r" else "time"
+    assert raw["rain"].dims[0] == first and set(raw["rain"].dims[:2]) == {"realization", "time"}
+    memory = finescale.downscale(str(seen), ds, members=2, variance="members", window=(1, 4, 4), order=order)
+    assert memory["rain"].dims[:2] == ("realization", "time")
+    for name in memory.data_vars:
+        np.testing.assert_array_equal(raw[name].transpose(*memory[name].dims).values, memory[name].values)
+
+
+def test_orders_that_are_none_are_named(seen, rain, tmp_path, capsys):
+    rain(t=2, h=8, w=8).to_netcdf(tmp_path / "coarse.nc")
+    run = ["downscale", str(seen), str(tmp_path / "coarse.nc"), "-o", str(tmp_path / "o.nc")]
+    for words in (["--order", "x,y"], ["--precision", "much"]):
+        assert main([*run, *words]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "o.nc").exists()
