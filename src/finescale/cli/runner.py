@@ -19,18 +19,22 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise, zip_longest
+from itertools import count, pairwise, zip_longest
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from finescale.cli.allocator import keep_memory
 from finescale.errors import InputError, Interrupted, Notice, brief
+from finescale.signals import ENDING
 
 SOURCES = ("auto", "head", "members", "denoiser")
 """Where a variance can be from, as `finescale.model.uncertainty` has them, which takes torch to import."""
 
+MOMENT, POSTPONED = 0.05, 200
+"""Seconds until a signal that came inside an import comes again, and how often at most."""
 MENDABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE),
     *(errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
@@ -83,21 +87,39 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: in order; unless they are ignored, as nohup has it."""
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: in order; unless they are ignored, as nohup has it.
 
-    def end(number: int, frame: Any) -> None:
+    None does so inside an import, which would swallow the exception, or keep a lock: it comes again a moment later.
+    """
+    postponed = count(1)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if _importing(frame) and next(postponed) <= POSTPONED:
+            again = threading.Timer(MOMENT, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         raise Interrupted(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    heard = [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, end) for number in heard}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame is part of an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def bare_variance(words: Sequence[str]) -> list[str]:
