@@ -4,9 +4,10 @@
                                       [--results benchmarks/results] [--only NUMBER ...] [--keep FOLDER]
                                       [--whole] [--light]
 
-Mutation NUMBER of SEED is the same whenever it is made. With ``--results`` what is found is written there as it goes
-(mutations.json and .md), and what is right there is not done again. ``--data`` adds the files of a folder to those
-that are made; ``--keep`` keeps the mutated files of what was wrong. Exits with 1 if anything was.
+Mutation NUMBER of SEED, with or without ``--light`` (info and coarsen alone, which take no model and little time), is
+the same whenever it is made. With ``--results`` what is found is written there as it goes (mutations.json and .md), and
+what is right there is not done again. ``--data`` adds the files of a folder to those that are made; ``--keep`` keeps
+the mutated files of what was wrong. Exits with 1 if anything was.
 
 A command is right if it ends by itself within `isolated.SECONDS` of the processor and `isolated.MEMORY`; with exit
 code 0 and its output there, or with 2, one line that begins with finescale: (warnings may stand before it), and
@@ -59,25 +60,26 @@ def main() -> None:
         made = folder / "made"
         made.mkdir()
         ready(made, args.light)
-        rows = read(args.results, args.seed)
+        rows = read(args.results)
         known = subjects.subjects() + (subjects.real(args.data) if args.data else [])
         if args.light:
             known = [replace(one, commands=light) for one in known if (light := subjects.light(one))]
         if args.whole:
             wholes(known, made, folder)
+        run = f"{'light ' if args.light else ''}{args.seed}"
         for number in args.only or range(args.count):
             if time.monotonic() - began > args.seconds:
                 break
-            chosen = known[number % len(known)].name
-            if (number in rows and not rows[number]["fault"]) or not chosen.startswith(args.subject or ""):
+            chosen, key = known[number % len(known)].name, (run, number)
+            if (key in rows and not rows[key]["fault"]) or not chosen.startswith(args.subject or ""):
                 continue
-            rows[number] = mutation(known, args.seed, number, made, folder / "case", args.keep)
-            if rows[number]["fault"]:
-                print(json.dumps(rows[number]), flush=True)
+            rows[key] = {"run": run} | mutation(known, args.seed, number, made, folder / "case", args.keep)
+            if rows[key]["fault"]:
+                print(json.dumps(rows[key]), flush=True)
             if args.results and number % 20 == 19:
-                write(args.results, args.seed, rows)
+                write(args.results, rows)
         if args.results:
-            write(args.results, args.seed, rows)
+            write(args.results, rows)
         print(table(list(rows.values())))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -210,19 +212,18 @@ def wrong(
     return "; ".join(found) + (f"; printed: {ended.err.strip()[-1500:]}" if found else "")
 
 
-def read(results: Path | None, seed: int) -> dict[int, dict[str, Any]]:
-    """What was found before, by number."""
+def read(results: Path | None) -> dict[tuple[str, int], dict[str, Any]]:
+    """What was found before, by run and number."""
     path = results and results / "mutations.json"
     if not path or not path.is_file():
         return {}
-    before = json.loads(path.read_text())
-    return {row["number"]: row for row in before["mutations"]} if before["seed"] == seed else {}
+    return {(row["run"], row["number"]): row for row in json.loads(path.read_text())}
 
 
-def write(results: Path, seed: int, rows: dict[int, dict[str, Any]]) -> None:
-    listed = [rows[number] for number in sorted(rows)]
-    text = ",\n".join(json.dumps(row) for row in listed)
-    (results / "mutations.json").write_text(f'{{"seed": {seed}, "mutations": [\n{text}\n]}}\n')
+def write(results: Path, rows: dict[tuple[str, int], dict[str, Any]]) -> None:
+    listed = [rows[key] for key in sorted(rows)]
+    text = ",\n".join(map(json.dumps, listed))
+    (results / "mutations.json").write_text(f"[\n{text}\n]\n")
     (results / "mutations.md").write_text(table(listed))
 
 
