@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -130,6 +130,10 @@ def downscale(
     window: str | None = None,
     precision: str | None = None,
     order: str = "time,realization,y,x",
+    workers: Whole | None = None,
+    threads: Whole | None = None,
+    scheduler: str | None = None,
+    dry_run: Flag = False,
     compile: Flag = False,
     resume: Flag = False,
     overwrite: Flag = False,
@@ -178,6 +182,14 @@ def downscale(
         Write values in steps of so much, such as 0.01 in their units (as whole numbers), or to digits, such as 3digits.
     order
         Of the output's dimensions; instead, realization,time,y,x.
+    workers
+        Processes of this machine that do the work, each with a model of its own; none but this one unless given.
+    threads
+        Tasks that a process works on at once, 1 unless given; they share its model.
+    scheduler
+        Instead of both, the address of a Dask scheduler whose workers do the work, such as tcp://host:8786.
+    dry_run
+        Check everything, say what it will cost, and write nothing.
     compile
         Compile the networks first (torch.compile): a minute or more that long predictions on CUDA win back.
     resume
@@ -190,10 +202,7 @@ def downscale(
 
     check_output(output, overwrite)
     size = runner.cells(window, "--window") if window else None
-    verbs.downscale(
-        model,
-        [coarse, *more] if more else coarse,
-        output,
+    asked: dict[str, Any] = dict(
         members=members,
         seed=seed,
         steps=steps,
@@ -209,10 +218,16 @@ def downscale(
         conserve=conserve,
         precision=precision,
         order=order,
-        resume=resume,
+        workers=workers,
+        threads=threads,
+        scheduler=scheduler,
         overwrite=overwrite,
-        compile=compile,
     )
+    files = [coarse, *more] if more else coarse
+    if dry_run:
+        print(verbs.cost(model, files, output, **asked).text)
+        return
+    verbs.downscale(model, files, output, resume=resume, compile=compile, **asked)
     print(output)
 
 

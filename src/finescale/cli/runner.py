@@ -73,13 +73,11 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _say("the memory is full: take fewer members or smaller windows (--window), or a smaller file", 2, debug)
     except Exception as error:
+        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         if isinstance(error, OSError) and error.errno in MENDABLE:
-            return _say(f"{error.filename or 'a file'} cannot be used: {error.strerror}", 2, debug)
-        return _say(
-            f"fault of finescale's own: {type(error).__name__}: {error}" + ("" if debug else "; --debug shows where"),
-            1,
-            debug,
-        )
+            return _say(f"{error.filename or 'a file'} cannot be used: {error.strerror}{notes}", 2, debug)
+        where = "" if debug else "; --debug shows where"
+        return _say(f"fault of finescale's own: {type(error).__name__}: {error}{notes}{where}", 1, debug)
 
 
 @contextmanager

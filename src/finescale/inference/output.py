@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from finescale.inference.tasks import Tasks
 
 T = TypeVar("T")
+SLIVER = 4
+"""Parts of a window's core, along y and x, that a chunk is made of at least."""
 Note = list[float]
 """Of a finished task, of every variable in its own units: max |A x - c|, then max |c|, then max |A x - c| before the
 constraint; and a hash of what was read for it."""
@@ -101,8 +104,8 @@ class Output:
 
     @property
     def chunks(self) -> dict[str, tuple[int, ...]]:
-        """One member of one window's core."""
-        cells = [c.stop - c.start for c in self.tasks.windows[0].scaled(self.tasks.model.factor)[0]]
+        """One member of one window's core; less where cores would else share chunks, as those after a gap in time."""
+        cells, _ = self._layout
         return {name: self._ordered([1] * len(before), cells) for name, before in self.leading.items()}
 
     def _ordered(self, before: Iterable[T], cells: Iterable[T]) -> tuple[T, ...]:
@@ -127,6 +130,31 @@ class Output:
                 found |= dict.fromkeys(names, one)
                 found |= {name: replace(one, offset=0.0) for name in self.stds[n : n + 1]}
         return found
+
+    @property
+    def apart(self) -> bool:
+        """Whether no two tasks write to one chunk, so that several processes may write at once."""
+        return self._layout[1]
+
+    @cached_property
+    def _layout(self) -> tuple[list[int], bool]:
+        """Fine cells (t, y, x) of a chunk, and whether every core begins with a chunk.
+
+        Cores of n cells are cut from one end of an axis. Where the output's cells count from the other end, they begin
+        at r, r + n, …: chunks of gcd(n, r) cells have no core in common; along y and x they are not made smaller than
+        n / `SLIVER`, as files of a few cells are no use.
+        """
+        domain, windows = self.tasks.domain, self.tasks.windows
+        cells, apart = [], True
+        for axis, factor in enumerate(self.tasks.model.factor):
+            core, starts = windows[0].core[axis], windows.starts(axis)
+            if axis and domain.flips[axis - 1]:
+                starts = {domain.grid.shape[axis] - start for start in starts if start}
+            common = math.gcd(core.stop - core.start, *starts)
+            fits = axis == 0 or common * SLIVER >= core.stop - core.start
+            apart = apart and fits
+            cells.append((common if fits else core.stop - core.start) * factor)
+        return cells, apart
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -161,8 +189,8 @@ class Output:
         if data is None:
             import dask.array
 
-            chunks = self.chunks
-            data = {n: dask.array.empty(s, dtype="float32", chunks=chunks[n]) for n, s in self.shapes.items()}
+            # One block each, as nothing is computed: a graph of millions would take gigabytes.
+            data = {n: dask.array.empty(s, dtype="float32", chunks=s) for n, s in self.shapes.items()}
         coords, dims = dict(tasks.domain.coords), tasks.domain.coarse.dims
         if self.members:
             coords |= self._realizations(coords)
