@@ -136,3 +136,12 @@ def test_block_means_of_a_file_by_others_are_the_coarse_field(seen, tmp_path, pr
     means = xr.open_dataset(tmp_path / "o.nc")["rain"].astype("float64").coarsen(y=4, x=4).mean()
     bound = 16 * np.finfo(np.float32).eps * values.max() + (0.0 if precision is None else float(precision) / 2)
     np.testing.assert_allclose(means.transpose("realization", ...).values, np.stack([values] * 2), rtol=0, atol=bound)
+
+
+def test_what_a_dry_run_says_of_the_size_is_that_of_whole_numbers(seen, rain, tmp_path, capsys):
+    """2 x 2 x 32 x 32 values of two bytes, where they are four otherwise."""
+    rain(t=2, h=8, w=8).to_netcdf(tmp_path / "coarse.nc")
+    run = ["downscale", str(seen), str(tmp_path / "coarse.nc"), "-o", str(tmp_path / "o.zarr"), "--members", "2"]
+    for words, says in ((["--precision", "0.01"], "values of 2 bytes"), ([], "values of 4 bytes")):
+        assert main([*run, "--dry-run", *words]) == 0
+        assert says in capsys.readouterr().out
