@@ -83,9 +83,9 @@ class Cost:
         for name, (shape, chunk) in self.shapes.items():
             count = math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
             whole, part = (" x ".join(map(str, n)) for n in (shape, chunk))
-            lines.append(
-                f"{name}: {whole} values of {self.widths[name]} bytes in {count:,} chunks of {part} ({size(self.widths[name] * math.prod(chunk))})"
-            )
+            width = self.widths[name]
+            each = size(width * math.prod(chunk))
+            lines.append(f"{name}: {whole} values of {width} bytes in {count:,} chunks of {part} ({each})")
         if not self.apart:
             lines.append("tasks share chunks: with workers, this process writes what they make")
         lines.append(f"{self.evaluations:,} network evaluations for each member of a window")
