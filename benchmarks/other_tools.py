@@ -61,6 +61,10 @@ KNOWN = {
     "(4): Invalid value for axis attribute": "realization has axis E, which CF does not list",
     "is not a Time": "gdal's word on any fourth dimension: it makes a band of each time and member",
     "Time must be the first dimension": "cdo reads no other order",
+    "No data arrays found": "therefore it finds nothing",
+    "Unsupported file structure": "therefore it ends",
+    "variable realization should have bounds": "a standard deviation over members, which are a coordinate here too",
+    "not recognized as a supported file format": "not read: this gdal knows no Zarr of format 3",
 }
 
 

@@ -272,3 +272,15 @@ def test_regions_are_written_by_whoever_knows_the_url(s3):
     there = pickle.loads(pickle.dumps(regions))
     there.write([("a", (slice(0, 2), slice(3, 6)), np.full((2, 3), 7, dtype=np.float32))])
     assert float(regions.array("a")[:].sum()) == 42
+
+
+@pytest.mark.slow
+def test_workers_write_behind_a_url(s3, rain, model, tmp_path):
+    """Processes that know the store by its URL, and how it is packed: the bits of this process."""
+    rain(t=3, h=8, w=8).to_netcdf(tmp_path / "coarse.nc")
+    run = ["downscale", model, str(tmp_path / "coarse.nc"), "--members", "2", "--window", "1x4", "--precision", "0.01"]
+    assert main([*run, "-o", f"{s3.url}/o.zarr", "--workers", "2"]) == 0
+    assert main([*run, "-o", str(tmp_path / "o.zarr")]) == 0
+    np.testing.assert_array_equal(
+        open_store(f"{s3.url}/o.zarr")["rain"].values, open_store(tmp_path / "o.zarr")["rain"].values
+    )

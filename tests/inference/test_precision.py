@@ -120,3 +120,28 @@ def test_orders_that_are_none_are_named(seen, rain, tmp_path, capsys):
     for words in (["--order", "x,y"], ["--precision", "much"]):
         assert main([*run, *words]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "o.nc").exists()
+
+
+@pytest.mark.parametrize("precision", [None, "0.01"])
+def test_block_means_of_a_file_by_others_are_the_coarse_field(seen, tmp_path, precision):
+    """…as `cdo gridboxmean` takes them: xarray's, of cells of equal areas, without anything of ours.
+
+    Sums of n cells in single precision are off by at most n eps of the largest; steps of s by s / 2.
+    """
+    values = np.random.default_rng(0).gamma(0.4, 2, (2, 6, 8)).astype(np.float32)
+    metres = {"units": "m"}
+    axes = {"y": ("y", 4000.0 * np.arange(6), metres), "x": ("x", 4000.0 * np.arange(8), metres)}
+    ds = xr.Dataset({"rain": (("time", "y", "x"), values, {"units": "mm h-1"})}, coords=axes)
+    finescale.downscale(str(seen), ds, tmp_path / "o.nc", members=2, precision=precision, progress=False)
+    means = xr.open_dataset(tmp_path / "o.nc")["rain"].astype("float64").coarsen(y=4, x=4).mean()
+    bound = 16 * np.finfo(np.float32).eps * values.max() + (0.0 if precision is None else float(precision) / 2)
+    np.testing.assert_allclose(means.transpose("realization", ...).values, np.stack([values] * 2), rtol=0, atol=bound)
+
+
+def test_what_a_dry_run_says_of_the_size_is_that_of_whole_numbers(seen, rain, tmp_path, capsys):
+    """2 x 2 x 32 x 32 values of two bytes, where they are four otherwise."""
+    rain(t=2, h=8, w=8).to_netcdf(tmp_path / "coarse.nc")
+    run = ["downscale", str(seen), str(tmp_path / "coarse.nc"), "-o", str(tmp_path / "o.zarr"), "--members", "2"]
+    for words, says in ((["--precision", "0.01"], "values of 2 bytes"), ([], "values of 4 bytes")):
+        assert main([*run, "--dry-run", *words]) == 0
+        assert says in capsys.readouterr().out

@@ -128,12 +128,12 @@ def downscale(
     mask: str | None = None,
     conserve: bool | None = None,
     window: str | None = None,
+    precision: str | None = None,
+    order: str = "time,realization,y,x",
     workers: Whole | None = None,
     threads: Whole | None = None,
     scheduler: str | None = None,
     dry_run: Flag = False,
-    precision: str | None = None,
-    order: str = "time,realization,y,x",
     compile: Flag = False,
     resume: Flag = False,
     overwrite: Flag = False,
@@ -178,6 +178,10 @@ def downscale(
         Put fields through the model's constraint, or do not; by default as the model was trained.
     window
         Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
+    precision
+        Write values in steps of so much, such as 0.01 in their units (as whole numbers), or to digits, such as 3digits.
+    order
+        Of the output's dimensions; instead, realization,time,y,x.
     workers
         Processes of this machine that do the work, each with a model of its own; none but this one unless given.
     threads
@@ -186,10 +190,6 @@ def downscale(
         Instead of both, the address of a Dask scheduler whose workers do the work, such as tcp://host:8786.
     dry_run
         Check everything, say what it will cost, and write nothing.
-    precision
-        Write values in steps of so much, such as 0.01 in their units (as whole numbers), or to digits, such as 3digits.
-    order
-        Of the output's dimensions; instead, realization,time,y,x.
     compile
         Compile the networks first (torch.compile): a minute or more that long predictions on CUDA win back.
     resume
@@ -216,11 +216,11 @@ def downscale(
         onto=onto,
         mask=mask,
         conserve=conserve,
+        precision=precision,
+        order=order,
         workers=workers,
         threads=threads,
         scheduler=scheduler,
-        precision=precision,
-        order=order,
         overwrite=overwrite,
     )
     files = [coarse, *more] if more else coarse

@@ -25,6 +25,7 @@ class Cost:
         members: of the output.
         evaluations: of the networks, of a member of a window.
         shapes: of the output's variables, and of a chunk of each.
+        widths: bytes of a value of each.
         apart: whether every task has chunks of its own.
         cells: fine cells that go through the networks at once, all members together.
         work: fine cells times evaluations, of all tasks.
@@ -35,6 +36,7 @@ class Cost:
     members: int
     evaluations: int
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    widths: dict[str, int]
     apart: bool
     cells: int
     work: float
@@ -50,6 +52,7 @@ class Cost:
             output.members,
             evaluations,
             {name: (shape, output.chunks[name]) for name, shape in output.shapes.items()},
+            {n: int(output.packed[n].dtype[3:]) // 8 if n in output.packed else 4 for n in output.shapes},
             output.apart,
             each * tasks.at_once,
             float(each) * evaluations * len(tasks.windows) * max(1, output.members),
@@ -58,7 +61,7 @@ class Cost:
     @property
     def bytes(self) -> int:
         """Of the output, uncompressed."""
-        return sum(4 * math.prod(shape) for shape, _ in self.shapes.values())
+        return sum(self.widths[name] * math.prod(shape) for name, (shape, _) in self.shapes.items())
 
     @property
     def memory(self) -> float:
@@ -80,9 +83,9 @@ class Cost:
         for name, (shape, chunk) in self.shapes.items():
             count = math.prod(-(-n // c) for n, c in zip(shape, chunk, strict=True))
             whole, part = (" x ".join(map(str, n)) for n in (shape, chunk))
-            lines.append(
-                f"{name}: {whole} values of 4 bytes in {count:,} chunks of {part} ({size(4 * math.prod(chunk))})"
-            )
+            width = self.widths[name]
+            each = size(width * math.prod(chunk))
+            lines.append(f"{name}: {whole} values of {width} bytes in {count:,} chunks of {part} ({each})")
         if not self.apart:
             lines.append("tasks share chunks: with workers, this process writes what they make")
         lines.append(f"{self.evaluations:,} network evaluations for each member of a window")

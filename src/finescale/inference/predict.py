@@ -143,7 +143,7 @@ def _predict(prediction: Prediction, path: Place, resume: bool, overwrite: bool,
         later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
         raise Interrupted(number, later) from None
     finally:
-        with _kept(store), deferred(), explained(path):
+        with deferred(), _kept(store), explained(path):
             store.close()
 
 
