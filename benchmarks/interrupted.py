@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from finescale.data.synthetic import synthetic_rain
+from finescale.errors import InputError
 from finescale.training.checkpoint import read_progress
 
 STEPS = 80
@@ -101,7 +102,10 @@ def kills(folder: Path, processes: int, count: int, seed: int) -> dict[str, Any]
 
 def steps(folder: Path) -> int:
     """Steps of all stages that the folder's checkpoint holds: a quarter are the mean's."""
-    saved = read_progress(folder)
+    try:
+        saved = read_progress(folder)
+    except InputError:  # replaced while it was read
+        return 0
     return 0 if saved is None else int(saved["step"]) + (0 if saved["stage"] == "mean" else STEPS // 4)
 
 
