@@ -21,6 +21,7 @@ from tests.hostile.mutations.values import KEYS, VALUES
 
 from finescale.cli import main
 from finescale.downscaler import Downscaler
+from finescale.training import loop
 
 PREDICT = ["downscale", "model", "coarse.nc", *subjects.PARTS, "-o"]
 
@@ -122,3 +123,32 @@ def test_any_journal(folder: Path, more: bool, lines: list[tuple[int, str]], cut
     if code == 0:
         with xr.open_zarr(out, consolidated=False) as found, xr.open_zarr(folder / "whole.zarr") as whole:
             assert found["rain"].shape == whole["rain"].shape
+
+
+def test_a_damaged_beginning_is_made_again(folder: Path) -> None:
+    """Metadata and coordinates of an interrupted store are known: they are no reason to lose what is finished."""
+    for name in ("zarr.json", "time/zarr.json", "rain/zarr.json", "lat/c/0"):
+        part, out = folder / ".o.partial.zarr", folder / "o.zarr"
+        for store in (part, out):
+            shutil.rmtree(store, ignore_errors=True)
+        shutil.copytree(folder / "begun", part)
+        (part / name).write_bytes(b"{")
+        assert outcome([*PREDICT, "o.zarr", "--resume"], folder) == 0
+        with xr.open_zarr(out, consolidated=False) as found, xr.open_zarr(folder / "whole.zarr") as whole:
+            xr.testing.assert_equal(found.load(), whole.load())
+
+
+def test_a_damaged_log_costs_no_model(folder: Path) -> None:
+    with contextlib.chdir(folder), captured(), pytest.MonkeyPatch.context() as patch:
+        budget = ["data.path=fine.nc", "data.crop=16", "data.min_wet=0", "factor=1x4", "train.minutes=null"]
+        steps = ["train.steps=4", "train.batch=2", "train.warmup=1", "train.checkpoint=0"]
+        words = ["fit", "small.yaml", "-o", "trained", *subjects.setting([*budget, *steps])]
+        made.stored(made.rain(4, 16, 32), Path("fine.nc"))
+        Path("small.yaml").write_text(yaml.safe_dump({k: v for k, v in made.CONFIG.items() if k != "variables"}))
+        patch.setattr(loop, "save_checkpoint", at(3, loop.save_checkpoint))
+        assert main(words) == 130
+        patch.undo()
+        log = Path("trained/log.jsonl")
+        log.write_bytes(b"[" * len(log.read_bytes()))
+        assert main(words) == 0
+        assert "Stage denoiser" in Path("trained/README.md").read_text()

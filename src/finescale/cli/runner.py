@@ -52,7 +52,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with warnings.catch_warnings(), _interruptible():
+        with warnings.catch_warnings(), _interruptible(), _unraised(debug):
             if not debug:
                 _quiet()
             words = [word for word in given if word != "--debug"]
@@ -120,6 +120,19 @@ def _importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+@contextmanager
+def _unraised(debug: bool) -> Iterator[None]:
+    """Exceptions that nobody can catch, such as those in callbacks of libraries in C, are for --debug too."""
+    before = sys.excepthook, sys.unraisablehook
+    if not debug:  # Cython tells both hooks
+        sys.excepthook = lambda *_: None
+        sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = before
 
 
 def bare_variance(words: Sequence[str]) -> list[str]:

@@ -7,12 +7,14 @@ in time in `finescale.data.series`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import xarray as xr
 
 from finescale.data.amounts import in_units
@@ -34,6 +36,8 @@ from finescale.signals import ending_at_checks
 CHUNK = "16MiB"
 """Size of the chunks that ``chunks="auto"`` makes."""
 _KINDS = {"b": "truth values", "c": "complex numbers", "m": "durations", "M": "dates", "V": "records"}
+_ATTRIBUTE = re.compile(r"(?![ -/:-@\[-^`{-~])[^\x00-\x1f/\x7f\ud800-\udfff\ufffe\uffff]{1,255}(?<! )")
+"""A name in NetCDF: no control characters, no slash, no mark or blank first, no blank last."""
 _LONGEST_NAME = 255
 """Bytes of a name in NetCDF, and of a file; an output needs some for the name under which it grows."""
 _LONGEST_OUTPUT = 200
@@ -171,11 +175,11 @@ def gridded(ds: xr.Dataset) -> list[Hashable]:
 
 @contextmanager
 def _named(source: str) -> Iterator[None]:
-    """Put the name of the file before what is said of it."""
+    """Put the name of the file before what is said of it, unless it is named already."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError(str(error) if str(error).startswith(source) else f"{source}: {error}") from error
 
 
 def _plane(da: xr.DataArray) -> bool:
@@ -297,6 +301,9 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
             raise InputError(
                 f"the name {str(name)[:40]!r} cannot be written: give it at most {_LONGEST_NAME} bytes and no slash"
             )
+    for attrs in (ds.attrs, *(variable.attrs for variable in ds.variables.values())):
+        for key in [key for key, value in attrs.items() if not _takes(key, value)]:
+            del attrs[key]  # of a store that takes more than a file does
     for name, variable in ds.variables.items():
         if name in ds.coords:
             variable.encoding = {
@@ -313,6 +320,13 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
     # Bounds belong to their coordinates and areas to their fields; as coordinates themselves xarray would list them.
     apart = [name for c in ds.coords.values() if (name := c.attrs.get("bounds")) in ds.coords]
     return ds.reset_coords([*apart, *([AREA] if AREA in ds.coords else [])])
+
+
+def _takes(key: Hashable, value: Any) -> bool:
+    """Whether NetCDF takes an attribute."""
+    values = value if isinstance(value, list | tuple) else [value]
+    plain = all(isinstance(one, str | bytes | int | float | np.generic | np.ndarray) for one in values)
+    return plain and bool(_ATTRIBUTE.fullmatch(str(key)))
 
 
 def _exists(path: Path) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from finescale.data import formats
+from finescale.data.messages import check_sections
 from finescale.data.named import LISTED, Entry
 from finescale.errors import InputError, nearest
 
@@ -39,6 +40,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     Raises:
         InputError: if none is selected, or more than one grid, kind of level or interval; the message lists them.
     """
+    check_sections(entry.file, entry.name)
     bind_proj()
     _silence()
     from cfgrib.xarray_plugin import CfGribBackend
