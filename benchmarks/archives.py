@@ -144,8 +144,7 @@ def ranges(read: str, variable: str) -> dict[str, list[Any]]:
     da = open_field(read, variable)
     da = da.isel(realization=0) if "realization" in da.dims else da
     *_, time, y, x = da.dims
-    da = da.isel({time: slice(LOOKED)})
-    frames = np.asarray(in_mm_per_hour(da).clip(0, 100).mean([y, x]).values)
+    frames = np.asarray(in_mm_per_hour(da.isel({time: slice(LOOKED)})).clip(0, 100).mean([y, x]).values)
     t = window(frames, min(TIMES, frames.size))
     part = da.isel({time: slice(*t)}).mean(time).fillna(0.0)
     rows = window(np.asarray(part.mean(x).values), whole(da.sizes[y]))

@@ -40,7 +40,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     Raises:
         InputError: if none is selected, or more than one grid, kind of level or interval; the message lists them.
     """
-    check_sections(entry.path, entry.name)
+    check_sections(entry.file, entry.name)
     bind_proj()
     _silence()
     from cfgrib.xarray_plugin import CfGribBackend
@@ -102,7 +102,7 @@ def _headers(entry: Entry, keys: Mapping[str, str]) -> Iterator[Header]:
     """What the messages say of themselves; None where they do not."""
     import eccodes
 
-    with entry.path.open("rb") as file:
+    with entry.file.open("rb") as file:
         while (handle := eccodes.codes_grib_new_from_file(file, headers_only=True)) is not None:
             header: Header = {}
             for key in {*GRID, *VARIABLE, *CELL, INTERVAL, "units", "startStep", "endStep", *keys}:

@@ -56,7 +56,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     """
     import netCDF4
 
-    path = entry.path
+    path = entry.file
     with netCDF4.Dataset(path) as file:
         kind = _text(file.groups.get("what"), "object")
         if kind not in IMAGES:

@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
+from finescale.data.place import cause_of
 from finescale.data.radar import nothing
 from finescale.data.values import check_values
 from finescale.errors import InputError
@@ -59,10 +60,8 @@ class Reader(xr.backends.BackendEntrypoint):
                 concat_characters=False,
                 decode_coords=False,
             )
-        except PermissionError:
-            raise InputError(f"{name} may not be read: check its permissions") from None
         except Exception as error:  # every reader raises classes of its own for damaged files
-            raise InputError(f"{name} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
+            raise InputError(f"{name} {unread(error)}") from error
         for key, variable in raw.variables.items():
             check_storage(variable, key, name)
         try:
@@ -94,9 +93,7 @@ class Guarded(xr.backends.BackendArray):
         except MemoryError:
             raise InputError(f"{self.source}: variable {self.name} is too large for this machine's memory") from None
         except Exception as error:
-            raise InputError(
-                f"{self.source} cannot be read: variable {self.name} may be truncated or damaged ({first_line(error)})"
-            ) from error
+            raise InputError(f"{self.source} {unread(error, f'variable {self.name}')}") from error
 
 
 class Watched(Guarded):
@@ -202,6 +199,16 @@ def check_types(path: Path) -> None:
         )
     if lists:
         raise InputError(f"{path}: variable {lists[0]} holds lists of changing length, not numbers: store it otherwise")
+
+
+def unread(error: BaseException, what: str = "it") -> str:
+    """Why a file, or ``what`` of it, was not read: after the file's name."""
+    cause = cause_of(error)
+    if cause is not None:
+        return f"cannot be reached: {cause}"
+    if isinstance(error, PermissionError):
+        return "may not be read: check its permissions"
+    return f"cannot be read: {what} may be truncated or damaged ({first_line(error)})"
 
 
 def first_line(error: BaseException) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from finescale.data.atomic import explained
+from finescale.data.place import Place, Remote
 
 
-def renew(folder: Path, empty: xr.Dataset) -> None:
+def renew(folder: Place, empty: xr.Dataset) -> None:
     """Write metadata and coordinates of ``empty`` into a store that was begun with them; regions of values stay.
 
     Args:
@@ -26,5 +26,9 @@ def renew(folder: Path, empty: xr.Dataset) -> None:
     empty.to_zarr(MemoryStore(begun), mode="w", compute=False, consolidated=False)
     with explained(folder, ": give --overwrite without --resume to begin afresh"):
         for key, value in begun.items():
-            (folder / key).parent.mkdir(parents=True, exist_ok=True)
-            (folder / key).write_bytes(value.to_bytes())
+            file = folder / key
+            if isinstance(file, Remote):
+                file.put(value.to_bytes())
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(value.to_bytes())

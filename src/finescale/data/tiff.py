@@ -23,7 +23,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     os.environ.setdefault("CPL_LOG", os.devnull)  # GDAL says on stderr what is odd in a file, in lines of its own
     import rioxarray
 
-    da = rioxarray.open_rasterio(entry.path, masked=True)
+    da = rioxarray.open_rasterio(entry.file, masked=True)
     assert isinstance(da, xr.DataArray)
     tags, crs = _tags(da), da.rio.crs
     da = guarded(da, entry.name)
@@ -41,7 +41,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
         for dim in ("y", "x"):
             da[dim].attrs |= {"units": "m", "standard_name": f"projection_{dim}_coordinate"}
     bands = {f"band_{int(band)}": da.sel(band=band, drop=True) for band in da["band"].values}
-    return watched(xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands), entry.path)
+    return watched(xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands), entry.name)
 
 
 def _tags(da: xr.DataArray) -> dict[str, Any]:
