@@ -27,10 +27,10 @@ SMALL: dict[str, Any] = {
 
 
 def small(**changes: Any) -> Downscaler:
-    """An untrained model whose trunk says something: its last layer starts at zero."""
+    """An untrained model all of whose layers say something: some start at zero."""
     model = build_model(read_config("one-step", SMALL | changes)).eval()
     assert model.generator is not None
-    for parameter in model.generator.backbone.parameters():
+    for parameter in model.generator.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model
 
