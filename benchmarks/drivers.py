@@ -63,9 +63,12 @@ PARTS = {
         ("pair_iberia_ncep_djf.nc", "pair_iberia_ncep_predictors_djf.nc"),
         {
             "both variables": {},
+            "both variables, steps of two models": {"train.steps": 4000},
             "without predictors": {"data.predictors": None},
+            "without predictors, steps of two models": {"data.predictors": None, "train.steps": 4000},
             "without elevation": {"data.static": None},
             "rain alone": {"variables": ["pr"]},
+            "rain alone, without predictors": {"variables": ["pr"], "data.predictors": None},
             "temperature alone": {"variables": ["tas"], "transform": "standardize", "constraint": "additive"},
         },
     ),

@@ -7,11 +7,14 @@ a wider scope, starts from the random state below.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import logging
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 # Before thread pools start: two test processes share two cores. More threads if the caller asks for them.
@@ -23,12 +26,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 if importlib.util.find_spec("pyproj"):
     importlib.import_module("pyproj")
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import xarray as xr
 from hypothesis import HealthCheck, settings
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from werkzeug.serving import make_server
 
 from finescale.config.build import build_model
 from finescale.data.files import write
@@ -200,6 +206,43 @@ def rotated() -> Callable[..., xr.Dataset]:
     return made
 
 
+@pytest.fixture(scope="session")
+def field() -> Callable[..., xr.DataArray]:
+    """``field(times, height, width, lat)``: distinct values, so that a part tells where it was cut."""
+
+    def made(times: int = 3, height: int = 40, width: int = 56, lat: float = 50.0) -> xr.DataArray:
+        values = np.arange(times * height * width, dtype=np.float32).reshape(times, height, width)
+        return xr.DataArray(
+            values,
+            dims=("time", "lat", "lon"),
+            coords={
+                "time": np.datetime64("2020-06-01", "ns") + np.arange(times) * np.timedelta64(1, "h"),
+                "lat": ("lat", lat + np.arange(height) * 0.5, {"units": "degrees_north"}),
+                "lon": ("lon", np.arange(width) * 0.5, {"units": "degrees_east"}),
+            },
+            name="rain",
+        )
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def stored() -> Callable[[np.ndarray, Path], Path]:
+    """``stored(values, path)``: a file of hourly rain (time, y, x) on cells of side 1, and its path."""
+
+    def made(values: np.ndarray, path: Path) -> Path:
+        coords = {
+            "time": np.datetime64("2020-06-01", "ns") + np.arange(len(values)) * np.timedelta64(1, "h"),
+            "y": np.arange(float(values.shape[1])),
+            "x": np.arange(float(values.shape[2])),
+        }
+        da = xr.DataArray(values.astype(np.float32), coords, name="rain", attrs={"units": "mm h-1"})
+        write(da.to_dataset(), path)
+        return path
+
+    return made
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A file to train on: smooth positive amounts, latitude falling as in many files."""
@@ -212,6 +255,68 @@ def data(tmp_path: Path) -> Path:
     da = xr.DataArray(values, dims=("time", "lat", "lon"), coords=coords, name="rain", attrs={"units": "mm h-1"})
     write(da.to_dataset(), tmp_path / "rain.nc")
     return tmp_path / "rain.nc"
+
+
+# --- servers
+
+
+class Server:
+    """An S3 server on this machine, which can be stopped and started at the same address; what it holds stays."""
+
+    def __init__(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        self.app = DomainDispatcherApplication(create_backend_app)
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self.server = make_server("127.0.0.1", self.port, self.app, threaded=True, request_handler=MotoRequestHandler)
+        self.port = self.server.server_port
+        self.thread = Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+
+
+class Bucket:
+    """A bucket of a server.
+
+    Attributes:
+        url: such as s3://bucket.
+        server: the server.
+    """
+
+    def __init__(self, server: Server, name: str) -> None:
+        self.server, self.name, self.url = server, name, f"s3://{name}"
+        self.files = fsspec.filesystem("s3")
+        self.files.mkdir(name)
+
+    def names(self) -> list[str]:
+        """Of all that lies in it."""
+        self.files.invalidate_cache()
+        return [str(name).removeprefix(f"{self.name}/") for name in self.files.find(self.name)]
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """An S3 server, and an environment in which it is the one that everybody knows."""
+    server = Server()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+        for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            environment.setenv(key, "made-up")
+        environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        environment.setenv("AWS_MAX_ATTEMPTS", "1")
+        yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server: Server, request: pytest.FixtureRequest) -> Bucket:
+    """A bucket of its own for every test."""
+    return Bucket(s3_server, f"b-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]}")
 
 
 @pytest.fixture(scope="session")

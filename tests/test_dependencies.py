@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Where the name in the registry is not that of the module.
 MODULES = {"pywavelets": "pywt", "pyyaml": "yaml", "pillow": "PIL", "netcdf4": "netCDF4"}
+# Modules that come with another's package.
+COME_WITH = {"gribapi": "eccodes"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {name: given for name, given in PROJECT["optional-dependencies"].items() if name != "dev"}
 
@@ -31,7 +33,7 @@ def imported() -> set[str]:
                 found |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.split(".")[0])
-    return found - sys.stdlib_module_names - {"finescale"}
+    return {COME_WITH.get(name, name) for name in found - sys.stdlib_module_names - {"finescale"}}
 
 
 @pytest.mark.parametrize("requirement", [*PROJECT["dependencies"], *(r for given in EXTRAS.values() for r in given)])

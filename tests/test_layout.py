@@ -15,6 +15,7 @@ import finescale
 
 HERE = Path(__file__).parent
 FILES = sorted(HERE.rglob("*.py"))
+HOSTILE = HERE / "hostile"
 NAMES = [str(path.relative_to(HERE)) for path in FILES]
 
 
@@ -76,8 +77,8 @@ def breaches(source: str, tests: set[str], package: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_no_imports_of_other_tests_and_no_private_names(path: Path) -> None:
-    package = "tests.hostile" if path.parent.name == "hostile" else ""
-    tests = {file.stem for file in FILES if file.parent.name != "hostile"}
+    package = "tests.hostile" if HOSTILE in path.parents else ""
+    tests = {file.stem for file in FILES if HOSTILE not in file.parents}
     assert not list(breaches(path.read_text(encoding="utf-8"), tests, package))
 
 

@@ -22,6 +22,7 @@ from safetensors.torch import save as serialized
 from torch import Tensor
 
 from finescale.data.atomic import atomic
+from finescale.data.place import local
 from finescale.diffusion import Distillation
 from finescale.errors import InputError, brief
 from finescale.inference.inputs import Files
@@ -31,6 +32,7 @@ from finescale.model import losses, sampling, uncertainty
 from finescale.model.batch import Batch, Ensemble, Inputs, Members
 from finescale.model.components import Components
 from finescale.model.mean import MeanModel
+from finescale.model.share import Share
 from finescale.model.uncertainty import Marginals
 from finescale.operators.coarsen import Coarsen
 
@@ -113,9 +115,10 @@ class Downscaler(Components):
         mean: MeanModel | None = None,
         teacher: Distillation | None = None,
         through: bool = True,
+        share: Share = losses.ALL,
     ) -> Tensor:
         """What a stage of training minimises: `finescale.model.losses.loss`."""
-        return losses.loss(self, kind, batch, generator, mean=mean, teacher=teacher, through=through)
+        return losses.loss(self, kind, batch, generator, mean=mean, teacher=teacher, through=through, share=share)
 
     def downscale(
         self, coarse: Files, members: int | None = None, seed: int = 0, *, lazy: bool = False, **settings: Any
@@ -138,7 +141,7 @@ class Downscaler(Components):
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.yaml`` and ``weights.safetensors``, each whole or not at all."""
-        folder = Path(folder)
+        folder = local(folder, "a model")
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with atomic(folder / "weights.safetensors") as weights:

@@ -34,9 +34,10 @@ _asked: list[Asked] = []
 
 
 @contextmanager
-def deferred() -> Iterator[Asked]:
+def deferred(again: bool = True) -> Iterator[Asked]:
     """Note the first SIGINT, SIGTERM or SIGHUP instead of acting on it; the next one acts as before.
 
+    ``again=False`` ignores those after the first: to a process that hears everything twice they say nothing more.
     Elsewhere than in the main thread, which alone may handle signals, nothing is changed.
     """
     asked = Asked()
@@ -46,8 +47,9 @@ def deferred() -> Iterator[Asked]:
     before = {number: signal.getsignal(number) for number in ENDING}
 
     def note(number: int, frame: FrameType | None) -> None:
-        asked.signal = number
-        _restore()
+        asked.signal = asked.signal or number
+        if again:
+            _restore()
 
     def _restore() -> None:
         for number, handler in before.items():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,9 @@ from finescale.grids.factor import Factor
 
 if TYPE_CHECKING:
     from finescale.downscaler import Downscaler
+    from finescale.inference.cost import Cost
     from finescale.inference.inputs import Files
+    from finescale.inference.predict import Prediction
 
 
 def coarsen(
@@ -97,6 +100,9 @@ def downscale(
     *,
     members: int | None = None,
     seed: int = 0,
+    workers: int | None = None,
+    threads: int | None = None,
+    scheduler: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -113,6 +119,10 @@ def downscale(
         out: where to write it, .nc or .zarr, window by window; None to return it, in memory.
         members: how many, 16 unless given; 0 for their mean, with ``variance``.
         seed: members of one seed are the same in every run.
+        workers: processes of this machine that do the work, each with a model of its own; None for this process.
+            A script that asks for them guards what it runs with ``if __name__ == "__main__":``.
+        threads: tasks that a process works on at once, 1 unless given.
+        scheduler: instead of both, the address of a Dask scheduler whose workers do the work.
         resume: continue an interrupted run to Zarr.
         overwrite: replace an output that exists.
         progress: show a progress bar on stderr, while a store is written.
@@ -128,27 +138,81 @@ def downscale(
 
     >>> ensemble = finescale.downscale("model", "coarse.nc", members=16)  # doctest: +SKIP
     """
+    who = {"workers": workers, "threads": threads, "scheduler": scheduler}
+    if lazy and out is not None:
+        raise InputError("lazy is for a prediction that is returned: leave it out, or the output")
+    if lazy and any(who.values()):
+        raise InputError("lazy arrays are computed by whoever asks for them: leave lazy out, or the workers")
+    asked = settings | {"members": members, "seed": seed}
+    prediction = _prediction(model, coarse, out, overwrite, compile, lazy, who, asked)
+    from finescale.inference import predict
+    from finescale.inference.lazy import lazily
+
+    if lazy:
+        return lazily(prediction.tasks)
+    if out is None:
+        return predict.in_memory(prediction)
+    predict.predict(prediction, out, resume=resume, overwrite=overwrite, shown=progress)
+    return None
+
+
+def cost(
+    model: str | Path | Downscaler,
+    coarse: Files,
+    out: str | Path | None = None,
+    *,
+    workers: int | None = None,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Cost:
+    """What `downscale` of the same arguments will cost: all is checked, nothing computed or written.
+
+    Raises:
+        InputError: for input, settings or an output that cannot be used.
+
+    >>> print(finescale.verbs.cost("model", "coarse.nc", members=16).text)  # doctest: +SKIP
+    """
+    who = {"workers": workers, "threads": threads, "scheduler": scheduler}
+    return _prediction(model, coarse, out, overwrite, False, False, who, settings).cost
+
+
+def _prediction(
+    model: str | Path | Downscaler,
+    coarse: Files,
+    out: str | Path | None,
+    overwrite: bool,
+    compiled: bool,
+    lazy: bool,
+    who: dict[str, Any],
+    asked: dict[str, Any],
+) -> Prediction:
+    """A prediction that is checked; the arguments are those of `downscale`."""
     if out is not None:
         check_output(out, overwrite)
-        if lazy:
-            raise InputError("lazy is for a prediction that is returned: leave it out, or the output")
     for one in coarse if isinstance(coarse, Sequence) and not isinstance(coarse, str) else [coarse]:
         if isinstance(one, str | Path):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Notice)  # what is noticed is said when it is read
                 open_store(one, chunks=None).close()  # before torch: a wrong file is told at once
             check_apart(one, out)
-    from finescale.inference.predict import downscale_dataset, predict
+    from finescale.inference.engines import Workers
+    from finescale.inference.predict import Prediction
     from finescale.inference.request import Request
 
-    request = Request(members, seed, **settings)
+    workers, request, load = Workers(**who), Request(**asked), None
     if isinstance(model, str | Path):
-        from finescale.config.build import load
-
-        model = load(model)
-    if compile:
+        load = partial(_loaded, Path(model).absolute(), compiled)
+        model = _loaded(model, compiled)
+    elif compiled:
         model.compile_networks()
-    if out is None:
-        return downscale_dataset(model, coarse, request, lazy)
-    predict(model, coarse, out, request, resume=resume, overwrite=overwrite, progress=progress)
-    return None
+    return Prediction(model, coarse, request, workers, load, values=not lazy)
+
+
+def _loaded(folder: str | Path, compiled: bool) -> Downscaler:
+    """A model from its folder, as every worker loads it."""
+    from finescale.config.build import load
+
+    model = load(folder)
+    return model.compile_networks() if compiled else model

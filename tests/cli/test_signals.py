@@ -70,6 +70,26 @@ def traced(*arguments, **settings):
 xarray.Dataset.to_netcdf = traced
 sys.exit(main({arguments}))
 """
+# The signal comes inside an import, where Python swallows what is raised.
+IMPORTING = """
+import signal, sys, weakref
+from finescale.cli import main
+
+class Thing:
+    pass
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "finescale.verify.report":
+            thing = Thing()
+            reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.{number}))
+            del thing
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+sys.meta_path.insert(0, Finder())
+sys.exit(main({arguments}))
+"""
 WORK = {
     "coarsen": ("finescale.data.reader", "Watched._read", True),  # it is told between two pieces of the file
     "downscale": ("finescale.downscaler", "Downscaler.sample", False),
@@ -163,5 +183,18 @@ def test_nothing_waits_for_a_lock_that_a_signal_left_closed(files: Path, lock: i
     ) as process:
         out, err = ended(process)
     assert process.returncode == 143 and "signalled" in out, err
+    assert len(err.splitlines()) == 1 and "interrupted" in err
+    assert listing(files) == before
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_signal_inside_an_import_is_not_lost(files: Path, number: str) -> None:
+    before = listing(files)
+    code = IMPORTING.format(number=number, arguments=words("verify"))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        _, err = ended(process)
+    assert process.returncode == 128 + getattr(signal, number), err
     assert len(err.splitlines()) == 1 and "interrupted" in err
     assert listing(files) == before

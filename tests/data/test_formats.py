@@ -207,6 +207,20 @@ class TestGeoTIFF:
         np.testing.assert_allclose(rate[1], [0.1537, 0.6483, 2.7344], rtol=1e-3)
         assert rate[0, 0] == 0 and np.isnan(rate[0, 2])
 
+    def test_damaged_numbers_that_tags_decode(self, tmp_path, capfd):
+        rasterio = pytest.importorskip("rasterio")
+        path = tmp_path / "202001010000.tif"
+        shape = {"height": 32, "width": 32, "count": 1, "dtype": "uint8", "compress": "deflate"}
+        with rasterio.open(path, "w", driver="GTiff", **shape) as file:
+            file.write(np.arange(1024, dtype=np.uint8).reshape(32, 32), 1)
+            file.update_tags(Gain="0.5", Offset="-32", Nodata="255")
+        whole = path.read_bytes()
+        at = whole.index(b"\x78", 8)
+        path.write_bytes(whole[:at] + bytes(255 - byte for byte in whole[at : at + 40]) + whole[at + 40 :])
+        assert main(["coarsen", str(path), "-o", str(tmp_path / "c.nc"), "--factor", "1x2"]) == 2
+        err = capfd.readouterr().err
+        assert err.count("\n") == 1 and "cannot be read" in err and "may be truncated or damaged" in err
+
 
 class TestGRIB:
     def message(self, codes, file, **keys):
@@ -276,6 +290,15 @@ class TestGRIB:
             open_store(f"{path}?shortName=2t")
         with pytest.raises(InputError, match="messages have no key 'shortNam'; did you mean 'shortName'"):
             open_store(f"{path}?shortNam=tp")
+
+    def test_a_section_without_a_length(self, made, tmp_path):
+        path = made([self.rain(0, 1)])
+        whole = bytearray(path.read_bytes())
+        at = whole.index(b"\x00\x00\x00\x15\x05")  # section 5 of 21 bytes, by its length
+        whole[at : at + 4] = bytes(4)
+        path.write_bytes(whole)
+        with pytest.raises(InputError, match=r"model\.grib2 cannot be read: .*section 5 of its GRIB message 1 has not"):
+            open_store(path)
 
     def test_compressed(self, made, tmp_path):
         path = made([self.rain(0, 1)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,24 +11,11 @@ import xarray as xr
 from finescale.data.region import region
 from finescale.errors import InputError
 
-
-def field(times: int = 3, height: int = 40, width: int = 56, lat: float = 50.0) -> xr.DataArray:
-    """Distinct values, so that a crop tells where it was cut."""
-    values = np.arange(times * height * width, dtype=np.float32).reshape(times, height, width)
-    return xr.DataArray(
-        values,
-        dims=("time", "lat", "lon"),
-        coords={
-            "time": np.datetime64("2020-06-01", "ns") + np.arange(times) * np.timedelta64(1, "h"),
-            "lat": ("lat", lat + np.arange(height) * 0.5, {"units": "degrees_north"}),
-            "lon": ("lon", np.arange(width) * 0.5, {"units": "degrees_east"}),
-        },
-        name="rain",
-    )
+Field = Callable[..., xr.DataArray]
 
 
 class TestRegion:
-    def test_ranges_are_half_open_and_open_ended(self) -> None:
+    def test_ranges_are_half_open_and_open_ended(self, field: Field) -> None:
         da = field()
         part = region(da, {"lon": [5.0, 10.0], "lat": [None, 55.0]})
         assert part["lon"].values[[0, -1]].tolist() == [5.0, 9.5] and part["lat"].values[[0, -1]].tolist() == [
@@ -38,15 +27,15 @@ class TestRegion:
         xr.testing.assert_identical(region(da, None), da)
         xr.testing.assert_identical(region(da, {}), da)
 
-    def test_dates(self) -> None:
+    def test_dates(self, field: Field) -> None:
         part = region(field(), {"time": ["2020-06-01T01:00", "2020-06-01T02:00"]})
         assert part["time"].values.tolist() == [np.datetime64("2020-06-01T01:00", "ns").astype(int)]
 
-    def test_decreasing_coordinates(self) -> None:
+    def test_decreasing_coordinates(self, field: Field) -> None:
         part = region(field().isel(lat=slice(None, None, -1)), {"lat": [60.0, None]})
         assert part["lat"].values[[0, -1]].tolist() == [69.5, 60.0]
 
-    def test_errors(self) -> None:
+    def test_errors(self, field: Field) -> None:
         with pytest.raises(InputError, match=r"no coordinate 'x'.*time, lat, lon"):
             region(field(), {"x": [0, 1]})
         with pytest.raises(InputError, match=r"no cell has lon from 400 to None; it goes from 0\.0 to 27\.5"):

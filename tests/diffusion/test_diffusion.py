@@ -168,8 +168,8 @@ class TestDistillation:
 
     def loss(self, student: Denoiser, levels: int, **options: Tensor) -> float:
         distillation = Distillation(Gaussian(1.0), DPM2M(), EDM(20.0, 1e-3).sigmas(levels))
-        generator = torch.Generator().manual_seed(2)
-        return float(distillation(student, self.NOISE, self.COND, generator, **options))
+        levels = distillation.levels(len(self.NOISE), torch.Generator().manual_seed(2))
+        return float(distillation(student, self.NOISE, self.COND, levels, **options))
 
     def test_no_loss_where_the_student_is_the_closed_form(self) -> None:
         """But for the solver's error, which is of second order; the teacher itself is no consistency function."""
@@ -186,8 +186,9 @@ class TestDistillation:
         student = Gaussian(1.0)
         power = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
         student.power = power  # type: ignore[assignment]
+        levels = distillation.levels(len(self.NOISE), torch.Generator().manual_seed(2))
         for n in range(80):
-            loss = distillation(student, self.NOISE, self.COND, torch.Generator().manual_seed(2))
+            loss = distillation(student, self.NOISE, self.COND, levels)
             (slope,) = torch.autograd.grad(loss, power)
             with torch.no_grad():
                 power -= 0.05 * 0.93**n * slope.sign()

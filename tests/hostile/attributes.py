@@ -16,7 +16,28 @@ from tests.hostile.made import DIMS, FACTOR, classic, each
 def cases(folder: Path) -> list[Case]:
     """All of them; inputs lie in ``folder``, outputs would."""
     made.model(folder / "model")
-    return [*attributes(folder)]
+    return [*attributes(folder), *unwritten(folder)]
+
+
+def unwritten(folder: Path) -> Iterator[Case]:
+    """Attributes that a Zarr store takes and a NetCDF file does not: they are left out."""
+    names = {
+        "braces": "{a: {a: ",
+        "a slash": "a/b",
+        "a blank first": " a",
+        "nothing": "",
+        "a control character": "a\x07",
+    }
+    for number, (kind, name) in enumerate(names.items()):
+        ds = made.rain()
+        ds["lat"].attrs[name] = ds["rain"].attrs[name] = ds.attrs[name] = "x"
+        ds.to_zarr(folder / f"names{number}.zarr", consolidated=False)
+        path = folder / f"names{number}.zarr"
+        yield from each(f"an attribute whose name has {kind}", path, code=0)
+    ds = made.rain()
+    ds["lat"].attrs["history"] = ds.attrs["history"] = {"a": [1, None]}
+    ds.to_zarr(folder / "nested.zarr", consolidated=False)
+    yield from each("an attribute that is a mapping", folder / "nested.zarr", code=0)
 
 
 def attributes(folder: Path) -> Iterator[Case]:

@@ -13,7 +13,7 @@ from tests.hostile.made import FACTOR
 def cases(folder: Path) -> list[Case]:
     """All of them; inputs lie in ``folder``, outputs would."""
     made.model(folder / "model")
-    return [*outputs(folder)]
+    return [*outputs(folder), *words(folder)]
 
 
 def outputs(folder: Path) -> Iterator[Case]:
@@ -47,3 +47,25 @@ def outputs(folder: Path) -> Iterator[Case]:
             yield Case(f"{words[0]} over {out}", [*words, "-o", out], says=("exists",), keeps=keeps)
             say = "input itself" if out == "good.nc" else "not overwritten"
             yield Case(f"{words[0]} over {out} by force", [*words, "-o", out, "--overwrite"], says=(say,), keeps=keeps)
+
+
+def words(folder: Path) -> Iterator[Case]:
+    """Precisions, orders and URLs that are none."""
+    keeps = (folder / "good.nc",)
+    downscale, to_coarsen = ["downscale", "model", "good.nc", "-o", "o.nc"], ["coarsen", "good.nc", *FACTOR]
+    digits = ("digits", "99999999999digits", "8digits", "²digits")
+    for word in ("", "0", "-1", "nan", "inf", "1e400", "0.01;", "1" * 5000, *digits):
+        yield Case(f"precision {word[:20]!r}", [*downscale, f"--precision={word}"], says=("--precision",), keeps=keeps)
+    for word in ("", "x", "time,y,x", "time,realization,x,y", "(" * 5000, "realization,time,y,x,time"):
+        yield Case(f"order {word[:20]!r}", [*downscale, f"--order={word}"], says=("--order",), keeps=keeps)
+    here = ("file:///no/such.nc", "memory://", "memory://a.nc", "memory://*[", "memory://b/\0.nc")
+    for url in ("nosuch://b/a.nc", "://a.nc", "s3:/b/a.nc", *here):
+        yield Case(f"info {url!r}", ["info", url])
+        yield Case(f"coarsen {url!r}", ["coarsen", url, *FACTOR, "o.nc"], keeps=keeps)
+    for url, says in (("nosuch://b/o.nc", "not known"), ("http://[::1/o.nc", "web server"), ("memory://o.x", "end in")):
+        yield Case(f"coarsen to {url}", [*to_coarsen, url], says=(says,), keeps=keeps)
+    for url in ("s3://b/model", "memory://model"):
+        local = ("folder of this machine",)
+        yield Case(f"model {url}", ["downscale", url, "good.nc", "-o", "o.nc"], says=local, keeps=keeps)
+        yield Case(f"fit to {url}", ["fit", "wavelet", "-o", url], says=local)
+        yield Case(f"report to {url}", ["verify", "good.nc", "good.nc", "-o", url], says=local)

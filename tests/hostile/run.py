@@ -22,7 +22,7 @@ def parts() -> dict[str, ModuleType]:
     """The modules with cases, by name."""
     found = {}
     for module in pkgutil.iter_modules(hostile.__path__):
-        if module.name not in ("__main__", "cases", "made", "run") and not module.name.startswith("test_"):
+        if module.name not in ("__main__", "cases", "made", "mutations", "run") and not module.name.startswith("test_"):
             found[module.name] = importlib.import_module(f"{hostile.__name__}.{module.name}")
     return found
 

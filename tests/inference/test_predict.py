@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool2d
 from finescale.data import store
 from finescale.data.atomic import sole_writer
 from finescale.data.files import open_store, write
+from finescale.data.journal import JOURNAL
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids import coordinates
@@ -175,23 +176,33 @@ def test_units_there_and_back():
         downscale(Fake(), ds.assign(rain=ds["rain"].assign_attrs(units="K")))
 
 
-def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
+@pytest.fixture
+def interrupted(monkeypatch):
+    """``interrupted(task, model, coarse, out, **settings)``: a run that ends where a task is to be written."""
+
+    def run(last, *arguments, **settings):
+        write_region = store.ZarrStore.write
+
+        def stop(self, task, *rest):
+            if task == last:
+                raise KeyboardInterrupt
+            write_region(self, task, *rest)
+
+        monkeypatch.setattr(store.ZarrStore, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            downscale(*arguments, **settings)
+        monkeypatch.undo()
+
+    return run
+
+
+def test_an_interrupted_run_is_resumed(tmp_path, interrupted):
     settings = dict(members=5, seed=1, progress=False)
     downscale(Fake(), coarse(), tmp_path / "whole.zarr", **settings)
     model, out, partial = Fake(), tmp_path / "o.zarr", tmp_path / ".o.partial.zarr"
-    write_region = store.ZarrStore.write
-
-    def stop_at_7(self, task, *rest):
-        if task == 7:
-            raise KeyboardInterrupt
-        write_region(self, task, *rest)
-
-    monkeypatch.setattr(store.ZarrStore, "write", stop_at_7)
-    with pytest.raises(KeyboardInterrupt):
-        downscale(model, coarse(), out, **settings)
-    monkeypatch.undo()
+    interrupted(7, model, coarse(), out, **settings)
     assert not out.exists() and partial.is_dir()
-    with (partial / store.JOURNAL).open("a") as journal:
+    with (partial / JOURNAL).open("a") as journal:
         journal.write("[7, 0.0, 3")  # a line that the interruption cut short
     with pytest.raises(InputError, match="give --resume to continue it or --overwrite"):
         downscale(model, coarse(), out, **settings)
@@ -205,7 +216,7 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     downscale(whole, coarse(), tmp_path / "again.zarr", **settings)
     # Task 8 was computed while 7 was written.
     assert first == 9 and model.calls == whole.calls - 7
-    assert not partial.exists() and not (out / store.JOURNAL).exists()
+    assert not partial.exists() and not (out / JOURNAL).exists()
     a, b = read(tmp_path / "whole.zarr"), read(out)
     np.testing.assert_array_equal(a["rain"].values, b["rain"].values)
     assert a.attrs["finescale_conservation_residual"] == b.attrs["finescale_conservation_residual"]
@@ -223,20 +234,10 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     ],
     ids=["a value in the middle", "units", "grid"],
 )
-def test_a_run_is_not_resumed_with_another_input(tmp_path, monkeypatch, change, words):
+def test_a_run_is_not_resumed_with_another_input(tmp_path, interrupted, change, words):
     """…neither where the first and the last frame are as they were, nor where all values are; and nothing is lost."""
     settings, out = dict(members=2, seed=1, window=(1, 9, 99), progress=False), tmp_path / "o.zarr"
-    write_region = store.ZarrStore.write
-
-    def stop_at_2(self, task, *rest):
-        if task == 2:
-            raise KeyboardInterrupt
-        write_region(self, task, *rest)
-
-    monkeypatch.setattr(store.ZarrStore, "write", stop_at_2)
-    with pytest.raises(KeyboardInterrupt):
-        downscale(Fake(), coarse(), out, **settings)
-    monkeypatch.undo()
+    interrupted(2, Fake(), coarse(), out, **settings)
     with pytest.raises(InputError, match=words):
         downscale(Fake(), change(coarse()), out, **settings, resume=True)
     downscale(Fake(), coarse(), out, **settings, resume=True)
@@ -247,7 +248,7 @@ def test_a_run_is_not_resumed_with_another_input(tmp_path, monkeypatch, change, 
 @pytest.mark.parametrize("journal", ["", "no journal\n", "[1, 2]\n", "\xff\n"])
 def test_a_journal_that_is_none_is_named(tmp_path, journal):
     (tmp_path / ".o.partial.zarr").mkdir()
-    (tmp_path / ".o.partial.zarr" / store.JOURNAL).write_text(journal)
+    (tmp_path / ".o.partial.zarr" / JOURNAL).write_text(journal)
     with pytest.raises(InputError, match=r"does not say which run .*--overwrite"):
         downscale(Fake(), coarse(), tmp_path / "o.zarr", members=2, resume=True, progress=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import finescale
 from finescale.cli import main
 from finescale.config.build import build_model
 from finescale.config.read import read_config
-from finescale.data.files import write
 from finescale.data.synthetic import gaussian_field
 from finescale.downscaler import Downscaler
 from finescale.model import losses, sampling
@@ -31,16 +31,8 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def rain_film(tmp_path: Path) -> Path:
-    values = np.exp(gaussian_field((24, 32, 32), seed=3, outer_km=12.0)).astype(np.float32)
-    coords = {
-        "time": np.datetime64("2020-06-01", "ns") + np.arange(24) * np.timedelta64(1, "h"),
-        "y": np.arange(32.0),
-        "x": np.arange(32.0),
-    }
-    da = xr.DataArray(values, dims=("time", "y", "x"), coords=coords, name="rain", attrs={"units": "mm h-1"})
-    write(da.to_dataset(), tmp_path / "rain.nc")
-    return tmp_path / "rain.nc"
+def rain_film(stored: Callable[[np.ndarray, Path], Path], tmp_path: Path) -> Path:
+    return stored(np.exp(gaussian_field((24, 32, 32), seed=3, outer_km=12.0)), tmp_path / "rain.nc")
 
 
 def alive(model: Downscaler) -> Downscaler:

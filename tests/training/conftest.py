@@ -9,15 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import xarray as xr
-
-from finescale.data.files import write
 
 Log = dict[tuple[str, int], dict[str, float]]
 
 
 @pytest.fixture
-def waves(tmp_path: Path) -> Path:
+def waves(stored: Callable[[np.ndarray, Path], Path], tmp_path: Path) -> Path:
     """Products of sines of three coarse cells each, at other phases every hour: the coarse field tells all of the fine.
 
     Its best mean and its best denoiser have no error at all, and interpolation, with which both start, loses a third of
@@ -25,15 +22,7 @@ def waves(tmp_path: Path) -> Path:
     """
     phase = np.random.default_rng(0).uniform(0, 2 * np.pi, (2, 8, 1, 1))
     y, x = 2 * np.pi * np.arange(48)[:, None] / 12, 2 * np.pi * np.arange(64) / 12
-    values = (np.sin(x + phase[0]) * np.sin(y + phase[1])).astype(np.float32)
-    coords = {
-        "time": np.datetime64("2020-06-01", "ns") + np.arange(8) * np.timedelta64(1, "h"),
-        "y": np.arange(48.0),
-        "x": np.arange(64.0),
-    }
-    da = xr.DataArray(values, dims=("time", "y", "x"), coords=coords, name="rain", attrs={"units": "mm h-1"})
-    write(da.to_dataset(), tmp_path / "waves.nc")
-    return tmp_path / "waves.nc"
+    return stored(np.sin(x + phase[0]) * np.sin(y + phase[1]), tmp_path / "waves.nc")
 
 
 @pytest.fixture(scope="session")

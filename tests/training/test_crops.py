@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -15,24 +17,11 @@ from finescale.training.survey import Criteria
 
 STILL = Augmentation(turn=False)
 FACTOR = Factor(1, 4)
+Field = Callable[..., xr.DataArray]
 
 
-def field(times: int = 3, height: int = 40, width: int = 56, lat: float = 50.0) -> xr.DataArray:
-    """Distinct values, so that a crop tells where it was cut."""
-    values = np.arange(times * height * width, dtype=np.float32).reshape(times, height, width)
-    return xr.DataArray(
-        values,
-        dims=("time", "lat", "lon"),
-        coords={
-            "time": np.datetime64("2020-06-01", "ns") + np.arange(times) * np.timedelta64(1, "h"),
-            "lat": ("lat", lat + np.arange(height) * 0.5, {"units": "degrees_north"}),
-            "lon": ("lon", np.arange(width) * 0.5, {"units": "degrees_east"}),
-        },
-        name="rain",
-    )
-
-
-def rain() -> xr.DataArray:
+@pytest.fixture
+def wet_east(field: Field) -> xr.DataArray:
     """Dry west of column 28, wet east of it; the northern 8 rows of the first hour are unknown."""
     da = field()
     values = np.where(np.arange(56) >= 28, 1.0, 0.0) * np.ones((3, 40, 1), dtype=np.float32)
@@ -46,7 +35,7 @@ def place(crop: torch.Tensor, da: xr.DataArray) -> tuple[int, int, int]:
     return int(t), int(y), int(x)
 
 
-def test_crops_are_cut_whole_from_the_field() -> None:
+def test_crops_are_cut_whole_from_the_field(field: Field) -> None:
     da = field()
     batch = Crops([[da]], FACTOR, (2, 16, 24), augmentation=STILL).draw(20, 1)
     fine, coarse, area = batch.fine, batch.coarse, batch.area
@@ -58,27 +47,29 @@ def test_crops_are_cut_whole_from_the_field() -> None:
     assert any(y % 4 for _, y, _ in places), "crops are not confined to the candidates' grid"
 
 
-def test_crops_of_several_fields_are_drawn_from_all() -> None:
+def test_crops_of_several_fields_are_drawn_from_all(field: Field) -> None:
     far = field() + 1e6
     fine = Crops([[field()], [far]], FACTOR, (1, 16, 16)).draw(40, 0).fine
     from_far = (fine > 5e5).flatten(1).all(1).sum()
     assert 5 < from_far < 35
 
 
-def test_every_crop_fulfils_the_criteria() -> None:
+def test_every_crop_fulfils_the_criteria(wet_east: xr.DataArray) -> None:
     criteria = Criteria(min_valid=0.9, min_wet=0.5, wet=0.1)
-    patches = Crops([[rain()]], FACTOR, (1, 16, 16), criteria)
+    patches = Crops([[wet_east]], FACTOR, (1, 16, 16), criteria)
     fine = patches.draw(100, 3).fine
     known, wet = (~fine.isnan()).float().flatten(1).mean(1), (fine > 0.1).float().flatten(1).mean(1)
     assert (known >= 0.9).all() and (wet >= 0.5).all()
-    assert len(patches) < len(Crops([[rain()]], FACTOR, (1, 16, 16), Criteria(0.0)))
+    assert len(patches) < len(Crops([[wet_east]], FACTOR, (1, 16, 16), Criteria(0.0)))
 
 
-def test_a_batch_depends_on_its_key_alone() -> None:
-    patches = Crops([[rain()]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3))
+def test_a_batch_depends_on_its_key_alone(field: Field, wet_east: xr.DataArray) -> None:
+    patches = Crops([[wet_east]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3))
     first = patches.draw(6, 1, 0, 7)
     patches.draw(6, 1, 0, 8)
-    again = Crops([[rain()]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3)).draw(6, 1, 0, 7)
+    again = Crops([[wet_east]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=1.0, rescale=0.3)).draw(
+        6, 1, 0, 7
+    )
     for name in ("fine", "coarse", "area"):
         assert torch.equal(getattr(first, name).nan_to_num(-1), getattr(again, name).nan_to_num(-1))
     whole = Crops([[field()]], FACTOR, (1, 16, 16))
@@ -86,7 +77,7 @@ def test_a_batch_depends_on_its_key_alone() -> None:
     assert all(not torch.equal(draws[0], other) for other in draws[1:])
 
 
-def test_crops_apart_are_the_same_crops_that_do_not_overlap() -> None:
+def test_crops_apart_are_the_same_crops_that_do_not_overlap(field: Field) -> None:
     da = field(times=4)
     patches = Crops([[da]], FACTOR, (2, 16, 16), augmentation=Augmentation(rescale=1.0))
     fine = patches.apart(50, 0).fine
@@ -100,7 +91,7 @@ def test_crops_apart_are_the_same_crops_that_do_not_overlap() -> None:
     assert len(patches.apart(3, 0).fine) == 3
 
 
-def test_coarse_is_the_area_weighted_mean_of_what_is_known() -> None:
+def test_coarse_is_the_area_weighted_mean_of_what_is_known(field: Field) -> None:
     da = field(lat=60.0) / 100
     values = da.values.copy()
     values[np.random.default_rng(0).random(values.shape) < 0.2] = np.nan
@@ -121,7 +112,7 @@ def test_coarse_is_the_area_weighted_mean_of_what_is_known() -> None:
     assert lost[0, 0, 0, 1, 1].isnan() and lost.isnan().sum() == 1
 
 
-def test_turns_are_flips_and_transpositions_of_field_and_areas_together() -> None:
+def test_turns_are_flips_and_transpositions_of_field_and_areas_together(field: Field) -> None:
     da = field(times=1, height=16, width=16, lat=60.0)
     patches = Crops([[da]], FACTOR, (1, 16, 16))
     batch = patches.draw(60, 0)
@@ -140,22 +131,26 @@ def test_turns_are_flips_and_transpositions_of_field_and_areas_together() -> Non
 
 
 @pytest.mark.parametrize(("factor", "crop"), [(Factor(1, y=4, x=8), (1, 16, 16)), (FACTOR, (1, 16, 24))])
-def test_nothing_is_transposed_unless_crop_and_factor_are_square(factor: Factor, crop: tuple[int, int, int]) -> None:
+def test_nothing_is_transposed_unless_crop_and_factor_are_square(
+    factor: Factor, crop: tuple[int, int, int], field: Field
+) -> None:
     fine = Crops([[field()]], factor, crop).draw(30, 0).fine
     steps = (fine[..., 0, 1] - fine[..., 0, 0]).abs()
     assert (steps == 1).all(), "values grow by 1 along x"
 
 
-def test_favour_chooses_wetter_crops_more_often() -> None:
+def test_favour_chooses_wetter_crops_more_often(wet_east: xr.DataArray) -> None:
     def wet(favour: float) -> float:
         return float(
-            Crops([[rain()]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=favour)).draw(300, 0).fine.nanmean()
+            Crops([[wet_east]], FACTOR, (1, 16, 16), augmentation=Augmentation(favour=favour))
+            .draw(300, 0)
+            .fine.nanmean()
         )
 
     assert wet(2.0) > wet(0.5) > wet(0.0) + 0.05
 
 
-def test_rescale_multiplies_whole_crops() -> None:
+def test_rescale_multiplies_whole_crops(field: Field) -> None:
     da = field() + 1
     plain = Crops([[da]], FACTOR, (1, 16, 16), augmentation=STILL)
     scaled = Crops([[da]], FACTOR, (1, 16, 16), augmentation=Augmentation(turn=False, rescale=0.5))
@@ -170,7 +165,7 @@ def test_rescale_multiplies_whole_crops() -> None:
     torch.testing.assert_close(coarse[0, 0, 0], means, rtol=1e-5, atol=0)
 
 
-def test_what_cannot_be_cropped_is_told() -> None:
+def test_what_cannot_be_cropped_is_told(field: Field, wet_east: xr.DataArray) -> None:
     with pytest.raises(InputError, match=r"not divisible by the factor 1x4"):
         Crops([[field()]], FACTOR, (1, 18, 16))
     with pytest.raises(InputError, match=r"\(3, 40, 56\) cells .* smaller than the training crop \(1, 64, 64\)"):
@@ -180,12 +175,12 @@ def test_what_cannot_be_cropped_is_told() -> None:
     with pytest.raises(
         InputError, match=r"more than 5 in 0\.1 of its cells, but in 0 at most: lower data\.min_wet or data\.wet"
     ):
-        Crops([[rain()]], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=5))
+        Crops([[wet_east]], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=5))
 
 
-def test_the_criterion_that_no_crop_fulfils_is_named() -> None:
+def test_the_criterion_that_no_crop_fulfils_is_named(wet_east: xr.DataArray) -> None:
     """Not min_wet, where too few cells are known."""
-    gaps = rain()
+    gaps = wet_east
     gaps[..., ::2] = np.nan
     with pytest.raises(InputError, match=r"known in 0\.95 of its cells, but in 0\.5 at most: lower data\.min_valid"):
         Crops([[gaps]], FACTOR, (1, 16, 16), Criteria(min_wet=0.1, wet=0.1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -26,14 +26,15 @@ app = App(
     result_action="return_value",
 )
 
-Output = Annotated[Path, Parameter(["--output", "-o"])]
+Folder = Annotated[Path, Parameter(["--output", "-o"])]
+Output = Annotated[str, Parameter(["--output", "-o"])]
 Flag = Annotated[bool, Parameter(negative=())]
 Whole = Annotated[int, Parameter(converter=runner.whole)]
 
 
 @app.command
 def coarsen(
-    fine: list[Path],
+    fine: list[str],
     /,
     *,
     output: Output,
@@ -48,9 +49,10 @@ def coarsen(
     Parameters
     ----------
     fine
-        NetCDF, Zarr, GRIB, GeoTIFF, ODIM or PNG; of several files that follow each other in time all, or a quoted glob.
+        NetCDF, Zarr, GRIB, GeoTIFF, ODIM or PNG, a path or a URL such as s3://bucket/rain.zarr; of several files that
+        follow each other in time all, or a quoted glob.
     output
-        A name that ends in .nc or .zarr.
+        A name that ends in .nc or .zarr, a path or a URL.
     factor
         TIMExSPACE such as 1x10, or TIMExYxX such as 1x8x12.
     variable
@@ -73,7 +75,7 @@ def fit(
     config: str | None = None,
     /,
     *,
-    output: Output,
+    output: Folder,
     distill: Path | None = None,
     set_: Annotated[list[str] | None, Parameter("--set", negative=(), allow_leading_hyphen=True)] = None,
     overwrite: Flag = False,
@@ -109,9 +111,9 @@ def fit(
 @app.command
 def downscale(
     model: Path,
-    coarse: Path,
+    coarse: str,
     /,
-    *more: Path,
+    *more: str,
     output: Output,
     members: Whole | None = None,
     seed: Whole = 0,
@@ -121,11 +123,17 @@ def downscale(
     factor: str | None = None,
     to: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     force: Flag = False,
-    static: Annotated[list[Path] | None, Parameter(negative=())] = None,
-    onto: Path | None = None,
-    mask: Path | None = None,
+    static: Annotated[list[str] | None, Parameter(negative=())] = None,
+    onto: str | None = None,
+    mask: str | None = None,
     conserve: bool | None = None,
     window: str | None = None,
+    precision: str | None = None,
+    order: str = "time,realization,y,x",
+    workers: Whole | None = None,
+    threads: Whole | None = None,
+    scheduler: str | None = None,
+    dry_run: Flag = False,
     compile: Flag = False,
     resume: Flag = False,
     overwrite: Flag = False,
@@ -137,11 +145,11 @@ def downscale(
     model
         A folder written by fit.
     coarse
-        A file of any format that coarsen reads, or a quoted glob of files that follow each other in time.
+        A file of any format that coarsen reads, or a quoted glob of files that follow each other in time; or a URL.
     more
         Further files: variables and predictors of the model are found in all of them by name.
     output
-        A name that ends in .nc or .zarr.
+        A name that ends in .nc or .zarr, a path or a URL.
     members
         How many, 16 unless given; 0 for their mean alone, with --variance. A deterministic model has one field.
     seed
@@ -170,6 +178,18 @@ def downscale(
         Put fields through the model's constraint, or do not; by default as the model was trained.
     window
         Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
+    precision
+        Write values in steps of so much, such as 0.01 in their units (as whole numbers), or to digits, such as 3digits.
+    order
+        Of the output's dimensions; instead, realization,time,y,x.
+    workers
+        Processes of this machine that do the work, each with a model of its own; none but this one unless given.
+    threads
+        Tasks that a process works on at once, 1 unless given; they share its model.
+    scheduler
+        Instead of both, the address of a Dask scheduler whose workers do the work, such as tcp://host:8786.
+    dry_run
+        Check everything, say what it will cost, and write nothing.
     compile
         Compile the networks first (torch.compile): a minute or more that long predictions on CUDA win back.
     resume
@@ -182,10 +202,7 @@ def downscale(
 
     check_output(output, overwrite)
     size = runner.cells(window, "--window") if window else None
-    verbs.downscale(
-        model,
-        [coarse, *more] if more else coarse,
-        output,
+    asked: dict[str, Any] = dict(
         members=members,
         seed=seed,
         steps=steps,
@@ -199,23 +216,31 @@ def downscale(
         onto=onto,
         mask=mask,
         conserve=conserve,
-        resume=resume,
+        precision=precision,
+        order=order,
+        workers=workers,
+        threads=threads,
+        scheduler=scheduler,
         overwrite=overwrite,
-        compile=compile,
     )
+    files = [coarse, *more] if more else coarse
+    if dry_run:
+        print(verbs.cost(model, files, output, **asked).text)
+        return
+    verbs.downscale(model, files, output, resume=resume, compile=compile, **asked)
     print(output)
 
 
 @app.command
 def verify(
-    ensemble: Path,
-    truth: Path,
+    ensemble: str,
+    truth: str,
     /,
     *,
-    output: Output,
-    coarse: Path | None = None,
+    output: Folder,
+    coarse: str | None = None,
     baselines: str | None = None,
-    against: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    against: Annotated[list[str] | None, Parameter(negative=())] = None,
     variable: str | None = None,
     thresholds: str | None = None,
     block: Whole | None = None,
@@ -298,7 +323,7 @@ def recipe(factor: str, /, *, cadence: str = "1h", horizon: str | None = None) -
 
 
 @app.command
-def info(path: list[Path], /) -> None:
+def info(path: list[str], /) -> None:
     """Describe a file or a model.
 
     Parameters
@@ -312,7 +337,7 @@ def info(path: list[Path], /) -> None:
 
 
 @app.command
-def demo(*, output: Output = Path("finescale-demo")) -> None:
+def demo(*, output: Folder = Path("finescale-demo")) -> None:
     """Synthetic rain, a trained model, an ensemble and its report, in a few minutes.
 
     Parameters

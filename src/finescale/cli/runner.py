@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
 import shlex
 import signal
@@ -18,18 +19,22 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise, zip_longest
+from itertools import count, pairwise, zip_longest
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from finescale.cli.allocator import keep_memory
 from finescale.errors import InputError, Interrupted, Notice, brief
+from finescale.signals import ENDING
 
 SOURCES = ("auto", "head", "members", "denoiser")
 """Where a variance can be from, as `finescale.model.uncertainty` has them, which takes torch to import."""
 
+MOMENT, POSTPONED = 0.05, 200
+"""Seconds until a signal that came inside an import comes again, and how often at most."""
 MENDABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE),
     *(errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
@@ -47,7 +52,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        with warnings.catch_warnings(), _interruptible():
+        with warnings.catch_warnings(), _interruptible(), _unraised(debug):
             if not debug:
                 _quiet()
             words = [word for word in given if word != "--debug"]
@@ -60,7 +65,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         later = stop.later if isinstance(stop, Interrupted) else ""
         if isinstance(stop, Interrupted) and stop.again:
-            later += f"; the same command goes on from there: {shlex.join(['finescale', *given])}"
+            later += f"; the same command goes on from there: {_again(given)}"
         return _say(f"interrupted; {later or 'nothing was written under the name of the output'}", 128 + number, debug)
     except InputError as error:
         return _say(str(error), 2, debug)
@@ -73,32 +78,61 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _say("the memory is full: take fewer members or smaller windows (--window), or a smaller file", 2, debug)
     except Exception as error:
+        notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         if isinstance(error, OSError) and error.errno in MENDABLE:
-            return _say(f"{error.filename or 'a file'} cannot be used: {error.strerror}", 2, debug)
-        return _say(
-            f"fault of finescale's own: {type(error).__name__}: {error}" + ("" if debug else "; --debug shows where"),
-            1,
-            debug,
-        )
+            return _say(f"{error.filename or 'a file'} cannot be used: {error.strerror}{notes}", 2, debug)
+        where = "" if debug else "; --debug shows where"
+        return _say(f"fault of finescale's own: {type(error).__name__}: {error}{notes}{where}", 1, debug)
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command as Ctrl-C does: in order; unless they are ignored, as nohup has it."""
+    """SIGTERM and SIGHUP end a command as Ctrl-C does: in order; unless they are ignored, as nohup has it.
 
-    def end(number: int, frame: Any) -> None:
+    None does so inside an import, which would swallow the exception, or keep a lock: it comes again a moment later.
+    """
+    postponed = count(1)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if _importing(frame) and next(postponed) <= POSTPONED:
+            again = threading.Timer(MOMENT, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         raise Interrupted(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    heard = [number for number in ENDING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, end) for number in heard}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a frame is part of an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@contextmanager
+def _unraised(debug: bool) -> Iterator[None]:
+    """Exceptions that nobody can catch, such as those in callbacks of libraries in C, are for --debug too."""
+    before = sys.excepthook, sys.unraisablehook
+    if not debug:  # Cython tells both hooks
+        sys.excepthook = lambda *_: None
+        sys.unraisablehook = lambda _: None
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = before
 
 
 def bare_variance(words: Sequence[str]) -> list[str]:
@@ -119,8 +153,25 @@ def check_variance(words: Sequence[str]) -> None:
 def _say(text: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    print("finescale:", " ".join(text.split()), file=sys.stderr)
+    if _speaks():
+        print("finescale:", " ".join(text.split()), file=sys.stderr)
     return code
+
+
+def _speaks() -> bool:
+    """Whether what this process says is not said, or caused, by another of those that torchrun started."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return True
+    from finescale.training.processes import speaks
+
+    return speaks()
+
+
+def _again(words: Sequence[str]) -> str:
+    """The command line, to be given again."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    start = ["finescale"] if here == 1 else ["torchrun", "--nproc-per-node", str(here), "-m", "finescale"]
+    return shlex.join([*start, *words])
 
 
 def _quiet() -> None:

@@ -23,6 +23,7 @@ from finescale.config.read import read_config
 from finescale.config.schema import as_mapping, call, check_kind, classes_of, construct, kind_of, part, validated
 from finescale.config.variables import constraint_of, transform_of, variables_of
 from finescale.data.extent import parse
+from finescale.data.place import local
 from finescale.diffusion import (
     EDM,
     VP,
@@ -150,7 +151,7 @@ def load(folder: str | Path, device: str | None = None) -> Downscaler:
     Raises:
         InputError: if the folder is missing, foreign, truncated, or its weights do not fit its configuration.
     """
-    folder = Path(folder)
+    folder = local(folder, "a model")
     for name in ("config.yaml", "weights.safetensors"):
         if not (folder / name).is_file():
             raise InputError(

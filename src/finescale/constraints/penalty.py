@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -39,13 +40,20 @@ class SoftPenalty(nn.Module):
         self.coarsen = Coarsen(factor, area, mask)
         self.weight = weight
 
-    def forward(self, x: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        coarse: Tensor,
+        coarsen: Coarsen | None = None,
+        count: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """The penalty of x (..., T, H, W) with the wanted block means coarse (..., t, h, w); a scalar.
 
         Args:
             x: field; in float32 or wider, whatever its number type.
             coarse: wanted block means; NaN where unknown, which does not count.
             coarsen: operators of this window's areas and mask, where they differ from the constructor's.
+            count: makes of the number of cells here what their sum is divided by; None for that number, at least 1.
 
         Raises:
             InputError: if the shapes do not belong together.
@@ -57,4 +65,5 @@ class SoftPenalty(nn.Module):
         wide = torch.promote_types(x.dtype, torch.float32)
         error = operators(x.to(wide)) - coarse.to(wide)
         known = ~error.isnan()
-        return self.weight * torch.where(known, error, 0.0).square().sum() / known.sum().clamp_min(1)
+        cells = known.sum().clamp_min(1) if count is None else count(known.sum())
+        return self.weight * torch.where(known, error, 0.0).square().sum() / cells

@@ -11,10 +11,12 @@ import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from finescale.data.place import Remote, cause_of
 from finescale.errors import InputError
 
 
@@ -47,21 +49,28 @@ def publish(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
-def remove(path: Path) -> None:
+def remove(path: Path | Remote) -> None:
     """Delete a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
+    if isinstance(path, Remote):
+        path.remove()
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def sole_writer(path: str | Path) -> Iterator[None]:
+def sole_writer(path: str | Path | Remote) -> Iterator[None]:
     """Keep other processes from writing ``path`` meanwhile, by a lock beside it that ends with this process.
+
+    An object store has no locks: there the first object of a journal is told to be new (`finescale.data.journal`).
 
     Raises:
         InputError: if another process is writing it.
     """
+    if isinstance(path, Remote):
+        yield
+        return
     path = Path(path)
     lock = path.with_name(f".{path.name[:64]}.lock")
     with explained(path):
@@ -83,7 +92,7 @@ def sole_writer(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def explained(path: str | Path, later: str = "") -> Iterator[None]:
+def explained(path: str | Path | Remote, later: str = "") -> Iterator[None]:
     """Turn a failed write of ``path`` into an InputError that names the cause.
 
     Args:
@@ -91,17 +100,24 @@ def explained(path: str | Path, later: str = "") -> Iterator[None]:
         later: what the user can do besides.
 
     Raises:
-        InputError: instead of an OSError, or of a RuntimeError. To the NetCDF library a full disk is an "HDF error" or
-            "Permission denied": the cause is then what another write beside the output meets.
+        InputError: instead of an OSError, of a RuntimeError, or of what a server's absence raises. To the NetCDF
+            library a full disk is an "HDF error" or "Permission denied": the cause is then what another write beside
+            the output meets.
     """
     try:
         yield
     except InputError:
         raise
-    except (OSError, RuntimeError) as error:
+    except Exception as error:
+        away = cause_of(error) if isinstance(path, Remote) else None
+        if away is not None:
+            raise InputError(f"{path} could not be written: {away}{later}") from error
+        if not isinstance(error, OSError | RuntimeError):
+            raise
         number = getattr(error, "errno", None)
         if number not in _CERTAIN:
-            number = _met(Path(path).parent) or number
+            # Of a URL too, something is written on this machine first.
+            number = _met(Path(tempfile.gettempdir()) if isinstance(path, Remote) else Path(path).parent) or number
         text = _CAUSES.get(number or 0) or (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{path} could not be written: {text}{later}") from error
 

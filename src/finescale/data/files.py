@@ -7,21 +7,24 @@ in time in `finescale.data.series`.
 from __future__ import annotations
 
 import os
-import warnings
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dask
+import numpy as np
 import xarray as xr
 
 from finescale.data.amounts import in_units
-from finescale.data.atomic import atomic, explained, sole_writer
-from finescale.data.formats import is_zarr, opened, timeless
+from finescale.data.atomic import explained, sole_writer
+from finescale.data.formats import here, is_zarr, opened, timeless
+from finescale.data.growing import UNFINISHED, UNTIL, check_remote, complete, growing
 from finescale.data.named import Entry, Paths, entries, listed, query, title
+from finescale.data.place import Place, Remote, place
 from finescale.data.radar import rain_rates
-from finescale.data.reader import first_line
+from finescale.data.reader import unread
 from finescale.data.series import groups, joined
 from finescale.data.stamps import time_of
 from finescale.errors import InputError, nearest
@@ -33,6 +36,8 @@ from finescale.signals import ending_at_checks
 CHUNK = "16MiB"
 """Size of the chunks that ``chunks="auto"`` makes."""
 _KINDS = {"b": "truth values", "c": "complex numbers", "m": "durations", "M": "dates", "V": "records"}
+_ATTRIBUTE = re.compile(r"(?![ -/:-@\[-^`{-~])[^\x00-\x1f/\x7f\ud800-\udfff\ufffe\uffff]{1,255}(?<! )")
+"""A name in NetCDF: no control characters, no slash, no mark or blank first, no blank last."""
 _LONGEST_NAME = 255
 """Bytes of a name in NetCDF, and of a file; an output needs some for the name under which it grows."""
 _LONGEST_OUTPUT = 200
@@ -78,27 +83,28 @@ def fields(paths: Paths) -> list[list[str]]:
     each = []
     for text in listed(paths):
         found = entries(text)
-        apart = len(found) > 1 and all(timeless(e.path) and time_of(e.path, e.stamp) is None for e in found)
+        apart = len(found) > 1 and all(timeless(here(e).path) and time_of(e.path, e.stamp) is None for e in found)
         each += [f"{e.path}{query(text)}" for e in found] if apart else [text]
     return groups(each, open_store)
 
 
 def _opened(entry: Entry, chunks: Any) -> xr.Dataset:
-    path = entry.path
-    if not _exists(path):
-        raise InputError(f"{path} does not exist{_similar(path)}")
-    if not (path.is_file() or path.is_dir()):
-        raise InputError(f"{path} is neither a file nor a folder, but a pipe or a device: save it as a file first")
+    entry, path = here(entry), entry.path
+    if isinstance(path, Path):
+        if not _exists(path):
+            raise InputError(f"{path} does not exist{_similar(path)}")
+        if not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path} is neither a file nor a folder, but a pipe or a device: save it as a file first")
     try:
         with dask.config.set({"array.chunk-size": CHUNK}):
             ds = opened(entry, chunks)
     except InputError:
         raise
-    except PermissionError:
-        raise InputError(f"{path} may not be read: check its permissions") from None
     except Exception as error:  # every reader raises classes of its own for damaged files
-        raise InputError(f"{path} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
-    when = time_of(path, entry.stamp) if entry.stamp or timeless(path) else None
+        raise InputError(f"{path} {unread(error)}") from error
+    if UNFINISHED in ds.attrs:
+        raise InputError(f"{path} is not finished: wait for the run that writes it, or continue it with --resume")
+    when = time_of(path, entry.stamp) if entry.stamp or timeless(entry.path) else None
     if when is None or any(is_time(coord) for coord in ds.coords.values()):
         return ds  # what a file says of its times goes before its name
     return ds.assign_coords(time=((), when, {"standard_name": "time"}))
@@ -169,11 +175,11 @@ def gridded(ds: xr.Dataset) -> list[Hashable]:
 
 @contextmanager
 def _named(source: str) -> Iterator[None]:
-    """Put the name of the file before what is said of it."""
+    """Put the name of the file before what is said of it, unless it is named already."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError(str(error) if str(error).startswith(source) else f"{source}: {error}") from error
 
 
 def _plane(da: xr.DataArray) -> bool:
@@ -186,32 +192,36 @@ def _no_numbers(da: xr.DataArray, source: str) -> str:
     return f"{source}: variable {da.name} holds {kind}, not numbers: convert it, or name another one with --variable"
 
 
-def check_output(path: str | Path, overwrite: bool = False) -> Path:
-    """The path of a NetCDF or Zarr output that may be written.
+def check_output(path: str | Path | Remote, overwrite: bool = False) -> Place:
+    """Where a NetCDF or Zarr output may be written; an unfinished one behind a URL is for `open_output` to judge.
 
     Raises:
         InputError: for another suffix, a folder that is missing, or an output that exists without ``overwrite``.
     """
-    path = Path(path)
-    if path.suffix not in (".nc", ".zarr"):
-        raise InputError(f"the output {path} must end in .nc or .zarr")
-    if len(os.fsencode(path.name)) > _LONGEST_OUTPUT:
+    where = place(path)
+    if where.suffix not in (".nc", ".zarr"):
+        raise InputError(f"the output {where} must end in .nc or .zarr")
+    if len(os.fsencode(where.name)) > _LONGEST_OUTPUT:
         raise InputError(
-            f"the name of the output {path.name[:20]}… is too long: give it at most {_LONGEST_OUTPUT} bytes"
+            f"the name of the output {where.name[:20]}… is too long: give it at most {_LONGEST_OUTPUT} bytes"
         )
-    if not _exists(path.parent) or not path.parent.is_dir():
-        raise InputError(f"the folder {path.parent} of the output does not exist: create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"the folder {path.parent} of the output may not be written: check its permissions")
-    if not path.exists() and not path.is_symlink():
-        return path
+    if isinstance(where, Remote):
+        check_remote(where, overwrite)
+        return where
+    if not _exists(where.parent) or not where.parent.is_dir():
+        raise InputError(f"the folder {where.parent} of the output does not exist: create it first")
+    if not os.access(where.parent, os.W_OK | os.X_OK):
+        raise InputError(f"the folder {where.parent} of the output may not be written: check its permissions")
+    if not where.exists() and not where.is_symlink():
+        return where
     if not overwrite:
-        raise InputError(f"the output {path} exists: choose another name or give --overwrite")
-    if (path.suffix == ".nc" and path.is_dir()) or (path.suffix == ".zarr" and not (path.is_dir() and is_zarr(path))):
+        raise InputError(f"the output {where} exists: choose another name or give --overwrite")
+    zarr = where.is_dir() and is_zarr(where)
+    if (where.suffix == ".nc" and where.is_dir()) or (where.suffix == ".zarr" and not zarr):
         raise InputError(
-            f"{path} is there and is no {path.suffix[1:]} output, so that it is not overwritten: name another"
+            f"{where} is there and is no {where.suffix[1:]} output, so that it is not overwritten: name another"
         )
-    return path
+    return where
 
 
 def check_apart(source: Paths, out: str | Path | None) -> None:
@@ -220,10 +230,17 @@ def check_apart(source: Paths, out: str | Path | None) -> None:
     Raises:
         InputError: if the output is one of the files or folders that ``source`` names.
     """
-    if out is None or not _exists(Path(out)):
+    if out is None:
         return
-    if any(_exists(entry.path) and os.path.samefile(entry.path, out) for entry in entries(source)):
+    where = place(out)
+    if any(_same(entry.path, where) for entry in entries(source)):
         raise InputError(f"the output {out} is the input itself: choose another name")
+
+
+def _same(one: Place, other: Place) -> bool:
+    if isinstance(one, Remote) or isinstance(other, Remote):
+        return one == other
+    return _exists(one) and _exists(other) and os.path.samefile(one, other)
 
 
 def write(
@@ -243,32 +260,33 @@ def write(
     Raises:
         InputError: if the output exists or the write fails; nothing is then left under the name.
     """
-    path = check_output(path, overwrite)
-    ds = prepared(ds)
+    where = check_output(path, overwrite)
+    ds = prepared(in_file_order(ds))
     for name, given in (encoding or {}).items():
         ds[name].encoding |= dict(given)
     # Inside too: what failed is there then, and a full disk still full.
-    with explained(path), sole_writer(path), atomic(path) as temporary, explained(path):
-        if path.suffix == ".nc":
+    with explained(where), sole_writer(where), growing(where, overwrite) as temporary, explained(where):
+        if where.suffix == ".nc":
             for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim > 2:
                     da.encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
+            assert isinstance(temporary, Path)
             with ending_at_checks():
                 ds.to_netcdf(temporary, engine="netcdf4")
         else:
             with ending_at_checks():
-                ds.to_zarr(temporary, mode="w", consolidated=False)
-                consolidate(temporary)
+                ds.assign_attrs({UNFINISHED: UNTIL}).to_zarr(temporary, mode="w", consolidated=False)
+                complete(temporary)
 
 
-def consolidate(path: Path) -> None:
-    """Put a Zarr store's metadata in one place, where xarray looks for them: it warns of a store without."""
-    import zarr
-
-    with warnings.catch_warnings():
-        # Zarr's own warnings: the specification of its format 3 does not have them yet, and a journal is none of it.
-        warnings.simplefilter("ignore", UserWarning)
-        zarr.consolidate_metadata(str(path))
+def in_file_order(ds: xr.Dataset) -> xr.Dataset:
+    """Ensembles (realization, time, y, x) as files have them, see `relabel.file_order`."""
+    ds = ds.copy()
+    for name in list(ds.data_vars):
+        first, *others = ds[name].dims or ("",)
+        if first == "realization" and len(others) == 3:
+            ds[name] = ds[name].transpose(*relabel.file_order([first], others))
+    return ds
 
 
 def prepared(ds: xr.Dataset) -> xr.Dataset:
@@ -283,6 +301,9 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
             raise InputError(
                 f"the name {str(name)[:40]!r} cannot be written: give it at most {_LONGEST_NAME} bytes and no slash"
             )
+    for attrs in (ds.attrs, *(variable.attrs for variable in ds.variables.values())):
+        for key in [key for key, value in attrs.items() if not _takes(key, value)]:
+            del attrs[key]  # of a store that takes more than a file does
     for name, variable in ds.variables.items():
         if name in ds.coords:
             variable.encoding = {
@@ -296,13 +317,16 @@ def prepared(ds: xr.Dataset) -> xr.Dataset:
             mapping = variable.attrs.pop("grid_mapping", None)
             if mapping in ds.variables:
                 variable.encoding["grid_mapping"] = mapping
-    for name in list(ds.data_vars):
-        first, *others = ds[name].dims or ("",)
-        if first == "realization" and len(others) == 3:
-            ds[name] = ds[name].transpose(*relabel.file_order([first], others))
     # Bounds belong to their coordinates and areas to their fields; as coordinates themselves xarray would list them.
     apart = [name for c in ds.coords.values() if (name := c.attrs.get("bounds")) in ds.coords]
     return ds.reset_coords([*apart, *([AREA] if AREA in ds.coords else [])])
+
+
+def _takes(key: Hashable, value: Any) -> bool:
+    """Whether NetCDF takes an attribute."""
+    values = value if isinstance(value, list | tuple) else [value]
+    plain = all(isinstance(one, str | bytes | int | float | np.generic | np.ndarray) for one in values)
+    return plain and bool(_ATTRIBUTE.fullmatch(str(key)))
 
 
 def _exists(path: Path) -> bool:

@@ -6,11 +6,9 @@ in an order that crashes at exit (`finescale.data.grib`).
 
 from __future__ import annotations
 
-import atexit
 import gzip
 import importlib.util
 import shutil
-import tempfile
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,24 +18,38 @@ import xarray as xr
 
 from finescale.data import classic
 from finescale.data.named import Entry
+from finescale.data.place import MARKS, Place, Remote, fetched, folder, reached
 from finescale.data.reader import Engine, Reader, check_types
 from finescale.errors import InputError
 
 _HDF5, _GZIP, _PNG, _JPEG = b"\x89HDF\r\n\x1a\n", b"\x1f\x8b", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zmetadata")
 TIMELESS = (*_TIFF, _PNG, _JPEG)
 """First bytes of formats that do not hold times: names do."""
 
 
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr store."""
-    return any((path / mark).is_file() for mark in _ZARR_MARKS)
+    return any((path / mark).is_file() for mark in MARKS)
 
 
-def timeless(path: Path) -> bool:
+def here(entry: Entry) -> Entry:
+    """An entry whose file lies on this machine: of a remote one its copy; a Zarr store stays where it is.
+
+    Raises:
+        InputError: if there is no such file, or it cannot be reached.
+    """
+    if isinstance(entry.path, Path):
+        return entry
+    with reached(entry.path):
+        if entry.path.zarr_metadata() is not None:
+            return entry
+    return replace(entry, path=fetched(entry.path), packed=entry.path)
+
+
+def timeless(path: Place) -> bool:
     """Whether a file is of a format that does not hold times."""
-    return path.is_file() and _start(path).startswith(TIMELESS)
+    return isinstance(path, Path) and path.is_file() and _start(path).startswith(TIMELESS)
 
 
 def opened(entry: Entry, chunks: Any) -> xr.Dataset:
@@ -47,9 +59,13 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
         InputError: for a format that is not read, a reader that is not installed, or keys of GRIB for another format.
     """
     path, settings = entry.path, entry.settings
+    if isinstance(path, Remote):
+        return _remote(entry, path, chunks)
     start = b"" if path.is_dir() else _start(path)
     if start.startswith(_GZIP):
-        return opened(replace(entry, path=_unpacked(path, path.stat().st_mtime_ns), packed=path), chunks)
+        return opened(
+            replace(entry, path=_unpacked(path, path.stat().st_mtime_ns), packed=entry.packed or path), chunks
+        )
     if start.startswith(b"GRIB"):
         require("cfgrib", "GRIB", "grib")
         from finescale.data import grib
@@ -87,10 +103,19 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     raise InputError(f"{entry.name} is not a NetCDF, Zarr, GRIB, GeoTIFF, ODIM or PNG file")
 
 
+def _remote(entry: Entry, path: Remote, chunks: Any) -> xr.Dataset:
+    """A Zarr store behind a URL; its metadata in one place, where it has them there, save a request for each array."""
+    with reached(path):
+        mark, content = path.zarr_metadata() or ("", b"")
+        together = mark == ".zmetadata" or b'"consolidated_metadata"' in content
+        return read(entry, xr.backends.ZarrBackendEntrypoint, chunks, consolidated=together)
+
+
 def read(entry: Entry, reader: Engine, chunks: Any, **settings: Any) -> xr.Dataset:
     """A file opened with a reader of xarray."""
     arguments = {"reader": reader, "settings": settings, "marks": entry.settings.marks, "name": entry.name}
-    return xr.open_dataset(entry.path, engine=Reader, chunks=chunks, backend_kwargs=arguments)
+    where: Any = entry.path.zarr(read_only=True) if isinstance(entry.path, Remote) else entry.path
+    return xr.open_dataset(where, engine=Reader, chunks=chunks, backend_kwargs=arguments)
 
 
 def require(module: str, kind: str, extra: str) -> None:
@@ -112,14 +137,6 @@ def _start(path: Path) -> bytes:
 def _unpacked(path: Path, _changed: int) -> Path:
     """A compressed file's content, in a folder that goes when the process ends; its readers need a file."""
     name = path.stem if path.suffix == ".gz" else path.name
-    with gzip.open(path) as packed, (_folder(path) / name).open("wb") as plain:
+    with gzip.open(path) as packed, (folder(str(path)) / name).open("wb") as plain:
         shutil.copyfileobj(packed, plain)
     return Path(plain.name)
-
-
-@cache
-def _folder(path: Path) -> Path:
-    """A folder of its own for each file: two may have one name."""
-    folder = tempfile.TemporaryDirectory(prefix="finescale-", ignore_cleanup_errors=True)
-    atexit.register(folder.cleanup)
-    return Path(folder.name)

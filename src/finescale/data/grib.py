@@ -14,12 +14,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from functools import cache
+from typing import Any, TextIO
 
 import numpy as np
 import xarray as xr
 
 from finescale.data import formats
+from finescale.data.messages import check_sections
 from finescale.data.named import LISTED, Entry
 from finescale.errors import InputError, nearest
 
@@ -38,7 +40,9 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     Raises:
         InputError: if none is selected, or more than one grid, kind of level or interval; the message lists them.
     """
+    check_sections(entry.file, entry.name)
     bind_proj()
+    _silence()
     from cfgrib.xarray_plugin import CfGribBackend
 
     keys = entry.settings.keys
@@ -69,9 +73,20 @@ def bind_proj() -> None:
         importlib.import_module("pyproj")
 
 
+@cache
+def _silence() -> TextIO:
+    """Let eccodes neither say on stderr what is odd in a message, when it is decoded, nor end the process for it."""
+    os.environ.setdefault("ECCODES_NO_ABORT", "1")
+    from gribapi.bindings import ffi, lib
+
+    nowhere = open(os.devnull, "w")  # noqa: SIM115  (as long as the process)
+    lib.grib_context_set_logging_file(lib.grib_context_get_default(), ffi.cast("FILE *", nowhere))
+    return nowhere
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What eccodes' C code writes on stderr by itself, such as that it leaves out seconds, stays unseen."""
+    """What eccodes and cfgrib write on stderr by themselves, such as that seconds are left out, stays unseen."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
@@ -87,7 +102,7 @@ def _headers(entry: Entry, keys: Mapping[str, str]) -> Iterator[Header]:
     """What the messages say of themselves; None where they do not."""
     import eccodes
 
-    with entry.path.open("rb") as file:
+    with entry.file.open("rb") as file:
         while (handle := eccodes.codes_grib_new_from_file(file, headers_only=True)) is not None:
             header: Header = {}
             for key in {*GRID, *VARIABLE, *CELL, INTERVAL, "units", "startStep", "endStep", *keys}:

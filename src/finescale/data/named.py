@@ -4,6 +4,7 @@
     radar_*.nc                                    a glob: all that match, one field
     PRECIP_{time:%Y%m%d_%H%M}.tif                 a glob whose files have their times in their names
     model.grib?shortName=tp&typeOfLevel=surface   after a question mark, what is said of reading
+    s3://bucket/radar_*.nc                        any of these behind a URL (`finescale.data.place`)
 
 Of what is said after the question mark, `Settings` has the names that go for every format; any other name is a key of
 GRIB messages. A question mark in a glob stays one: settings are told by their equals sign.
@@ -18,11 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from finescale.data.place import Place, Remote, matching, place
 from finescale.data.radar import FLOOR
 from finescale.errors import InputError, brief, nearest
 
 Paths = str | Path | Sequence[str | Path]
 """A path, or several whose files follow each other in time."""
+_OWN = {"zr", "units", "missing", "undetect"}
+"""What is said of reading, whatever the format."""
 _QUERY = re.compile(r"\?(\w[\w.:]*=[^&]*(?:&\w[\w.:]*=[^&]*)*)$")
 _TIME = re.compile(r"\{time(?::([^{}]+))?\}")
 _MAGIC = re.compile(r"[*?\[]")
@@ -65,21 +69,27 @@ class Entry:
     """A file and how it is read.
 
     Attributes:
-        path: the file, or the folder of a Zarr store.
+        path: the file, or the folder of a Zarr store, or their URL.
         settings: what was said of reading it.
         stamp: the pattern of its name, with ``{time:…}``; empty where times are guessed.
-        packed: the compressed file that ``path`` was unpacked from; None where it is none.
+        packed: the compressed or remote file that ``path`` is a copy of; None where it is none.
     """
 
-    path: Path
+    path: Place
     settings: Settings
     stamp: str = ""
-    packed: Path | None = None
+    packed: Place | None = None
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return str(self.packed or self.path)
+
+    @property
+    def file(self) -> Path:
+        """The file, which lies on this machine (`finescale.data.formats.here`)."""
+        assert isinstance(self.path, Path)
+        return self.path
 
 
 def listed(paths: Paths) -> list[str]:
@@ -96,12 +106,16 @@ def title(paths: Paths) -> str:
 def query(text: str) -> str:
     """What is said of reading in one path, with its question mark; empty where nothing is."""
     found = None if _there(text) else _QUERY.search(text)
-    return found[0] if found else ""
+    # The query of a web address is the address's own, unless all of it is of reading.
+    web = found is not None and text.startswith(("http://", "https://"))
+    if found is None or (web and not {pair.partition("=")[0] for pair in found[1].split("&")} <= _OWN):
+        return ""
+    return found[0]
 
 
 def names(paths: Paths) -> tuple[str, ...]:
     """The names of files, without folders and what is said of reading; a glob as it is written."""
-    return tuple(Path(text.removesuffix(query(text))).name for text in listed(paths))
+    return tuple(place(text.removesuffix(query(text))).name for text in listed(paths))
 
 
 def entries(paths: Paths) -> list[Entry]:
@@ -119,23 +133,28 @@ def entries(paths: Paths) -> list[Entry]:
 def _entries(text: str) -> list[Entry]:
     if _there(text):
         return [Entry(Path(text), Settings())]
-    query = _QUERY.search(text)
-    settings = _settings(query[1], text) if query else Settings()
-    name = text[: query.start()] if query else text
+    said = query(text)
+    settings = _settings(said[1:], text) if said else Settings()
+    where = place(text.removesuffix(said))
+    name = str(where) if isinstance(where, Remote) or text.startswith("file:") else text.removesuffix(said)
     if _there(name):
         return [Entry(Path(name), settings)]
     stamps = _TIME.findall(name)
-    if not stamps and not _MAGIC.search(name):
-        return [Entry(Path(name), settings)]
+    web = isinstance(where, Remote) and where.protocol.startswith("http")
+    if not stamps and not _MAGIC.search(name.partition("?")[0] if web else name):
+        return [Entry(place(name), settings)]
     if len(stamps) > 1 or (stamps and not stamps[0]):
         raise InputError(f"{name} does not say how times are written: once {{time:%Y%m%d%H%M}}, as in strftime")
     pattern = _TIME.sub("*", name)
-    files = sorted(Path(match) for match in glob.glob(pattern))
+    files: list[Place]
+    remote = matching(where, pattern) if isinstance(where, Remote) else None
+    files = remote if remote is not None else [*sorted(map(Path, glob.glob(pattern)))]
     if not files:
         folder = Path(pattern).parent
-        there = f"{folder} does not exist" if not _MAGIC.search(str(folder)) and not folder.is_dir() else ""
+        gone = isinstance(where, Path) and not _MAGIC.search(str(folder)) and not folder.is_dir()
+        there = f"{folder} does not exist" if gone else ""
         raise InputError(f"{name} matches no file{': ' + there if there else ', as written'}; check the pattern")
-    return [Entry(file, settings, Path(name).name if stamps else "") for file in files]
+    return [Entry(file, settings, place(name).name if stamps else "") for file in files]
 
 
 def _settings(text: str, path: str) -> Settings:

@@ -20,7 +20,7 @@ import xarray as xr
 
 from finescale.data import radar
 from finescale.data.named import Entry
-from finescale.data.reader import watched
+from finescale.data.reader import guarded, watched
 from finescale.errors import InputError, Notice
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     """
     import netCDF4
 
-    path = entry.path
+    path = entry.file
     with netCDF4.Dataset(path) as file:
         kind = _text(file.groups.get("what"), "object")
         if kind not in IMAGES:
@@ -93,11 +93,13 @@ def _field(path: Path, group: str, tags: Mapping[str, Any], coords: Mapping[str,
     engine = xr.backends.NetCDF4BackendEntrypoint
     as_stored: Any = dict.fromkeys(("mask_and_scale", "decode_times", "decode_coords", "concat_characters"), False)
     chunks = "auto" if chunks is None else chunks
-    raw = xr.open_dataset(path, engine=engine, group=group, chunks=chunks, cache=False, **as_stored)["data"]
+    raw = guarded(
+        xr.open_dataset(path, engine=engine, group=group, chunks=None, cache=False, **as_stored)["data"], path
+    )
     shape = coords["y"][1].size, coords["x"][1].size
     if raw.shape != shape:
         raise InputError(f"{path}: {group} has {raw.shape} cells, not {shape} as where says: it is not whole")
-    numbers = xr.DataArray(raw.data, dims=("y", "x"), attrs=attrs)
+    numbers = xr.DataArray(raw.chunk(chunks).data, dims=("y", "x"), attrs=attrs)
     return radar.decoded(numbers, {**tags, "units": units}).expand_dims("time")
 
 

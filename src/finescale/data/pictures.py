@@ -22,7 +22,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     """The picture's variables (y, x), float32."""
     from PIL import Image
 
-    with Image.open(entry.path) as picture:
+    with Image.open(entry.file) as picture:
         if picture.mode in _GREY:
             grey = picture.convert("L") if picture.mode in ("1", "LA") else picture
             planes = {"luminance": np.asarray(grey, dtype=np.float32)}

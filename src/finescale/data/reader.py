@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.core import indexing
 
+from finescale.data.place import cause_of
 from finescale.data.radar import nothing
 from finescale.data.values import check_values
 from finescale.errors import InputError
@@ -59,10 +60,8 @@ class Reader(xr.backends.BackendEntrypoint):
                 concat_characters=False,
                 decode_coords=False,
             )
-        except PermissionError:
-            raise InputError(f"{name} may not be read: check its permissions") from None
         except Exception as error:  # every reader raises classes of its own for damaged files
-            raise InputError(f"{name} cannot be read: it may be truncated or damaged ({first_line(error)})") from error
+            raise InputError(f"{name} {unread(error)}") from error
         for key, variable in raw.variables.items():
             check_storage(variable, key, name)
         try:
@@ -71,7 +70,33 @@ class Reader(xr.backends.BackendEntrypoint):
             raise InputError(f"{name} cannot be decoded: {first_line(error)}") from error
 
 
-class Watched(xr.backends.BackendArray):
+class Guarded(xr.backends.BackendArray):
+    """A lazy variable; what goes wrong when its values are read is said of its file.
+
+    Args:
+        variable: the variable.
+        name: its name.
+        source: the file's name, for messages.
+    """
+
+    def __init__(self, variable: xr.Variable, name: object, source: str) -> None:
+        self.variable, self.name, self.source = variable, name, source
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
+        check()
+        try:
+            return np.asarray(self.variable[key].values)
+        except MemoryError:
+            raise InputError(f"{self.source}: variable {self.name} is too large for this machine's memory") from None
+        except Exception as error:
+            raise InputError(f"{self.source} {unread(error, f'variable {self.name}')}") from error
+
+
+class Watched(Guarded):
     """A lazy variable whose values are checked when they are read.
 
     Args:
@@ -84,26 +109,20 @@ class Watched(xr.backends.BackendArray):
     def __init__(
         self, variable: xr.Variable, name: object, source: str, marks: Mapping[float, float] | None = None
     ) -> None:
-        self.variable, self.name, self.source, self.marks = variable, name, source, marks or {}
-        self.shape, self.dtype = variable.shape, variable.dtype
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+        super().__init__(variable, name, source)
+        self.marks = marks or {}
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
-        check()
-        try:
-            values = np.asarray(self.variable[key].values)
-        except MemoryError:
-            raise InputError(f"{self.source}: variable {self.name} is too large for this machine's memory") from None
-        except Exception as error:
-            raise InputError(
-                f"{self.source} cannot be read: variable {self.name} may be truncated or damaged ({first_line(error)})"
-            ) from error
+        values = super()._read(key)
         for mark, value in self.marks.items():
             values = np.where(values == mark, values.dtype.type(value), values)
         check_values(values, self.variable.attrs, self.name, self.source)
         return values
+
+
+def guarded(da: xr.DataArray, source: str | Path) -> xr.DataArray:
+    """``da``, which is not read yet, guarded; for numbers that are decoded before they are watched."""
+    return da.copy(data=indexing.LazilyIndexedArray(Guarded(da.variable, da.name, str(source))))
 
 
 def watched(ds: xr.Dataset, source: str | Path, marks: Mapping[float, float | None] | None = None) -> xr.Dataset:
@@ -180,6 +199,16 @@ def check_types(path: Path) -> None:
         )
     if lists:
         raise InputError(f"{path}: variable {lists[0]} holds lists of changing length, not numbers: store it otherwise")
+
+
+def unread(error: BaseException, what: str = "it") -> str:
+    """Why a file, or ``what`` of it, was not read: after the file's name."""
+    cause = cause_of(error)
+    if cause is not None:
+        return f"cannot be reached: {cause}"
+    if isinstance(error, PermissionError):
+        return "may not be read: check its permissions"
+    return f"cannot be read: {what} may be truncated or damaged ({first_line(error)})"
 
 
 def first_line(error: BaseException) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 
+from finescale.data.place import Place
 from finescale.errors import InputError
 
 _STAMP = re.compile(
@@ -23,7 +23,7 @@ _FIELD = re.compile(r"\{time:([^{}]+)\}")
 _DIGITS = {"Y": r"\d{4}", "j": r"\d{3}"} | dict.fromkeys("ymdHMS", r"\d\d")
 
 
-def time_of(path: Path, stamp: str = "") -> np.datetime64 | None:
+def time_of(path: Place, stamp: str = "") -> np.datetime64 | None:
     """The time in a file's name; None where none is found.
 
     Args:
@@ -47,7 +47,7 @@ def _date(match: re.Match[str]) -> np.datetime64 | None:
         return None
 
 
-def _read(path: Path, stamp: str) -> np.datetime64:
+def _read(path: Place, stamp: str) -> np.datetime64:
     field = _FIELD.search(stamp)
     assert field is not None
     before, form, after = stamp[: field.start()], field[1], stamp[field.end() :]

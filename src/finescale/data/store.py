@@ -1,30 +1,31 @@
 """Stores of one or several variables written region by region: Zarr, which can be resumed, and NetCDF.
 
-A store grows under a temporary name next to its own and is renamed once it is whole. Beside the data, a Zarr store
-keeps a journal: a line of JSON that identifies the run, then a line for each finished task. A task is journalled after
-its region is written, so that an interruption costs at most the tasks under way.
+A store grows under a temporary name next to its own and is renamed once it is whole; what stands for that behind a URL
+is in `finescale.data.growing`. Beside the data, a Zarr store keeps a journal (`finescale.data.journal`). A task is
+journalled after its region is written, so that an interruption costs at most the tasks under way. Regions may be
+written by other processes (`finescale.data.regions`); the journal is that of the process which opened the store.
 """
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 
 from finescale.data.atomic import explained, partial_path, publish, remove
-from finescale.data.files import check_output, consolidate, prepared
+from finescale.data.files import check_output, prepared
+from finescale.data.growing import UNFINISHED, UNTIL, complete, journal_of
+from finescale.data.journal import journal
+from finescale.data.packing import Packed
+from finescale.data.place import Place, Remote
+from finescale.data.regions import Part, ZarrRegions
+from finescale.data.renew import renew
 from finescale.errors import InputError
-
-JOURNAL = "finescale-run.jsonl"
-Region = tuple[slice, ...]
-Part = tuple[str, Region, NDArray[np.float32]]
-"""A variable's name, a region of it, and its values there."""
 
 
 class Store(Protocol):
@@ -47,154 +48,164 @@ class Store(Protocol):
 
 
 @contextmanager
-def whole_or_gone(path: Path, temporary: Path) -> Iterator[None]:
+def whole_or_gone(path: Place, temporary: Place) -> Iterator[None]:
     """Delete the beginnings of a store that cannot be begun."""
     try:
         with explained(path):
             yield
     except BaseException:
-        remove(temporary)
+        with suppress(Exception):  # its own error is raised already
+            remove(temporary)
         raise
 
 
+def _there(path: Place) -> bool:
+    """Whether an interrupted run left something."""
+    if isinstance(path, Remote):
+        return bool(path.names() or journal_of(path).names())
+    return path.exists()
+
+
 def open_output(
-    path: str | Path,
+    path: str | Path | Remote,
     template: xr.Dataset,
     chunks: Mapping[str, tuple[int, ...]],
     identity: Mapping[str, Any],
     resume: bool,
     overwrite: bool,
+    packed: Mapping[str, Packed] | None = None,
 ) -> Store:
     """Begin, or resume, a store for the variables of ``template`` (their values are never read).
 
     Args:
-        path: ends in .nc or .zarr.
+        path: ends in .nc or .zarr; a path or a URL.
         template: coordinates, attributes and lazy variables.
         chunks: cells of a chunk on disk, of every variable.
         identity: what must be the same for a run to be resumed.
         resume: continue an interrupted run; without one, begin.
         overwrite: replace an output, or the part an interrupted run left.
+        packed: how the values of variables are stored, where not as they are.
 
     Raises:
         InputError: if the output exists, cannot be resumed, or is the part of another run.
     """
-    path = check_output(path, overwrite)
-    if path.suffix == ".nc":
+    where = check_output(path, overwrite)
+    if where.suffix == ".nc":
         if resume:
-            raise InputError(f"{path} is NetCDF, which cannot be resumed: write to .zarr for --resume")
-        return NetcdfStore(path, template, chunks)
-    return ZarrStore(path, template, chunks, identity, resume, overwrite)
+            raise InputError(f"{where} is NetCDF, which cannot be resumed: write to .zarr for --resume")
+        return NetcdfStore(where, template, chunks, packed or {})
+    return ZarrStore(where, template, chunks, identity, resume, overwrite, packed or {})
 
 
 class ZarrStore:
-    """A Zarr store and its journal; see the module."""
+    """A Zarr store and its journal; see the module.
+
+    Attributes:
+        regions: what writes the regions of a task, here or, pickled, in another process; then `note` notes the task.
+    """
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         template: xr.Dataset,
         chunks: Mapping[str, tuple[int, ...]],
         identity: Mapping[str, Any],
         resume: bool,
         overwrite: bool,
+        packed: Mapping[str, Packed],
     ) -> None:
-        import zarr
-
         # A name that a resumption finds again.
-        self.path, self.temporary = path, path.with_name(f".{path.stem}.partial{path.suffix}")
-        self.done: dict[int, list[float]] = {}
-        if self.temporary.exists() and not resume and not overwrite:
+        self.path = path
+        self.growing = path if isinstance(path, Remote) else path.with_name(f".{path.stem}.partial{path.suffix}")
+        self.journal, self.regions = journal(self.growing), ZarrRegions(str(self.growing))
+        if not resume and not overwrite and _there(self.growing):
             raise InputError(
-                f"an interrupted run left {self.temporary}: give --resume to continue it or --overwrite to begin afresh"
+                f"an interrupted run left {self.growing}: give --resume to continue it or --overwrite to begin afresh"
             )
-        if not (resume and self._read_journal(identity)):
-            remove(self.temporary)
-            empty = prepared(template)
-            for name, cells in chunks.items():
-                empty[name].encoding["chunks"] = cells
-            with whole_or_gone(self.path, self.temporary):
-                empty.to_zarr(self.temporary, mode="w", compute=False, consolidated=False)
-                (self.temporary / JOURNAL).write_text(json.dumps(dict(identity)) + "\n")
-        self.group = zarr.open_group(str(self.temporary), mode="r+")
-        self.arrays = {name: cast("zarr.Array[Any]", self.group[name]) for name in chunks}
+        self.done = (self.journal.resume(identity) if resume else None) or {}
+        self.finished = False
+        empty = prepared(template).assign_attrs({UNFINISHED: UNTIL})
+        for name, cells in chunks.items():
+            empty[name].encoding["chunks"] = cells
+            if name in packed:
+                empty[name].encoding |= packed[name].encoding
+        if self.done:
+            renew(self.growing, empty)
+        else:  # the interruption may have come before all variables were there
+            remove(self.growing)
+            self.journal.end()
+            with whole_or_gone(self.path, self.growing):
+                self._begin(empty, identity)
 
-    def _read_journal(self, identity: Mapping[str, Any]) -> bool:
-        journal = self.temporary / JOURNAL
-        if not journal.is_file():
-            return False
-        first, *lines = journal.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-        try:
-            before = json.loads(first)
-        except ValueError:
-            before = None
-        if not isinstance(before, dict):
-            raise InputError(
-                f"{journal} does not say which run {self.temporary} is of: give --overwrite without --resume to begin "
-                "afresh"
-            )
-        wanted = json.loads(json.dumps(dict(identity)))
-        differs = [key for key in wanted if before.get(key) != wanted[key]]
-        if differs:
-            said = ", ".join(f"{key} {before.get(key)} is now {wanted[key]}" for key in differs)
-            raise InputError(
-                f"{self.temporary} is of another run ({said}): give the same settings, or --overwrite without --resume"
-            )
-        for line in lines:
-            task, note = _noted(line)
-            if task is not None:  # otherwise the interruption cut this line short: its task is done again
-                self.done[task] = note
-        # A line cut short must not merge with the next one.
-        journal.write_text("\n".join([first, *(json.dumps([task, *note]) for task, note in self.done.items())]) + "\n")
-        return True
+    def _begin(self, empty: xr.Dataset, identity: Mapping[str, Any]) -> None:
+        """The store without values, and its journal: behind a URL first, since it tells whether another has begun."""
+        if isinstance(self.growing, Remote):
+            self.journal.begin(identity)
+            empty.to_zarr(self.growing.zarr(), mode="w", compute=False, consolidated=False)
+        else:
+            empty.to_zarr(self.growing, mode="w", compute=False, consolidated=False)
+            self.journal.begin(identity)
 
     def write(self, task: int, parts: Sequence[Part], note: list[float]) -> None:
-        for name, region, values in parts:
-            self.arrays[name][region] = values
-        with (self.temporary / JOURNAL).open("a") as journal:
-            journal.write(json.dumps([task, *note]) + "\n")
+        self.regions.write(parts)
+        self.note(task, note)
+
+    def note(self, task: int, note: list[float]) -> None:
+        """Note a task as finished whose regions are written."""
+        self.journal.add(task, note)
         self.done[task] = note
 
     def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
-        self.group.attrs.update(dict(attrs))
+        self.regions.group.attrs.update(dict(attrs))
         for name, own in variables.items():
-            self.arrays[name].attrs.update(dict(own))
-        consolidate(self.temporary)
-        (self.temporary / JOURNAL).unlink()
-        publish(self.temporary, self.path)
+            self.regions.array(name).attrs.update(dict(own))
+        complete(self.growing.zarr() if isinstance(self.growing, Remote) else self.growing)
+        self.journal.end()
+        if isinstance(self.path, Path) and isinstance(self.growing, Path):
+            publish(self.growing, self.path)
+        self.finished = True
 
     @property
     def resumable(self) -> bool:
         return bool(self.done)
 
     def close(self) -> None:
-        if not self.done:
-            remove(self.temporary)
-
-
-def _noted(line: str) -> tuple[int | None, list[float]]:
-    """A finished task and what was noted of it; None for a line that says neither."""
-    try:
-        task, *note = json.loads(line)
-    except (ValueError, TypeError):
-        return None, []
-    whole = isinstance(task, int) and all(isinstance(value, int | float) for value in note)
-    return (task, note) if whole else (None, [])
+        if self.done and not self.finished:
+            self.journal.keep()
+        elif not self.finished:
+            remove(self.growing)
+            self.journal.end()
 
 
 class NetcdfStore:
-    """A NetCDF file, filled slice by slice."""
+    """A NetCDF file, filled slice by slice; behind a URL on this machine, and then uploaded."""
 
-    def __init__(self, path: Path, template: xr.Dataset, chunks: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        path: Place,
+        template: xr.Dataset,
+        chunks: Mapping[str, tuple[int, ...]],
+        packed: Mapping[str, Packed],
+    ) -> None:
         import netCDF4
 
-        self.path, self.temporary = path, partial_path(path)
+        self.path, self.packed = path, packed
+        self.folder: tempfile.TemporaryDirectory[str] | None = None
+        if isinstance(path, Remote):
+            self.folder = tempfile.TemporaryDirectory(prefix="finescale-", ignore_cleanup_errors=True)
+            self.temporary = Path(self.folder.name) / "output.nc"
+        else:
+            self.temporary = partial_path(path)
         self.done: dict[int, list[float]] = {}
         with whole_or_gone(self.path, self.temporary):
             prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
             self.file = netCDF4.Dataset(self.temporary, "a")
-            # xarray names the coordinates of a file without variables globally; they belong to the variable.
-            if "coordinates" in self.file.ncattrs():
-                self.file.delncattr("coordinates")
+            # xarray names the coordinates of a file without variables globally, and a grid mapping as one of bounds;
+            # they belong to the variables.
+            holders: list[Any] = [self.file, *self.file.variables.values()]
+            for one in holders:
+                if "coordinates" in one.ncattrs():
+                    one.delncattr("coordinates")
             for dim, n in template.sizes.items():
                 if dim not in self.file.dimensions:
                     self.file.createDimension(str(dim), n)
@@ -204,17 +215,23 @@ class NetcdfStore:
         da = template[name]
         dims = [str(dim) for dim in da.dims]
         settings: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True, "chunksizes": chunks}
-        variable = self.file.createVariable(name, "f4", dims, fill_value=np.float32(np.nan), **settings)
+        packed = self.packed.get(name)
+        kind, missing = ("f4", np.float32(np.nan)) if packed is None else (packed.dtype, packed.missing)
+        variable = self.file.createVariable(name, kind, dims, fill_value=missing, **settings)
+        variable.set_auto_maskandscale(False)
         mapping = da.attrs.get("grid_mapping")
         bounds = {str(c.attrs.get("bounds")) for c in template.coords.values()}
         aside = [str(c) for c in template.coords if c not in da.dims and c != mapping and c not in bounds]
         aside = [dim for dim in aside if dim not in template.dims]
         variable.setncatts(da.attrs | ({"coordinates": " ".join(aside)} if aside else {}))
+        if packed is not None:
+            variable.setncatts(packed.attrs)
         return variable
 
     def write(self, task: int, parts: Sequence[Part], note: list[float]) -> None:
         for name, region, values in parts:
-            self.variables[name][region] = values
+            packed = self.packed.get(name)
+            self.variables[name][region] = values if packed is None else packed.stored(values, name)
         self.done[task] = note
 
     def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
@@ -222,7 +239,10 @@ class NetcdfStore:
         for name, own in variables.items():
             self.variables[name].setncatts(dict(own))
         self.file.close()
-        publish(self.temporary, self.path)
+        if isinstance(self.path, Remote):
+            self.path.upload(self.temporary)
+        else:
+            publish(self.temporary, self.path)
 
     @property
     def resumable(self) -> bool:
@@ -233,3 +253,5 @@ class NetcdfStore:
             with suppress(RuntimeError, OSError):  # a failed file is deleted; its own error has been raised
                 self.file.close()
         remove(self.temporary)
+        if self.folder is not None:
+            self.folder.cleanup()

@@ -6,6 +6,7 @@ value = gain · number + offset, numbers ``Nodata`` missing, numbers ``Undetect`
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from xml.etree import ElementTree
 
@@ -14,16 +15,18 @@ import xarray as xr
 
 from finescale.data import radar
 from finescale.data.named import Entry
-from finescale.data.reader import watched
+from finescale.data.reader import guarded, watched
 
 
 def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     """The bands, lazy, their values decoded."""
+    os.environ.setdefault("CPL_LOG", os.devnull)  # GDAL says on stderr what is odd in a file, in lines of its own
     import rioxarray
 
-    da = rioxarray.open_rasterio(entry.path, masked=True)
+    da = rioxarray.open_rasterio(entry.file, masked=True)
     assert isinstance(da, xr.DataArray)
     tags, crs = _tags(da), da.rio.crs
+    da = guarded(da, entry.name)
     if chunks is not None or tags or entry.settings.marks:
         da = da.chunk("auto" if chunks is None else chunks)
     kept = ("long_name", "units", "standard_name", "grid_mapping")
@@ -38,7 +41,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
         for dim in ("y", "x"):
             da[dim].attrs |= {"units": "m", "standard_name": f"projection_{dim}_coordinate"}
     bands = {f"band_{int(band)}": da.sel(band=band, drop=True) for band in da["band"].values}
-    return watched(xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands), entry.path)
+    return watched(xr.Dataset({"band": bands["band_1"]} if len(bands) == 1 else bands), entry.name)
 
 
 def _tags(da: xr.DataArray) -> dict[str, Any]:

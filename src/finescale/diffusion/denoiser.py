@@ -81,6 +81,7 @@ class Denoiser(nn.Module):
         weight: Tensor | None = None,
         scalars: Tensor | None = None,
         penalty: Callable[[Tensor, Tensor], Tensor] | None = None,
+        count: Tensor | None = None,
     ) -> Tensor:
         """Weighted mean of λ(sigma) (D(clean + sigma·noise) − clean)², and the penalty.
 
@@ -92,11 +93,13 @@ class Denoiser(nn.Module):
             weight: (B, 1, T', H', W'), 0 where the latent is unknown; None for equal weights.
             scalars: (B, S) features of the factor, where the model serves several.
             penalty: penalty(D, sigma) on the clean estimate, added to the loss.
+            count: what the weighted sum is divided by; None for the sum of the weights.
         """
         wide = sigma.reshape(-1, 1, 1, 1, 1)
         error = self.mismatch(clean, clean + wide * noise, sigma, cond, scalars)
         square = error.square().mean(1, keepdim=True)
-        loss = square.mean() if weight is None else (square * weight).sum() / weight.sum().clamp_min(1)
+        weight = torch.ones_like(square) if weight is None else weight
+        loss = (square * weight).sum() / (weight.sum().clamp_min(1) if count is None else count)
         return loss if penalty is None else loss + penalty(clean + self.c_out(wide) * error, sigma)
 
     def mismatch(self, clean: Tensor, z: Tensor, sigma: Tensor, cond: Tensor, scalars: Tensor | None = None) -> Tensor:

@@ -73,7 +73,12 @@ class Distillation(nn.Module):
         return torch.stack(points), end
 
     def levels(self, batch: int, generator: torch.Generator) -> Tensor:
-        """(picks, batch) indices of noise levels: the first one, then stratified over the others."""
+        """(picks, batch) indices of noise levels: the first one, then stratified over the others.
+
+        Args:
+            batch: number of items.
+            generator: source of random numbers, on the CPU.
+        """
         count = len(self.sigmas) - 1
         others = 1 + (stratified(batch * (self.picks - 1), generator) * (count - 1)).long()
         first = torch.zeros(batch, dtype=torch.long)
@@ -84,7 +89,7 @@ class Distillation(nn.Module):
         student: Denoiser,
         noise: Tensor,
         cond: Tensor,
-        generator: torch.Generator,
+        levels: Tensor,
         weight: Tensor | None = None,
         scalars: Tensor | None = None,
         items: Tensor | None = None,
@@ -95,13 +100,13 @@ class Distillation(nn.Module):
             student: learns f.
             noise: (B, K, T', H', W') white noise, at which trajectories start.
             cond: (B, Kc, T', H', W') conditioning fields.
-            generator: source of noise levels, on the CPU.
+            levels: (picks, B) indices of noise levels, of `levels`.
             weight: (B, 1, T', H', W'), 0 where the latent is unknown; None for equal weights.
             scalars: (B, S) features of the factor, where the model serves several.
             items: (B,) weights of the crops; None for equal ones.
         """
         points, end = self.trajectory(noise, cond, scalars)
-        levels = self.levels(len(noise), generator).to(noise.device)
+        levels = levels.to(noise.device)
         z = points[levels, torch.arange(len(noise), device=noise.device)].flatten(0, 1)
         sigma = self.sigmas[levels.flatten()].to(noise.dtype)
         weight = torch.ones_like(noise[:, :1]) if weight is None else weight

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from finescale.diffusion.denoiser import Denoiser
-from finescale.grids.windows import Window, cut
+from finescale.grids.windows import Cut, cut
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Tiling:
         coarse = (self.frames or 1) // self.interval
         return 0 if coarse < 2 else max(1, coarse // 4) * self.interval
 
-    def cut(self, shape: tuple[int, int, int]) -> list[Window]:
+    def cut(self, shape: tuple[int, int, int]) -> Cut:
         """The windows of a canvas."""
         frames = self.frames if self.frames is not None and self.frames < shape[0] else None
         core = shape[0] if frames is None else max(self.interval, frames - 2 * self.margin)

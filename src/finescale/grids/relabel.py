@@ -119,15 +119,16 @@ def _check_names(da: xr.DataArray, ours: list[Hashable]) -> None:
         )
 
 
-def file_order(before: Iterable[T], cells: Iterable[T]) -> tuple[T, ...]:
+def file_order(before: Iterable[T], cells: Iterable[T], members_first: bool = False) -> tuple[T, ...]:
     """What belongs to the dimensions of an output, (time, members or quantiles, y, x): CDO reads no other order.
 
     Args:
         before: of the members, quantiles or neither.
         cells: of time, y and x.
+        members_first: (members or quantiles, time, y, x) instead.
     """
     time, *plane = cells
-    return (time, *before, *plane)
+    return (*before, time, *plane) if members_first else (time, *before, *plane)
 
 
 def realization(values: NDArray[Any]) -> xr.Variable:

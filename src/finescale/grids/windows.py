@@ -13,8 +13,10 @@ network that halves its grid a few times sees the same alignment in every window
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ AXES = ("time", "y", "x")
 Triple = tuple[int, int, int]
 Slices = tuple[slice, slice, slice]
 Weights = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+Side = tuple[slice, slice, NDArray[np.float64]]
+"""Core, read and weights of a window along one axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +69,37 @@ class Window:
         return _scaled(self.core, factor), _scaled(self.read, factor), _scaled(self.inner, factor)
 
 
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """The windows of a domain in order, the last axis fastest, each made when it is asked for: decades have millions.
+
+    Attributes:
+        axes: of each axis the cores, reads and weights.
+    """
+
+    axes: tuple[list[Side], list[Side], list[Side]]
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.axes))
+
+    def __getitem__(self, number: int) -> Window:
+        rest, at_x = divmod(range(len(self))[number], len(self.axes[2]))
+        at_t, at_y = divmod(rest, len(self.axes[1]))
+        t, y, x = self.axes[0][at_t], self.axes[1][at_y], self.axes[2][at_x]
+        return Window((t[0], y[0], x[0]), (t[1], y[1], x[1]), (t[2], y[2], x[2]))
+
+    def __iter__(self) -> Iterator[Window]:
+        return map(self.__getitem__, range(len(self)))
+
+    @property
+    def most(self) -> int:
+        """Cells that a window reads at most."""
+        return math.prod(max(read.stop - read.start for _, read, _ in axis) for axis in self.axes)
+
+
 def cut(
     shape: Triple, size: Triple, halo: Triple = (0, 0, 0), blend: Triple = (0, 0, 0), multiple: Triple = (1, 1, 1)
-) -> list[Window]:
+) -> Cut:
     """Cut a domain of ``shape`` (t, y, x) cells into windows, the last axis fastest.
 
     Args:
@@ -89,8 +121,8 @@ def cut(
     ):
         if len(values) != 3 or any(int(v) != v or v < least for v in values):
             raise InputError(f"{name} {tuple(values)} must be three whole numbers (time, y, x) of at least {least}")
-    axes = [_cut_axis(*arguments) for arguments in zip(AXES, shape, size, halo, blend, multiple, strict=True)]
-    return [Window((t[0], y[0], x[0]), (t[1], y[1], x[1]), (t[2], y[2], x[2])) for t, y, x in product(*axes)]
+    t, y, x = (_cut_axis(*arguments) for arguments in zip(AXES, shape, size, halo, blend, multiple, strict=True))
+    return Cut((t, y, x))
 
 
 def shifted(window: Window, frames: int) -> Window:
@@ -105,26 +137,26 @@ def pad_to(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-def _cut_axis(
-    axis: str, n: int, size: int, halo: int, blend: int, multiple: int
-) -> list[tuple[slice, slice, NDArray[np.float64]]]:
+def _cut_axis(axis: str, n: int, size: int, halo: int, blend: int, multiple: int) -> list[Side]:
     size = pad_to(size, multiple)
     borders = [*range(0, n, size), n]
     if blend > size and len(borders) > 2:
         raise InputError(
             f"a blend of {blend} cells along {axis} is wider than a window's core of {size}: take larger windows"
         )
-    centres = np.arange(n, dtype=np.float64) + 0.5
-    ramps = [np.ones(n), *(_ramp(centres, border, blend) for border in borders[1:-1]), np.zeros(n)]
     margin = blend + halo
+    # r_0 is 1 everywhere, r_K is 0.
+    ends = {0: -np.inf, n: np.inf}
     windows = []
-    for k, (start, stop) in enumerate(pairwise(borders)):
+    for start, stop in pairwise(borders):
         read = slice(max(0, (start - margin) // multiple * multiple), min(n, pad_to(stop + margin, multiple)))
-        windows.append((slice(start, stop), read, ramps[k][read] - ramps[k + 1][read]))
+        centres = np.arange(read.start, read.stop, dtype=np.float64) + 0.5
+        low, high = (_ramp(centres, ends.get(border, border), blend) for border in (start, stop))
+        windows.append((slice(start, stop), read, low - high))
     return windows
 
 
-def _ramp(centres: NDArray[np.float64], border: int, blend: int) -> NDArray[np.float64]:
+def _ramp(centres: NDArray[np.float64], border: float, blend: int) -> NDArray[np.float64]:
     if blend == 0:
         return (centres > border).astype(np.float64)
     return np.clip((centres - border + blend) / (2 * blend), 0.0, 1.0)

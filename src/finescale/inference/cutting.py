@@ -3,28 +3,65 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from itertools import pairwise
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 
 import xarray as xr
 
 from finescale.errors import Notice
 from finescale.grids import coordinates
 from finescale.grids.grid import Grid
-from finescale.grids.windows import Window, cut, shifted
+from finescale.grids.windows import Cut, Window, cut, shifted
 from finescale.inference.request import Model, Request
 
 
-def windows(model: Model, coarse: xr.DataArray, grid: Grid, request: Request) -> list[Window]:
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The windows of a prediction, sequence by sequence, each made when it is asked for.
+
+    Attributes:
+        cuts: of every sequence its first frame, and how it is cut.
+    """
+
+    cuts: list[tuple[int, Cut]]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        """Of every sequence the number after its last window's."""
+        return list(accumulate(len(found) for _, found in self.cuts))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, number: int) -> Window:
+        at = bisect_right(self._ends, number)
+        start, found = self.cuts[at]
+        return shifted(found[number - (self._ends[at - 1] if at else 0)], start)
+
+    def __iter__(self) -> Iterator[Window]:
+        return map(self.__getitem__, range(len(self)))
+
+    @property
+    def most(self) -> int:
+        """Coarse cells that a window reads at most."""
+        return max(found.most for _, found in self.cuts)
+
+    def starts(self, axis: int) -> set[int]:
+        """First cells of the cores along an axis."""
+        return {first * (axis == 0) + core.start for first, found in self.cuts for core, _, _ in found.axes[axis]}
+
+
+def windows(model: Model, coarse: xr.DataArray, grid: Grid, request: Request) -> Windows:
     """The windows of a field (time, y, x) on its grid, sequence by sequence, in coarse cells."""
     size, halo = request.window or model.window, request.halo
     halo = model.halo if halo is None else halo
     _, y, x = grid.shape
-    return [
-        shifted(window, start)
-        for start, stop in sequences(model, coarse)
-        for window in cut((stop - start, y, x), size, halo, multiple=model.multiple)
-    ]
+    found = sequences(model, coarse)
+    alike = {n: cut((n, y, x), size, halo, multiple=model.multiple) for n in {stop - start for start, stop in found}}
+    return Windows([(start, alike[stop - start]) for start, stop in found])
 
 
 def sequences(model: Model, coarse: xr.DataArray) -> list[tuple[int, int]]:
@@ -46,16 +83,15 @@ def sequences(model: Model, coarse: xr.DataArray) -> list[tuple[int, int]]:
     return found
 
 
-def stacks(windows: Sequence[Window], most: int) -> list[range]:
+def stacks(windows: Iterable[Window], most: int) -> Iterator[range]:
     """Windows that are sampled together: the same cells at several times, ``most`` at once, in their numbers."""
-    found = [range(0)]
-    for number, window in enumerate(windows):
-        stack = found[-1]
-        if stack and len(stack) < most and _alike(windows[stack[0]], window):
-            found[-1] = range(stack.start, number + 1)
-        else:
-            found.append(range(number, number + 1))
-    return found[1:]
+    start, first, stop = 0, None, 0
+    for stop, window in enumerate(windows):
+        if first is None or stop - start == most or not _alike(first, window):
+            if first is not None:
+                yield range(start, stop)
+            start, first = stop, window
+    yield range(start, stop + 1)
 
 
 def _alike(a: Window, b: Window) -> bool:

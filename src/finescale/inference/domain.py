@@ -15,8 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from finescale.data.blocks import Blocks, cells, clock_of
+from finescale.data.regions import Region
 from finescale.data.sources import Source, covered
-from finescale.data.store import Region
 from finescale.errors import InputError, Notice
 from finescale.grids import coordinates, relabel
 from finescale.grids.factor import Factor
@@ -104,17 +104,18 @@ class Domain:
         shape = (c.stop - c.start for c in window.scaled(self.factor)[0])
         return np.full((*before, *shape), np.nan, dtype=np.float32)
 
-    def region(self, window: Window, before: Sequence[slice]) -> Region:
+    def region(self, window: Window, before: Sequence[slice], members_first: bool = False) -> Region:
         """The region of a window's core in the output, ``before`` being the members or quantiles."""
         t, *plane = window.scaled(self.factor)[0]
         sides = zip(plane, self.flips, self.fine.shape[-2:], strict=True)
         turned = (slice(n - side.stop, n - side.start) if flip else side for side, flip, n in sides)
-        return relabel.file_order(before, (t, *turned))
+        return relabel.file_order(before, (t, *turned), members_first)
 
-    def oriented(self, values: Array) -> Array:
+    def oriented(self, values: Array, members_first: bool = False) -> Array:
         """Values (…, T, H, W) in the order of the output."""
         turned = tuple(axis for axis, flip in zip((-2, -1), self.flips, strict=True) if flip)
-        return np.moveaxis(np.flip(values, turned) if turned else values, -3, 0)
+        values = np.flip(values, turned) if turned else values
+        return values if members_first else np.moveaxis(values, -3, 0)
 
 
 def onto(fine: xr.DataArray, field: xr.DataArray, file: str, factor: Factor) -> Domain:

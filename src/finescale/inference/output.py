@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
 
 from finescale.data.extent import ATTRIBUTE
+from finescale.data.packing import Packed
+from finescale.data.place import place
 from finescale.data.provenance import provenance
 from finescale.errors import InputError, Notice
 from finescale.grids import relabel
@@ -25,6 +28,9 @@ from finescale.model.uncertainty import LEVELS
 if TYPE_CHECKING:
     from finescale.inference.tasks import Tasks
 
+T = TypeVar("T")
+SLIVER = 4
+"""Parts of a window's core, along y and x, that a chunk is made of at least."""
 Note = list[float]
 """Of a finished task, of every variable in its own units: max |A x - c|, then max |c|, then max |A x - c| before the
 constraint; and a hash of what was read for it."""
@@ -94,13 +100,61 @@ class Output:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every variable."""
         cells = [n * f for n, f in zip(self.tasks.domain.grid.shape, self.tasks.model.factor, strict=True)]
-        return {name: relabel.file_order(before.values(), cells) for name, before in self.leading.items()}
+        return {name: self._ordered(before.values(), cells) for name, before in self.leading.items()}
 
     @property
     def chunks(self) -> dict[str, tuple[int, ...]]:
-        """One member of one window's core."""
-        cells = [c.stop - c.start for c in self.tasks.windows[0].scaled(self.tasks.model.factor)[0]]
-        return {name: relabel.file_order([1] * len(before), cells) for name, before in self.leading.items()}
+        """One member of one window's core; less where cores would else share chunks, as those after a gap in time."""
+        cells, _ = self._layout
+        return {name: self._ordered([1] * len(before), cells) for name, before in self.leading.items()}
+
+    def _ordered(self, before: Iterable[T], cells: Iterable[T]) -> tuple[T, ...]:
+        return relabel.file_order(before, cells, self.tasks.request.members_first)
+
+    @property
+    def packed(self) -> dict[str, Packed]:
+        """How every variable is stored, where in steps."""
+        found: dict[str, Packed] = {}
+        rounding, remembers = self.tasks.request.rounding, self.tasks.model.remembers
+        if rounding is None:
+            return found
+        for n, (target, name) in enumerate(zip(self.targets, self.tasks.model.variables, strict=True)):
+            seen = remembers.variables.get(name)
+            ends = None
+            if seen is not None and seen.low is not None and seen.high is not None:
+                low, high = target.own(np.array([seen.low, seen.high], dtype=np.float32)).tolist()
+                ends = low, high
+            one = rounding.packed(ends)
+            if one is not None:
+                names = [listed[n] for listed in (self.names, self.quantiles) if listed]
+                found |= dict.fromkeys(names, one)
+                found |= {name: replace(one, offset=0.0) for name in self.stds[n : n + 1]}
+        return found
+
+    @property
+    def apart(self) -> bool:
+        """Whether no two tasks write to one chunk, so that several processes may write at once."""
+        return self._layout[1]
+
+    @cached_property
+    def _layout(self) -> tuple[list[int], bool]:
+        """Fine cells (t, y, x) of a chunk, and whether every core begins with a chunk.
+
+        Cores of n cells are cut from one end of an axis. Where the output's cells count from the other end, they begin
+        at r, r + n, …: chunks of gcd(n, r) cells have no core in common; along y and x they are not made smaller than
+        n / `SLIVER`, as files of a few cells are no use.
+        """
+        domain, windows = self.tasks.domain, self.tasks.windows
+        cells, apart = [], True
+        for axis, factor in enumerate(self.tasks.model.factor):
+            core, starts = windows[0].core[axis], windows.starts(axis)
+            if axis and domain.flips[axis - 1]:
+                starts = {domain.grid.shape[axis] - start for start in starts if start}
+            common = math.gcd(core.stop - core.start, *starts)
+            fits = axis == 0 or common * SLIVER >= core.stop - core.start
+            apart = apart and fits
+            cells.append((common if fits else core.stop - core.start) * factor)
+        return cells, apart
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -123,6 +177,8 @@ class Output:
             "batch": tasks.members_at_once,
             "variance": tasks.source,
             "conserve": list(tasks.model.conserves),
+            "precision": str(tasks.request.rounding or ""),
+            "members first": tasks.request.members_first,
             "windows": len(tasks.windows),
             "first window": [[c.stop for c in first.core], [r.stop for r in first.read]],
         }
@@ -133,16 +189,16 @@ class Output:
         if data is None:
             import dask.array
 
-            chunks = self.chunks
-            data = {n: dask.array.empty(s, dtype="float32", chunks=chunks[n]) for n, s in self.shapes.items()}
+            # One block each, as nothing is computed: a graph of millions would take gigabytes.
+            data = {n: dask.array.empty(s, dtype="float32", chunks=s) for n, s in self.shapes.items()}
         coords, dims = dict(tasks.domain.coords), tasks.domain.coarse.dims
         if self.members:
             coords |= self._realizations(coords)
         if self.quantiles:
-            levels = {"long_name": "probability not to be exceeded"}
+            levels = {"long_name": "probability not to be exceeded", "units": "1"}
             coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
         described = self._described()
-        variables = {n: (relabel.file_order(before, dims), data[n], described[n]) for n, before in self.leading.items()}
+        variables = {n: (self._ordered(before, dims), data[n], described[n]) for n, before in self.leading.items()}
         factor, model = tasks.model.factor, tasks.model.fingerprint
         out = xr.Dataset(variables, coords=coords, attrs=self._provenance()).assign_attrs(
             finescale_factor=str(factor),
@@ -178,8 +234,10 @@ class Output:
             asked += f" --variance {tasks.source}"
         if request.conserve is not None:
             asked += " --conserve" if request.conserve else " --no-conserve"
+        if request.rounding is not None:
+            asked += f" --precision {request.rounding}"
         for option, file in (("onto", request.onto), ("mask", request.mask)):
-            asked += f" --{option} {Path(file).name}" if isinstance(file, str | Path) else ""
+            asked += f" --{option} {place(file).name}" if isinstance(file, str | Path) else ""
         kept = {key: value for key, value in tasks.given.inputs.attrs.items() if key != ATTRIBUTE}
         title = f"{', '.join(self.names)}: downscaled by {tasks.model.factor} (time x space)"
         title += f", {self.members} members" if self.members > 1 else ""
@@ -243,4 +301,7 @@ class Output:
             std = {"long_name": f"standard deviation of {long}", "cell_methods": methods, "comment": comment}
             quantile = {"long_name": f"quantiles of {long}", "comment": comment}
             found |= dict(zip(others, (own | std, own | quantile), strict=False))
+        if tasks.request.rounding is not None:
+            for attrs in found.values():
+                attrs["finescale_precision"] = tasks.request.rounding.comment(str(attrs.get("units", "")))
         return found

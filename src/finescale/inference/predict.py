@@ -1,113 +1,190 @@
 """Stream a coarse store in and an ensemble store out, window by window; memory is bounded by the window.
 
-What a window does is in `finescale.inference.tasks`; how stores are written and resumed in `finescale.data.store`.
+What a prediction is made of is in `finescale.inference.prepare`, what a window does in `finescale.inference.tasks`, who
+does it in `finescale.inference.engines`; how stores are written and resumed in `finescale.data.store`.
 """
 
 from __future__ import annotations
 
 import math
 import signal
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
-from finescale.data.files import gridded, open_store, select
-from finescale.data.sources import DERIVED, Source, covered, derived
-from finescale.data.static import StaticFields
-from finescale.data.store import Part, open_output
-from finescale.errors import InputError, Interrupted, Notice
-from finescale.grids.coordinates import read_grid
-from finescale.grids.factor import Factor
-from finescale.grids.grid import goes_round
-from finescale.grids.resolution import factor_to
-from finescale.inference.domain import Domain, onto
-from finescale.inference.given import Given
-from finescale.inference.guard import check_alike
-from finescale.inference.inputs import Files, Inputs, find
+from finescale.data.place import Place, place
+from finescale.data.regions import Part, ZarrRegions
+from finescale.data.store import Store, ZarrStore, open_output
+from finescale.errors import InputError, Interrupted
+from finescale.inference import engines, progress
+from finescale.inference.cost import LONG, Cost
+from finescale.inference.engines import HERE, Workers
+from finescale.inference.inputs import Files
 from finescale.inference.lazy import lazily
-from finescale.inference.masks import mask_of
+from finescale.inference.prepare import tasks_of
 from finescale.inference.request import Model, Request
-from finescale.inference.tasks import Tasks
+from finescale.inference.tasks import Result, Unit
 from finescale.signals import deferred
 
-SLOW = 200
-"""Network evaluations a member from which the cost is told before sampling begins."""
 RESIDUAL = "conservation_residual"
 """The attribute of a variable that says how far its block means are from the coarse field."""
+Load = Callable[[], Model]
+"""Gives a model; pickled, it is the model's path."""
 
 
-def predict(
-    model: Model,
-    coarse: Files,
-    out: str | Path,
-    request: Request | None = None,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    progress: bool = True,
-) -> None:
-    """Downscale a coarse store to an ensemble store (time, realization, y, x).
+class Prediction:
+    """A prediction that is checked and cut into tasks, of which nothing is computed yet.
 
     Args:
         model: a downscaler.
         coarse: a path or a dataset, or several, whose variables are one pool.
-        out: ends in .nc or .zarr; appears under its name once it is whole.
         request: what is asked.
-        resume: continue an interrupted run to Zarr.
-        overwrite: replace an output that exists.
-        progress: show a progress bar on stderr.
+        workers: who does it.
+        load: gives other processes the model; None to send it to them.
+        values: whether to look at values of the input, which is then compared with the training data.
 
     Raises:
-        InputError: for input, a request or an output that cannot be used.
+        InputError: for input or a request that cannot be used.
     """
-    tasks, path = tasks_of(model, coarse, request or Request()), Path(out)
+
+    def __init__(
+        self,
+        model: Model,
+        coarse: Files,
+        request: Request,
+        workers: Workers = HERE,
+        load: Load | None = None,
+        values: bool = True,
+    ) -> None:
+        self.coarse, self.workers, self.load = coarse, workers, load or partial(_same, model)
+        self.tasks = tasks_of(model, coarse, request, values)
+
+    @property
+    def cost(self) -> Cost:
+        """What it will cost."""
+        return Cost.of(self.tasks)
+
+    def results(
+        self, units: Iterable[Unit], files: ThreadPoolExecutor, regions: ZarrRegions | None
+    ) -> AbstractContextManager[Iterator[Result]]:
+        """What comes of units, made by the workers.
+
+        Args:
+            units: what is left to do.
+            files: the thread that reads and writes for this process.
+            regions: what workers write regions with; None where values are to come back.
+        """
+        workers, tasks = self.workers, self.tasks
+        if workers.distributed:
+            try:
+                from finescale.inference import cluster
+            except ImportError as error:
+                raise InputError(
+                    "--workers and --scheduler need Dask's distributed: pip install 'finescale[cluster]'"
+                ) from error
+            cores = None if workers.scheduler is not None else workers.cores
+            job = cluster.Job(
+                self.load, cluster.anywhere(self.coarse), cluster.settled(tasks), tasks.output.identity, regions, cores
+            )
+            return cluster.on_dask(job, workers, progress.say, units)
+        if workers.threads is not None:
+            return engines.on_threads(tasks, workers, files, units)
+        return engines.here(tasks, files, units)
+
+
+def _same(model: Model) -> Model:
+    return model
+
+
+def predict(
+    prediction: Prediction, out: str | Path, *, resume: bool = False, overwrite: bool = False, shown: bool = True
+) -> None:
+    """Make a prediction and write it: (time, realization, y, x).
+
+    Args:
+        prediction: what.
+        out: ends in .nc or .zarr, a path or a URL; appears under its name once it is whole.
+        resume: continue an interrupted run to Zarr.
+        overwrite: replace an output that exists.
+        shown: say on stderr how far it is, and what it costs where that is much.
+
+    Raises:
+        InputError: for an output that cannot be used, or input that fails when it is read.
+    """
+    path = place(out)
     with sole_writer(path):
-        _predict(tasks, path, resume, overwrite, progress)
+        _predict(prediction, path, resume, overwrite, shown)
 
 
-def _predict(tasks: Tasks, path: Path, resume: bool, overwrite: bool, progress: bool) -> None:
+def _predict(prediction: Prediction, path: Place, resume: bool, overwrite: bool, shown: bool) -> None:
+    tasks = prediction.tasks
     output = tasks.output
     with explained(path), deferred() as asked:
-        store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite)
-
-    def write(task: int, parts: list[Part], note: list[float]) -> None:
-        with explained(path, kept()):
-            store.write(task, parts, note)
-
-    def kept() -> str:
-        return "; what is finished is kept: --resume continues" if store.resumable else ""
+        store = open_output(path, output.template(), output.chunks, output.identity, resume, overwrite, output.packed)
 
     try:
         if asked.signal is not None:
             raise Interrupted(asked.signal)
         tasks.unchanged(store.done)
-        # One thread reads the next window and writes the last one while this one is computed. HDF5 allows no more.
-        with ThreadPoolExecutor(1) as files:
-            written: Future[None] | None = None
-            done = len(store.done)
-            for result in _shown(tasks.results(store.done, files), len(tasks), done, progress):
-                if written is not None:
-                    written.result()
-                written = files.submit(write, *result)
-            if written is not None:
-                written.result()
+        with _kept(store):
+            _run(prediction, store, path, shown)
         residuals = _finite(output.residuals(store.done.values()))
         # A signal that comes now comes too late.
-        with explained(path, kept()), deferred():
+        with _kept(store), explained(path), deferred():
             store.finish(output.attrs(residuals), {name: {RESIDUAL: after} for name, (after, _) in residuals.items()})
     except KeyboardInterrupt as stop:
         number = stop.number if isinstance(stop, Interrupted) else signal.SIGINT
         later = f"{len(store.done)} of {len(tasks)} tasks are kept: --resume continues" if store.resumable else ""
         raise Interrupted(number, later) from None
     finally:
-        with deferred():
+        with deferred(), _kept(store), explained(path):
             store.close()
+
+
+def _run(prediction: Prediction, store: Store, path: Place, shown: bool) -> None:
+    """Make and write what is left to do."""
+    tasks, done, cost = prediction.tasks, set(store.done), prediction.cost
+    long = cost.work >= LONG
+    if shown and (long or prediction.workers.distributed):
+        progress.say(str(cost))
+
+    def write(task: int, parts: list[Part], note: list[float]) -> None:
+        with explained(path):
+            store.write(task, parts, note)
+
+    # Where two tasks share a chunk, two processes that write it at once would lose one of both.
+    regions = store.regions if isinstance(store, ZarrStore) and tasks.output.apart else None
+    with ThreadPoolExecutor(1) as files, prediction.results(tasks.units(done), files, regions) as results:
+        written: Future[None] | None = None
+        left = (result for result in results if result[0] not in done)
+        for result in progress.shown(left, len(tasks), len(done), shown, long):
+            if written is not None:
+                written.result()
+            written = files.submit(write, *result)
+        if written is not None:
+            written.result()
+
+
+@contextmanager
+def _kept(store: Store) -> Iterator[None]:
+    """Say of any error what is kept, where something is."""
+    later = "what is finished is kept: --resume continues"
+    try:
+        yield
+    except InputError as error:
+        if store.resumable:
+            raise InputError(f"{error}; {later}") from error
+        raise
+    except Exception as error:
+        if store.resumable:
+            error.add_note(later)
+        raise
 
 
 def _finite(residuals: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -124,21 +201,20 @@ def _finite(residuals: dict[str, tuple[float, float]]) -> dict[str, tuple[float,
     return residuals
 
 
-def downscale_dataset(model: Model, coarse: Files, request: Request | None = None, lazy: bool = False) -> xr.Dataset:
-    """The ensemble of a dataset, in memory or, where ``lazy``, as it is asked for; arguments as in `predict`.
+def in_memory(prediction: Prediction) -> xr.Dataset:
+    """The ensemble of a prediction, in memory: (realization, time, y, x).
 
     Raises:
-        InputError: for input or a request that cannot be used.
+        InputError: for input that fails when it is read.
     """
-    tasks = tasks_of(model, coarse, request or Request(), values=not lazy)
-    if lazy:
-        return lazily(tasks)
+    tasks = prediction.tasks
     values = {name: np.full(shape, np.nan, dtype=np.float32) for name, shape in tasks.output.shapes.items()}
     notes = []
-    for _, parts, note in tasks.results({}):
-        for name, region, part in parts:
-            values[name][region] = part
-        notes.append(note)
+    with ThreadPoolExecutor(1) as files, prediction.results(tasks.units(()), files, None) as results:
+        for _, parts, note in results:
+            for name, region, part in parts:
+                values[name][region] = part
+            notes.append(note)
     residuals = _finite(tasks.output.residuals(notes))
     out = tasks.output.template(values).assign_attrs(tasks.output.attrs(residuals))
     for name, (after, _) in residuals.items():
@@ -146,101 +222,11 @@ def downscale_dataset(model: Model, coarse: Files, request: Request | None = Non
     return out
 
 
-def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True) -> Tasks:
-    """A prediction cut into tasks; without ``values`` none are read.
+def downscale_dataset(model: Model, coarse: Files, request: Request, lazy: bool = False) -> xr.Dataset:
+    """The ensemble of a dataset, in memory or, where ``lazy``, as it is asked for.
 
     Raises:
         InputError: for input or a request that cannot be used.
     """
-    inputs = find(model, coarse, request.variable, free=request.onto is not None)
-    wanted = factor_to(inputs.first, request.to) if request.to is not None else request.factor
-    model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
-    model = model if request.conserve is None else model.conserving(request.conserve)
-    domain = _domain(inputs, model.factor, request.onto)
-    # Told before anything is computed: windows without a halo would not show it.
-    plane = zip(domain.coarse.shape[-2:], (model.factor.y, model.factor.x), strict=True)
-    model.check_plane(*(n * f for n, f in plane))
-    if goes_round(read_grid(domain.coarse)):
-        warnings.warn(
-            f"variable {domain.coarse.name} goes round the globe, but windows do not: members do not continue across "
-            "its first and last longitude",
-            Notice,
-            stacklevel=2,
-        )
-    request, static = request.of(model), _static(model, request)
-    evaluations = model.evaluations(request.steps)
-    mask = mask_of(model, domain, request.mask)
-    tasks = Tasks(model, Given(inputs, domain, static, mask), request)
-    _check_covered(inputs, domain)
-    check_alike(model, inputs, domain, request.force, values)
-    if evaluations >= SLOW and request.count:
-        warnings.warn(
-            f"sampling takes {evaluations} network evaluations for each of {tasks.output.members} members in each of "
-            f"{len(tasks.windows)} windows, {evaluations * tasks.output.members * len(tasks.windows):,} in all; fewer "
-            "steps (--steps) take less time",
-            Notice,
-            stacklevel=2,
-        )
-    return tasks
-
-
-def _domain(inputs: Inputs, factor: Factor, fine: str | Path | xr.Dataset | xr.DataArray | None) -> Domain:
-    """The coarse field's own cells, or the blocks of a fine grid."""
-    if fine is None:
-        return Domain(inputs.first, factor)
-    source = "the dataset of the fine grid"
-    if isinstance(fine, xr.DataArray):
-        fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
-    if not isinstance(fine, xr.Dataset):
-        source, fine = str(fine), open_store(fine, chunks=None)
-    names = gridded(fine)
-    # Of several the one with times, which a mask or an elevation beside it does not have.
-    name = max(names, key=lambda name: fine[name].ndim, default=None)
-    grid = select(fine, None if name is None else str(name), source)
-    return onto(grid, inputs.first, inputs.targets[0].file, factor)
-
-
-def _check_covered(inputs: Inputs, domain: Domain) -> None:
-    """Refuse what has no time or place in common with the domain, and say in one line what covers it in part.
-
-    Raises:
-        InputError: for that, and for predictors of dates or latitudes on a domain without.
-    """
-    like = domain.coarse if domain.given is None else domain.given
-    others = [] if domain.given is None else inputs.targets[1:]
-    for target in others:
-        covered(Source(target.member(0), False, target.file), like)
-    told = inputs.told(0)
-    if told is None:
-        return
-    for source in told.sources.values():
-        covered(source, like)
-    for name in told.names:
-        if name in DERIVED:
-            derived(name, domain.blocks.window(slice(1), slice(1), slice(1)))
-
-
-def _static(model: Model, request: Request) -> StaticFields | None:
-    """The static fields that the model was trained with, in its order."""
-    names = list(model.static)
-    if names and not request.static:
-        raise InputError(
-            f"this model was trained with static fields ({', '.join(names)}): name their files with --static"
-        )
-    if request.static and not names:
-        raise InputError("this model was trained without static fields: leave --static out")
-    return StaticFields(request.static, names) if request.static else None
-
-
-def _shown(results: Iterator[Any], total: int, done: int, progress: bool) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    yield from tqdm(
-        results,
-        total=total,
-        initial=done,
-        desc="downscale",
-        unit="window",
-        disable=None if progress else True,  # None: where nobody looks at it
-        leave=False,
-    )
+    prediction = Prediction(model, coarse, request, values=not lazy)
+    return lazily(prediction.tasks) if lazy else in_memory(prediction)

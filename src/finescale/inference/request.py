@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 import xarray as xr
 
+from finescale.data.packing import Precision
 from finescale.errors import InputError, Notice, brief
 from finescale.grids.factor import Factor, Factors
 from finescale.grids.windows import Triple
@@ -24,6 +26,8 @@ MEMBERS = 16
 LATENTS = 64
 """Latents that a variance from members is estimated from where no members are asked for."""
 
+ORDERS = ("time,realization,y,x", "realization,time,y,x")
+"""Of the dimensions of an output."""
 RANGES = {"members": (0, 100_000), "seed": (0, 2**63 - 1), "steps": (1, 100_000), "batch": (1, 10**9)}
 """Least and most of what is counted."""
 
@@ -98,6 +102,9 @@ class Request:
         static: files of the static fields that the model was trained with.
         onto: a file on the fine grid that is wanted: the coarse fields are brought to its blocks, conservatively.
         mask: a file with a field on the fine grid, above 0 where cells are valid; the others are missing in the output.
+        precision: how exactly values are written, ``"0.01"`` for steps of so much in their units, ``"3digits"`` for
+            significant digits; None for single precision.
+        order: of an output's dimensions: "time, realization, y, x" or "realization, time, y, x".
         conserve: put fields through the model's constraint, or do not; None for what the model was trained for.
     """
 
@@ -116,6 +123,8 @@ class Request:
     onto: str | Path | xr.Dataset | xr.DataArray | None = None
     mask: str | Path | xr.Dataset | xr.DataArray | None = None
     conserve: bool | None = None
+    precision: str | float | None = None
+    order: str = ORDERS[0]
 
     def __post_init__(self) -> None:
         if self.members == 0 and self.variance is False:
@@ -128,6 +137,9 @@ class Request:
             cells = getattr(self, name)
             if cells is not None and (len(cells) != 3 or not all(_whole(n, least, 10**9) for n in cells)):
                 raise InputError(f"{name} is {brief(cells)}, but must be three whole numbers (t, y, x) from {least} on")
+        if self._order not in ORDERS:
+            raise InputError(f"--order is {brief(self.order)}, but must be {' or '.join(map(repr, ORDERS))}")
+        self.rounding  # noqa: B018  (says what is wrong with it)
         if self.factor is not None and self.to is not None:
             raise InputError("give either a factor or a resolution to reach, not both")
         if self.onto is not None and self.to is not None:
@@ -141,6 +153,24 @@ class Request:
             warnings.warn("the model is deterministic: one field is made, not an ensemble", Notice, stacklevel=3)
             return replace(self, members=1)
         return self
+
+    @property
+    def rounding(self) -> Precision | None:
+        """How exactly values are written; None for single precision.
+
+        Raises:
+            InputError: for words that say neither steps nor digits.
+        """
+        return None if self.precision is None else Precision.parse(self.precision)
+
+    @property
+    def members_first(self) -> bool:
+        """Whether an output's first dimension is that of its members."""
+        return self._order == ORDERS[1]
+
+    @property
+    def _order(self) -> str:
+        return ",".join(re.findall(r"\w+", str(self.order)))
 
     @property
     def count(self) -> int:

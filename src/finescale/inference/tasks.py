@@ -9,22 +9,20 @@ input's order.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count, product, zip_longest
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finescale.data.store import Part, Region
+from finescale.data.regions import Part, Region
 from finescale.errors import InputError
 from finescale.grids.blocks import block_means
 from finescale.grids.windows import Window
-from finescale.inference.cutting import stacks, windows
+from finescale.inference.cutting import Windows, stacks, windows
 from finescale.inference.domain import Domain
 from finescale.inference.given import Given, Read
 from finescale.inference.output import Note, Output
@@ -35,6 +33,31 @@ from finescale.model.uncertainty import Marginals
 Array = NDArray[np.float32]
 Piece = tuple[range, int]
 """Windows that are sampled together, and the member of the input."""
+
+
+class Unit(NamedTuple):
+    """What is handed out at once, in numbers: some windows of a member of the input, and a part of what they make.
+
+    Attributes:
+        first: the first window.
+        stop: the one after the last.
+        member: of the input.
+        part: a batch of members, or marginals.
+    """
+
+    first: int
+    stop: int
+    member: int
+    part: int
+
+    @property
+    def piece(self) -> Piece:
+        """What is read for it."""
+        return range(self.first, self.stop), self.member
+
+
+Result = tuple[int, list[Part], Note]
+"""A finished task: its number, parts of the output, and what is noted of it."""
 
 
 @dataclass(frozen=True)
@@ -79,28 +102,19 @@ class Tasks:
         return self.given.inputs.members
 
     @cached_property
-    def windows(self) -> list[Window]:
+    def windows(self) -> Windows:
         """How the domain is cut; tasks are numbered in this order."""
         return windows(self.model, self.domain.coarse, self.domain.grid, self.request)
 
     @cached_property
     def batches(self) -> list[range]:
-        size = self.request.count if self.together else self._at_once
+        size = self.request.count if self.together else self.at_once
         return [range(start, min(start + size, self.request.count)) for start in range(0, self.request.count, size)]
 
     @cached_property
-    def _at_once(self) -> int:
+    def at_once(self) -> int:
         """(Window, member) pairs that are sampled at once."""
-        cells = max(math.prod(n.stop - n.start for n in window.read) for window in self.windows)
-        return self.request.batch or self.model.at_once(cells * self.model.factor.cells)
-
-    @cached_property
-    def stacks(self) -> list[range]:
-        """Windows that are sampled together: the same cells at several times, in numbers of the list of windows."""
-        members = max(map(len, self.batches), default=1)
-        if self.source not in (None, "head"):
-            members = max(members, self.request.latents)
-        return stacks(self.windows, max(1, self._at_once // members))
+        return self.request.batch or self.model.at_once(self.windows.most * self.model.factor.cells)
 
     @property
     def together(self) -> bool:
@@ -126,35 +140,36 @@ class Tasks:
         return Output(self)
 
     @property
-    def pieces(self) -> list[Piece]:
+    def pieces(self) -> Iterator[Piece]:
         """What is read at once, one member of the input after another; several tasks are made of each."""
-        return [(stack, member) for member, stack in product(range(self.inputs), self.stacks)]
+        members = max(map(len, self.batches), default=1)
+        if self.source not in (None, "head"):
+            members = max(members, self.request.latents)
+        for member in range(self.inputs):
+            for stack in stacks(self.windows, max(1, self.at_once // members)):
+                yield stack, member
 
     def parts(self, piece: Piece) -> list[list[int]]:
         """The numbers of the tasks of a piece: for every batch of members, and marginals, those of its windows."""
         stack, member = piece
         return [[(number * self.inputs + member) * self._each + part for number in stack] for part in range(self._each)]
 
-    def results(self, done: Mapping[int, Any], files: Executor | None = None) -> Iterator[tuple[int, list[Part], Note]]:
-        """Sample the tasks that are not ``done``: number, parts of the output, note.
+    def units(self, done: Container[int]) -> Iterator[Unit]:
+        """What is left to do, in order.
 
         Args:
             done: finished tasks.
-            files: what reads a window while the one before is computed; None to read each when it is its turn.
         """
-        finished = set(done)
-        todo = [piece for piece in self.pieces if any(not finished.issuperset(part) for part in self.parts(piece))]
-        ahead = None if files is None or not todo else files.submit(self.read, todo[0])
-        for piece, after in zip_longest(todo, todo[1:]):
-            read = self.read(piece) if ahead is None else ahead.result()
-            ahead = None if files is None or after is None else files.submit(self.read, after)
-            for part, tasks in enumerate(self.parts(piece)):
-                if finished.issuperset(tasks):
-                    continue
-                # The whole stack again, so that an interruption does not change which windows share a batch.
-                for task, result in zip(tasks, self.sampled(read, piece, part), strict=True):
-                    if task not in finished:
-                        yield task, *result
+        for stack, member in self.pieces:
+            for part, tasks in enumerate(self.parts((stack, member))):
+                if not all(task in done for task in tasks):
+                    yield Unit(stack.start, stack.stop, member, part)
+
+    def made(self, unit: Unit, read: Read) -> Iterator[Result]:
+        """Sample all tasks of a unit: an interruption shall not change which windows share a batch."""
+        tasks = self.parts(unit.piece)[unit.part]
+        for task, result in zip(tasks, self.sampled(read, unit.piece, unit.part), strict=True):
+            yield task, *result
 
     def unchanged(self, done: Mapping[int, Note]) -> None:
         """Read again what was read for finished tasks: sampling is dear, reading is not.
@@ -187,12 +202,15 @@ class Tasks:
         if members or not self.request.count:
             first = member * self.request.count
             place = [slice(first + members.start, first + members.stop)] if members else []
-            found |= dict.fromkeys(self.output.names, self.domain.region(window, place))
+            found |= dict.fromkeys(self.output.names, self._region(window, place))
         if self._uncertain(part):
-            found |= dict.fromkeys(self.output.stds, self.domain.region(window, []))
+            found |= dict.fromkeys(self.output.stds, self._region(window, []))
             levels = [slice(0, self.output.levels)]
-            found |= dict.fromkeys(self.output.quantiles, self.domain.region(window, levels))
+            found |= dict.fromkeys(self.output.quantiles, self._region(window, levels))
         return found
+
+    def _region(self, window: Window, before: list[slice]) -> Region:
+        return self.domain.region(window, before, self.request.members_first)
 
     def _members(self, part: int) -> range:
         """The batch of members that a part of a window makes; empty for the part that makes marginals alone."""
@@ -230,7 +248,7 @@ class Tasks:
                 fields = self._cores(None if at is None or found is None else found.mean[at], 0, window)
             cores |= dict(zip(self.output.names, fields, strict=False))
             parts = [
-                (name, region, self.domain.oriented(cores[name]))
+                (name, region, self.domain.oriented(cores[name], self.request.members_first))
                 for name, region in self.regions(window, piece[1], part).items()
             ]
             yield parts, [*self._gaps(fields, read, n), *self._before(drawn), read.hash(n)]
@@ -265,7 +283,9 @@ class Tasks:
         if fields is None:
             return [self.domain.unknown(window, *before) for _ in targets]
         values = fields[(..., *window.scaled(self.model.factor)[2])].float().cpu().numpy()
-        return [target.own(values.take(n, axis), shift) for n, target in enumerate(targets)]
+        own = [target.own(values.take(n, axis), shift) for n, target in enumerate(targets)]
+        # Here, so that gaps are those of what is written.
+        return own if self.request.rounding is None else [self.request.rounding.rounded(one) for one in own]
 
     def _before(self, drawn: Ensemble | None) -> list[float]:
         """max |A x − c| of every variable before the constraint, in its own units."""

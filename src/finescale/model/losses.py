@@ -4,7 +4,8 @@ A stage's kind is one of ``mean`` (squared error of the mean network), ``denoise
 ``generator`` (proper scores of its members), ``variance`` (score of the variance head) and ``distill``. All but a
 generator see the residual r = transform(fine) − mu through the latent space, where unknown cells weigh nothing. Crops
 with weights w (`Batch.weight`) count as L = mean w_i L_i; the number of known cells, by which it is divided, is not
-weighted, so that L expects the mean over crops drawn alike.
+weighted, so that L expects the mean over crops drawn alike. Where processes share a batch, it is the number in the
+whole of it (`finescale.model.share`). A generator's loss is a mean of crops, each over its own known cells.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from finescale.model.batch import Batch
 from finescale.model.components import Components
 from finescale.model.energy import fair_crps
 from finescale.model.mean import MeanModel
+from finescale.model.share import Share
 from finescale.model.sizes import pad
 from finescale.operators.coarsen import Coarsen
+
+ALL = Share()
 
 
 def loss(
@@ -31,6 +35,7 @@ def loss(
     mean: MeanModel | None = None,
     teacher: Distillation | None = None,
     through: bool = True,
+    share: Share = ALL,
 ) -> Tensor:
     """Loss of a stage on a batch.
 
@@ -41,47 +46,54 @@ def loss(
         model: what is trained.
         kind: the stage: mean, denoiser, joint, generator, variance or distill.
         batch: crops, on the model's device.
-        generator: source of noise levels and noise, on the CPU.
+        generator: source of noise levels and noise, on the CPU; the same for all parts of a batch.
         mean: mean model that is trained, or whose residual the denoiser learns, where it is not the model's own
             (held-out folds).
         teacher: what a distillation learns from.
         through: whether a mean that is trained alone sees its constraint.
+        share: which part of a batch ``batch`` is; the mean of the parts' losses is that of the batch.
     """
     network, factor = mean or model.mean, Factor.between(batch.coarse.shape, batch.fine.shape)
     cond, y, known = _pair(model, batch, factor)
     scalars = model.scalars(factor, len(y))
-    counted, share = _weighted(known, batch.weight)
     if kind == "mean":
         mu = network(cond, scalars)
         penalty = torch.zeros((), device=mu.device)
         if model.deterministic or network.conserving:
-            mu, penalty = _closed(model, mu, batch, factor, through)
-        return share * network.distance(mu, y, counted) + penalty
+            mu, penalty = _closed(model, mu, batch, factor, through, share)
+        return network.distance(mu, y, _weighted(known, batch.weight), share.count(known.sum())) + penalty
     with torch.set_grad_enabled(kind == "joint"):
         mu = network(cond, scalars)
         if model.deterministic or network.conserving:
             mu, _ = _closed(model, mu, batch, factor)
-    first = share * network.distance(mu, y, counted) if kind == "joint" else torch.zeros((), device=mu.device)
+    first = torch.zeros((), device=mu.device)
+    if kind == "joint":
+        first = network.distance(mu, y, _weighted(known, batch.weight), share.count(known.sum()))
     mu = mu.detach()
     clean = model.encode(y - mu, factor)
     folded = model.latent.fold(torch.cat([cond, mu], 1))
-    weight, share = _weighted(model.latent.coverage(known), batch.weight)
+    covered = model.latent.coverage(known)
+    weight = _weighted(covered, batch.weight)
     if kind == "variance":
         assert model.variance is not None
-        return share * model.variance.loss(clean - model.encode(torch.zeros_like(y), factor), folded, weight, scalars)
+        error, count = clean - model.encode(torch.zeros_like(y), factor), share.count(covered.sum())
+        return model.variance.loss(error, folded, weight, scalars, count)
     if kind == "generator":
-        return generated(model, batch, factor, mu, folded, known, generator)
+        return generated(model, batch, factor, mu, folded, known, generator, share)
     assert model.denoiser is not None
-    sigma = model.process.noise.sample(len(y), generator).to(y.device)
-    noise = model.noise.random(clean.shape, generator, y.device)
+    whole = share.of * len(y)
+    sigma = share.part(model.process.noise.sample(whole, generator)).to(y.device)
+    noise = share.part(model.noise.random(torch.Size([whole, *clean.shape[1:]]), generator, y.device))
     if kind == "distill":
         assert teacher is not None
-        return teacher(model.denoiser, noise, folded, generator, weight, scalars, batch.weight)
+        levels = share.part(teacher.levels(whole, generator), dim=1)
+        return teacher(model.denoiser, noise, folded, levels, weight, scalars, batch.weight)
     tv = model.process.tv
-    # Of degree one, so that a crop's weight goes inside; `share` is taken from it, for it comes to the sum.
-    each = 1.0 if batch.weight is None else _over(batch.weight) / share
+    # Of degree one, so that a crop's weight goes inside.
+    each = 1.0 if batch.weight is None else _over(batch.weight)
     variation = None if tv is None else lambda z, sigma: tv([each * band for band in model.latent.details(z)], sigma)
-    return first + share * model.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation)
+    count = share.count(covered.sum())
+    return first + model.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation, count)
 
 
 def generated(
@@ -92,6 +104,7 @@ def generated(
     folded: Tensor,
     known: Tensor,
     generator: torch.Generator,
+    share: Share = ALL,
 ) -> Tensor:
     """Proper scores of a few members of each crop, as they come out: decoded and constrained.
 
@@ -102,21 +115,20 @@ def generated(
         mu: mean (B, C, T, H, W), padded.
         folded: what the generator is told.
         known: (B, 1, T, H, W), 1 where the truth is known, padded.
-        generator: source of noise and of the patches' corners.
+        generator: source of noise and of the patches' corners; the same for all parts of a batch.
+        share: which part of a batch ``batch`` is.
     """
     assert model.generator is not None
     score, count = model.generator.score, model.generator.members
-    shape = torch.Size((len(mu) * count, model.generator.noise, *folded.shape[-3:]))
-    white = model.noise.random(shape, generator, mu.device).unflatten(0, (-1, count))
+    shape = torch.Size((share.of * len(mu) * count, model.generator.noise, *folded.shape[-3:]))
+    white = share.part(model.noise.random(shape, generator, mu.device)).unflatten(0, (-1, count))
     z = model.generator(folded, white, model.scalars(factor, len(mu)))
     y = mu[:, None] + model.decode(z.flatten(0, 1), factor).unflatten(0, (-1, count))
     t, height, width = batch.fine.shape[-3:]
     inside = (..., slice(t), slice(height), slice(width))
     x, known = model.physical(y[inside]), known[inside]
-    operators, coarse = (
-        _operators(batch, factor, 1),
-        batch.coarse.nan_to_num()[:, None].expand(-1, count, -1, -1, -1, -1),
-    )
+    operators = _operators(batch, factor, 1)
+    coarse = batch.coarse.nan_to_num()[:, None].expand(-1, count, -1, -1, -1, -1)
     raw = operators(x)
     off = torch.where(raw.isnan(), 0.0, model.transform(raw.nan_to_num()) - model.transform(coarse))
     if model.constraint is not None:
@@ -140,12 +152,9 @@ def residual(model: Components, batch: Batch, mean: MeanModel | None = None) -> 
     return y - (_closed(model, mu, batch, factor)[0] if model.deterministic or network.conserving else mu)
 
 
-def _weighted(known: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | float]:
-    """Cells (B, 1, ...) counted with the weights of their crops (B,), and what a mean over these is to be times."""
-    if weight is None:
-        return known, 1.0
-    counted = known * _over(weight)
-    return counted, counted.sum() / known.sum().clamp_min(1)
+def _weighted(known: Tensor, weight: Tensor | None) -> Tensor:
+    """Cells (B, 1, ...) with the weights of their crops (B,)."""
+    return known if weight is None else known * _over(weight)
 
 
 def _over(weight: Tensor) -> Tensor:
@@ -167,7 +176,9 @@ def _pair(model: Components, batch: Batch, factor: Factor) -> tuple[Tensor, Tens
     return pad(cond, stride), pad(y, stride), pad(known, stride, value=0.0)
 
 
-def _closed(model: Components, mu: Tensor, batch: Batch, factor: Factor, through: bool = True) -> tuple[Tensor, Tensor]:
+def _closed(
+    model: Components, mu: Tensor, batch: Batch, factor: Factor, through: bool = True, share: Share = ALL
+) -> tuple[Tensor, Tensor]:
     """Mean (in the transform's space) after the constraint, or as it is, and the penalty."""
     t, height, width = batch.fine.shape[-3:]
     inside = (..., slice(t), slice(height), slice(width))
@@ -177,7 +188,7 @@ def _closed(model: Components, mu: Tensor, batch: Batch, factor: Factor, through
     if model.penalty is not None:
         # A square of what is linear: a crop's weight goes inside as its root.
         root = 1.0 if batch.weight is None else _over(batch.weight).sqrt()
-        penalty = model.penalty(root * x, root * batch.coarse, operators)
+        penalty = model.penalty(root * x, root * batch.coarse, operators, share.count)
     if model.constraint is not None and through:
         # A block of unknown cells counts for nothing, but NaN would go through its gradient.
         x = model.constraint(x, batch.coarse.nan_to_num(), operators)

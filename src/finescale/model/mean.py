@@ -46,15 +46,16 @@ class MeanModel(nn.Module):
     def forward(self, cond: Tensor, scalars: Tensor | None = None) -> Tensor:
         raise NotImplementedError
 
-    def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
+    def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor, count: Tensor) -> Tensor:
         """Mean squared error in the transform's space, whose minimiser is the conditional mean.
 
         Args:
             prediction: (B, C, T, H, W).
             fine: (B, C, T, H, W), wanted.
             weight: (B, 1, T, H, W), 0 where it is unknown.
+            count: cells that the sum is divided by.
         """
-        return ((prediction - fine).square() * weight).sum() / (weight.sum() * self.channels).clamp_min(1)
+        return ((prediction - fine).square() * weight).sum() / (count * self.channels)
 
 
 class Zero(MeanModel):
@@ -99,11 +100,11 @@ class Learned(MeanModel):
         """C of what the network made: the sum with the interpolation, or the network's output as it is."""
         return cond[:, : self.channels] + made if self.skip else made
 
-    def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor) -> Tensor:
+    def distance(self, prediction: Tensor, fine: Tensor, weight: Tensor, count: Tensor) -> Tensor:
         """Mean squared or mean absolute error in the transform's space, arguments as in `MeanModel.distance`."""
         if self.kind == "mse":
-            return super().distance(prediction, fine, weight)
-        return ((prediction - fine).abs() * weight).sum() / (weight.sum() * self.channels).clamp_min(1)
+            return super().distance(prediction, fine, weight, count)
+        return ((prediction - fine).abs() * weight).sum() / (count * self.channels)
 
 
 class Network(Learned):

@@ -48,7 +48,14 @@ class VarianceHead(nn.Module):
         """
         return LIMIT * torch.tanh(self.backbone(folded, scalars).float() / LIMIT)
 
-    def loss(self, z: Tensor, folded: Tensor, weight: Tensor | None = None, scalars: Tensor | None = None) -> Tensor:
+    def loss(
+        self,
+        z: Tensor,
+        folded: Tensor,
+        weight: Tensor | None = None,
+        scalars: Tensor | None = None,
+        count: Tensor | None = None,
+    ) -> Tensor:
         """Weighted mean of the score of N(0, v) for z.
 
         Args:
@@ -56,10 +63,12 @@ class VarianceHead(nn.Module):
             folded: as in `forward`.
             weight: (B, 1, T', H', W'), 0 where the latent is unknown; None for equal weights.
             scalars: as in `forward`.
+            count: what the weighted sum is divided by; None for the sum of the weights.
         """
         score = gaussian_nll if self.kind == "nll" else gaussian_crps
         found = score(z, self(folded, scalars)).mean(1, keepdim=True)
-        return found.mean() if weight is None else (found * weight).sum() / weight.sum().clamp_min(1)
+        weight = torch.ones_like(found) if weight is None else weight
+        return (found * weight).sum() / (weight.sum().clamp_min(1) if count is None else count)
 
 
 def gaussian_nll(error: Tensor, log_variance: Tensor) -> Tensor:

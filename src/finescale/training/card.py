@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from finescale.data.extent import parse
 from finescale.downscaler import Downscaler
@@ -13,8 +16,7 @@ from finescale.training.sections import Training
 
 def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str:
     """The model card."""
-    log = folder / "log.jsonl"
-    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    rows = list(_logged(folder / "log.jsonl"))
     last = {row["stage"]: row for row in rows}
     # The weights with the least loss are kept, or the last ones.
     kept = {stage: min(r["valid"] for r in rows if r["stage"] == stage) for stage in last}
@@ -41,6 +43,24 @@ def card(model: Downscaler, training: Training, folder: Path, crops: int) -> str
         "",
     ]
     return "\n".join(lines)
+
+
+def _logged(log: Path) -> Iterator[dict[str, Any]]:
+    """Rows of the log; lines that are none, as in a log that was damaged, cost no trained model its card."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if (
+                isinstance(row, dict)
+                and isinstance(row.get("stage"), str)
+                and _numbers(row, "step", "seconds", "valid")
+            ):
+                yield row
+
+
+def _numbers(row: Mapping[str, Any], *keys: str) -> bool:
+    return all(isinstance(row.get(key), int | float) for key in keys)
 
 
 def _trained(model: Downscaler) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load as deserialized
 from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
@@ -64,27 +65,34 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
 
 
 def load_checkpoint(
-    folder: Path,
+    path: Path,
+    content: bytes,
     model: nn.Module,
     average: nn.Module,
     best: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Read back what `save_checkpoint` wrote.
+    """Take back what `save_checkpoint` wrote.
+
+    Args:
+        path: where it was written, for what is said of errors.
+        content: of that file.
+        model, average, best, optimizer: as in `save_checkpoint`.
 
     Raises:
         InputError: if it is that of other networks.
     """
-    with blamed(folder / NAME):
-        _load(folder / NAME, model, average, best, optimizer)
+    with blamed(path):
+        _load(content, model, average, best, optimizer)
 
 
-def _load(path: Path, model: nn.Module, average: nn.Module, best: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _load(
+    content: bytes, model: nn.Module, average: nn.Module, best: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}, "optimizer": {}}
-    with safe_open(path, "pt") as file:
-        for name in file.keys():  # noqa: SIM118  (safe_open is no dict)
-            group, key = name.split(".", 1)
-            groups[group][key] = file.get_tensor(name)
+    for name, value in deserialized(content).items():
+        group, key = name.split(".", 1)
+        groups[group][key] = value
     for group, module in (("model", model), ("average", average), ("best", best)):
         module.load_state_dict(groups[group])
     if groups["optimizer"]:

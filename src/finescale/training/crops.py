@@ -30,8 +30,9 @@ from finescale.grids.factor import Factor, Factors
 from finescale.model.batch import Batch
 from finescale.operators.coarsen import Coarsen
 from finescale.training import survey_cache
-from finescale.training.cutting import Augmentation, Cut, turned
+from finescale.training.cutting import Augmentation, Cut, Variation, varied
 from finescale.training.fields import SHARE, Field, available, check_crop, nbytes
+from finescale.training.processes import here
 from finescale.training.survey import Criteria, Survey, Triple, joined, none_counts, survey
 
 Position = NDArray[np.int32]
@@ -58,7 +59,7 @@ class Crops:
         partners: of every field, what other sources say of it.
         weighted: give batches that are drawn the weights of their crops.
         memory: bytes up to which fields are held in memory; beyond, crops are read when they are drawn. None for a
-            quarter of what is available. Batches are the same.
+            quarter of what is available, shared by the processes of this machine. Batches are the same.
         stores: the files of each field, beside which the survey of one that is not held is kept.
 
     Raises:
@@ -85,7 +86,7 @@ class Crops:
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
         self.augmentation, self.weighted = augmentation or Augmentation(), weighted
         self.stride = stride or max(1, crop[1] // 4)
-        hold = nbytes(fields) <= (available() // SHARE if memory is None else memory)
+        hold = nbytes(fields) <= (available() // SHARE // here() if memory is None else memory)
         self.fields: list[Field] = []
         surveys = []
         for index, one in enumerate(fields):
@@ -130,14 +131,24 @@ class Crops:
         other.positions, other.cumulative = self.positions[keep], np.cumsum(weight / weight.sum())
         return other
 
-    def draw(self, count: int, *key: int) -> Batch:
-        """A random batch of one factor, which depends on ``key`` alone."""
+    def draw(self, count: int, *key: int, items: slice = slice(None)) -> Batch:
+        """A random batch of one factor, which depends on ``key`` alone.
+
+        Args:
+            count: crops of the batch.
+            key: whole numbers.
+            items: which of them are read and returned, where others are another process's.
+        """
         rng = np.random.default_rng(key)
         factor = self.factors.draw(rng)
         chosen = np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)
-        picks = [self._jittered(self.positions[n], rng) for n in chosen]
-        weight = torch.from_numpy(self._weights(chosen)) if self.weighted else None
-        return self._batch([self._cut(pick, factor) for pick in picks], factor, rng, weight)
+        shifts = [rng.integers(-(self.stride // 2), self.stride // 2 + 1, size=2) for _ in chosen]
+        variations = [Variation.drawn(self.augmentation, rng) for _ in chosen]
+        chosen = chosen[items]
+        picks = [self._shifted(self.positions[n], by) for n, by in zip(chosen, shifts[items], strict=True)]
+        cuts = [self._cut(pick, factor) for pick in picks]
+        cuts = [varied(cut, how, factor) for cut, how in zip(cuts, variations[items], strict=True)]
+        return self._batch(cuts, factor, torch.from_numpy(self._weights(chosen)) if self.weighted else None)
 
     def apart(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
         """The same crops every time, at most ``count``, not overlapping within a frame and not augmented.
@@ -203,9 +214,10 @@ class Crops:
     def _overlap(self, a: Position, b: Position) -> bool:
         return bool(a[0] == b[0] and np.all(np.abs(a[1:] - b[1:]) < self.crop))
 
-    def _jittered(self, pick: Position, rng: np.random.Generator) -> Position:
+    def _shifted(self, pick: Position, by: NDArray[np.int64]) -> Position:
+        """A position moved by some rows and columns, within its field; not at all to a crop that does not count."""
         moved = pick.copy()
-        moved[2:] += rng.integers(-(self.stride // 2), self.stride // 2 + 1, size=2)
+        moved[2:] += by
         moved[2:] = np.clip(moved[2:], 0, np.array(self.fields[pick[0]].shape[2:]) - self.crop[1:])
         return moved if self.criteria.accept(self._box(moved, self.crop)) else pick
 
@@ -221,15 +233,7 @@ class Crops:
         static = None if field.static is None else field.static[:, *cells[1:]]
         return Cut(field.box(*cells), field.area[cells[1:]], static, coarse, predictors)
 
-    def _batch(
-        self,
-        cuts: Sequence[Cut],
-        factor: Factor,
-        rng: np.random.Generator | None = None,
-        weight: Tensor | None = None,
-    ) -> Batch:
-        if rng is not None:
-            cuts = [turned(cut, self.augmentation, rng, factor) for cut in cuts]
+    def _batch(self, cuts: Sequence[Cut], factor: Factor, weight: Tensor | None = None) -> Batch:
         fine, area, static, coarse, predictors = (_stacked(parts) for parts in zip(*cuts, strict=True))
         assert fine is not None and area is not None
         if coarse is None:

@@ -48,21 +48,38 @@ class Cut(NamedTuple):
     predictors: Array | None = None
 
 
-def turned(cut: Cut, augmentation: Augmentation, rng: np.random.Generator, factor: Factor) -> Cut:
-    """A crop varied at random: its first variable's amounts, fine and coarse, then the orientation of all of it."""
-    if augmentation.rescale:
+class Variation(NamedTuple):
+    """How one crop is varied.
+
+    Attributes:
+        times: what its first variable is multiplied by.
+        turns: transpose, flip y, flip x.
+    """
+
+    times: float = 1.0
+    turns: tuple[bool, bool, bool] = (False, False, False)
+
+    @classmethod
+    def drawn(cls, augmentation: Augmentation, rng: np.random.Generator) -> Variation:
+        """One at random, which takes as many random numbers whatever the crop."""
+        times = float(np.exp(augmentation.rescale * rng.standard_normal())) if augmentation.rescale else 1.0
+        transpose, y, x = map(bool, rng.integers(2, size=3)) if augmentation.turn else (False,) * 3
+        return cls(times, (transpose, y, x))
+
+
+def varied(cut: Cut, variation: Variation, factor: Factor) -> Cut:
+    """A crop with its first variable's amounts, fine and coarse, then the orientation of all of it, changed."""
+    if variation.times != 1:
         by = np.ones((len(cut.fine), 1, 1, 1), np.float32)
-        by[0] = np.exp(augmentation.rescale * rng.standard_normal())
+        by[0] = variation.times
         cut = cut._replace(fine=cut.fine * by, coarse=None if cut.coarse is None else cut.coarse * by)
     parts: list[Array | None] = list(cut)
-    if augmentation.turn:
-        turns = rng.integers(2, size=3)
-        for axis in (-2, -1):
-            if turns[axis]:
-                parts = [None if part is None else np.flip(part, axis) for part in parts]
-        square = cut.area.shape[0] == cut.area.shape[1] and factor.y == factor.x
-        if turns[0] and square:
-            parts = [None if part is None else np.swapaxes(part, -1, -2) for part in parts]
+    for axis in (-2, -1):
+        if variation.turns[axis]:
+            parts = [None if part is None else np.flip(part, axis) for part in parts]
+    square = cut.area.shape[0] == cut.area.shape[1] and factor.y == factor.x
+    if variation.turns[0] and square:
+        parts = [None if part is None else np.swapaxes(part, -1, -2) for part in parts]
     fine, area, *rest = (None if part is None else np.ascontiguousarray(part) for part in parts)
     assert fine is not None and area is not None
     return Cut(fine, area, *rest)

@@ -52,7 +52,7 @@ class TrainingData:
         static: static fields, if there are any.
         variables: units of every variable, by name, and what the configuration says of it.
         paths: of the fields' files.
-        stores: those files, each one; none of a dataset that was given.
+        stores: those files, each one; none of a dataset that was given, or of URLs.
         sources: the other source's own values of every variable, in mode direct.
         predictors: fields of other sources, calendar and place; None without.
     """
@@ -193,10 +193,17 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None]
         None if section.static is None else StaticFields(section.static),
         named,
         paths,
-        [[] if path[0] in given else [entry.path for entry in entries(path)] for path in paths],
+        [[] if path[0] in given else _files(path) for path in paths],
         sources,
         predictors,
     )
+
+
+def _files(paths: list[str]) -> list[Path]:
+    """The files of a field on this machine; none where any is behind a URL."""
+    found = [entry.path for entry in entries(paths)]
+    here = [path for path in found if isinstance(path, Path)]
+    return here if len(here) == len(found) else []
 
 
 def _variables(path: str, store: xr.Dataset, wanted: Mapping[str | None, Variable], cache: Cache) -> Variables:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from finescale.config import schema
 from finescale.config.build import build_model, load
 from finescale.config.read import read_config
 from finescale.data.extent import merged, parse
+from finescale.data.place import local
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.samplers import DPM2M, Consistency
 from finescale.training.data import open_data
 from finescale.training.fit import begin, check_folder, check_same, check_writable, finish, train
+from finescale.training.processes import Processes, together
 from finescale.training.sections import Training
 
 LEVELS = 16
@@ -55,11 +58,18 @@ def distill(
         InputError: for a model that cannot be distilled, wrong settings or data, or a folder that holds other files or,
             unless ``overwrite``, a finished model.
     """
-    source, folder = Path(source), Path(out)
+    with together() as processes:
+        return _distill(processes, local(source, "a model"), local(out, "a model"), overrides or {}, overwrite)
+
+
+def _distill(
+    processes: Processes, source: Path, folder: Path, overrides: Mapping[str, Any], overwrite: bool
+) -> Downscaler:
+    """`distill` in one of the processes."""
     if source.resolve() == folder.resolve():
         raise InputError(f"{folder} is the model to distil; name another folder for the new one")
     teacher = load(source, device="cpu")
-    config = student_config(teacher, source, overrides or {})
+    config = student_config(teacher, source, overrides)
     training = schema.call(Training, config["train"], "train")
     model = build_model(config)
     sampler = model.process.sampler
@@ -67,7 +77,8 @@ def distill(
         raise InputError(
             "process.sampler of a distilled model is consistency; only its levels and amplitude can be set"
         )
-    check_folder(folder, config, overwrite)
+    processes.check_batch(training.batch)
+    processes.once(partial(check_folder, folder, config, overwrite))
     data = open_data(config)
     if data.names != list(config.get("static") or []):
         raise InputError(
@@ -77,16 +88,17 @@ def distill(
     both = [*parse(config.get("trained") or [], f"{source / 'config.yaml'}, section trained"),
             *parse(data.told["trained"], "the data")]  # fmt: skip
     model.config["trained"] = [one.plain() for one in merged(both)]
-    check_same(folder, model.config)
+    processes.once(partial(check_same, folder, model.config))
     model.load_state_dict(teacher.state_dict())
     assert teacher.denoiser is not None
     distillation = Distillation(teacher.denoiser, DPM2M(), model.process.sigmas(sampler.levels), PICKS)
-    check_writable(folder)
-    crops, valid = data.crops()
-    begin(folder, overwrite)
+    processes.once(partial(check_writable, folder))
+    with processes.first_alone():
+        crops, valid = data.crops()
+    processes.once(partial(begin, folder, overwrite))
     torch.manual_seed(training.seed)
-    train(model, crops, valid, training, folder, distillation)
-    finish(model, training, folder, len(crops))
+    train(model, crops, valid, training, folder, distillation, processes)
+    processes.once(partial(finish, model, training, folder, len(crops)))
     return model
 
 

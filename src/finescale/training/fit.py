@@ -6,14 +6,13 @@ What a stage with a network does is in `finescale.training.loop`.
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import nn
 
 from finescale.config import schema
@@ -21,17 +20,19 @@ from finescale.config.build import build_model
 from finescale.config.document import blamed
 from finescale.config.read import read_config
 from finescale.data.atomic import atomic, explained, partial_path
+from finescale.data.place import local
 from finescale.diffusion import Distillation
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
+from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
-from finescale.model.precision import has_bfloat16
 from finescale.training import statistics
 from finescale.training.card import card
 from finescale.training.checkpoint import KEPT, NAME, read_progress
 from finescale.training.crops import Crops
 from finescale.training.data import Fine, listed, open_data
 from finescale.training.loop import LOG, STATISTICS, STATISTICS_STAGE, Loop, Progress
+from finescale.training.processes import Processes, together
 from finescale.training.remember import remembered
 from finescale.training.sections import Training
 from finescale.training.stages import fresh, stages
@@ -50,6 +51,8 @@ def fit(
 ) -> Downscaler:
     """Train the configured model into the folder ``out``; go on where a checkpoint lies there.
 
+    In a process that torchrun started, together with the others; the folder is that of the first.
+
     Args:
         config: a mapping, a YAML file, or the name of a preset.
         out: a folder.
@@ -63,33 +66,47 @@ def fit(
 
     >>> model = finescale.fit("wavelet", "model", {"train.minutes": 12}, data=radar)  # doctest: +SKIP
     """
-    folder = Path(out)
+    with together() as processes:
+        return _fit(processes, config, local(out, "a model"), overrides, overwrite, data)
+
+
+def _fit(
+    processes: Processes,
+    config: str | Path | Mapping[str, Any],
+    folder: Path,
+    overrides: Mapping[str, Any] | None,
+    overwrite: bool,
+    data: Fine | Sequence[Fine] | None,
+) -> Downscaler:
+    """`fit` in one of the processes."""
     resolved = read_config(config, overrides)
     stores = None if data is None else listed(data)
     if stores is not None:
         resolved["data"] = dict(resolved.get("data") or {}) | {"path": list(stores)}
     training = schema.call(Training, resolved.get("train"), "train")
-    check_folder(folder, resolved, overwrite)
+    processes.check_batch(training.batch)
+    processes.once(partial(check_folder, folder, resolved, overwrite))
     opened = open_data(resolved, stores)
     resolved = {key: value for key, value in resolved.items() if key != "remembers"} | opened.told
     if not overwrite:
-        check_same(folder, resolved)
+        processes.once(partial(check_same, folder, resolved))
     torch.manual_seed(training.seed)
     model = build_model(resolved)
-    check_writable(folder)
+    processes.once(partial(check_writable, folder))
     # Last, for it takes long: whatever else is wrong has been told.
-    crops, valid = opened.crops()
+    with processes.first_alone():
+        crops, valid = opened.crops()
     if crops.factors.single is not None:
         model.check_plane(*crops.crop[1:])
     if model.latent.enough:
         model.latent.check(len(crops.side_by_side(statistics.KEPT)), crops.crop)
-    begin(folder, overwrite)
-    train(model, crops, valid, training, folder)
-    model.remember(*remembered(opened, crops, training.seed))
+    processes.once(partial(begin, folder, overwrite))
+    train(model, crops, valid, training, folder, processes=processes)
+    model.remember(*processes.once(partial(remembered, opened, crops, training.seed)))
     if crops.missing:  # prediction says so where it knows no mask
         share = {"missing": f"{crops.missing:.1%}"}
         model.config["variables"] = {name: one | share for name, one in model.variables.items()}
-    finish(model, training, folder, len(crops))
+    processes.once(partial(finish, model, training, folder, len(crops)))
     return model
 
 
@@ -122,6 +139,7 @@ def train(
     training: Training,
     folder: Path,
     teacher: Distillation | None = None,
+    processes: Processes | None = None,
 ) -> None:
     """Run all stages on a built model, with checkpoints and ``log.jsonl`` in ``folder``.
 
@@ -132,45 +150,48 @@ def train(
         training: budget and settings.
         folder: an existing folder.
         teacher: for a distillation, which trains the student's denoiser alone; statistics and mean stay.
+        processes: that share the training; None for this one alone.
     """
-    bfloat16 = model.config.get("precision", "auto") != "float32" and has_bfloat16(
-        torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    )
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    fabric = Fabric(accelerator="auto", devices=1, precision="bf16-mixed" if bfloat16 else "32-true")
-    saved = read_progress(folder)
+    processes = processes or Processes()
+    device = processes.fabric.device
+    saved = processes.once(partial(read_progress, folder))
     with blamed(folder / NAME):
         at = Progress() if saved is None else Progress(**{key: saved[key] for key in saved if key != "config"})
-    if (folder / LOG).exists():
+    if processes.first and (folder / LOG).exists():
         # What was logged after the checkpoint, or without one, is logged again.
         os.truncate(folder / LOG, at.log)
     folds: list[MeanModel] = []
     if training.folds and model.mean.trainable and (model.denoiser or model.generator or model.variance) is not None:
         torch.manual_seed(training.seed)
-        folds = [fresh(model.mean).to(fabric.device) for _ in range(training.folds)]
-    model.to(fabric.device)
+        folds = [fresh(model.mean).to(device) for _ in range(training.folds)]
+    model.to(device)
+
+    def sample(crops: Crops, count: int) -> list[Batch]:
+        # Statistics and validation losses are the first process's.
+        return statistics.sample(crops, count, training.seed) if processes.first else []
+
     # Neighbouring frames say little more than one: sequences need fewer crops.
     frames = crops.crop[0]
-    samples = [] if teacher else statistics.sample(crops, max(16, STATISTICS // frames), training.seed)
-    if at.stage == STATISTICS_STAGE and samples:
-        statistics.fit_statistics(model, samples, fabric.device)
+    samples = sample(crops, max(16, STATISTICS // frames)) if teacher is None else []
+    if at.stage == STATISTICS_STAGE and teacher is None:
+        processes.alike(model, lambda: statistics.fit_statistics(model, samples, device))
     # A loss of distillation runs the teacher's sampler: a few crops must do.
     count = STATISTICS // (12 if teacher else 3)
-    seen = statistics.sample(valid, max(4, count // frames), training.seed)
+    seen = sample(valid, max(4, count // frames))
     held = [part for batch in seen for part in batch.split(training.batch)]
     whitened = False
-    for stage in stages(model, crops, training, folds, None if teacher is None else teacher.to(fabric.device)):
+    for stage in stages(model, crops, training, folds, None if teacher is None else teacher.to(device)):
         if at.stage not in (STATISTICS_STAGE, stage.name):
             continue
         started = at.stage == stage.name
         if stage.kind in ("denoiser", "joint", "generator", "variance"):
             if not started and not whitened:
                 enough = model.latent.enough
-                basis = statistics.every(crops, enough, training.seed) if enough else None
-                statistics.whiten(model, samples, stage.sources[0][1], fabric.device, basis)
+                basis = statistics.every(crops, enough, training.seed) if enough and processes.first else None
+                whiten = partial(statistics.whiten, model, samples, stage.sources[0][1], device, basis)
+                processes.alike(model, whiten)
             whitened = True
-        loop = Loop(fabric, model, stage, training, folder, nn.ModuleList(folds))
+        loop = Loop(processes, model, stage, training, folder, nn.ModuleList(folds))
         loop.run(held, at if started else None)
         at = Progress()
     model.to("cpu").eval()

@@ -3,7 +3,7 @@
 Adam with a linear warm-up and cosine decay of the learning rate, clipped gradients, an exponential moving average of
 the weights, validation of the averaged weights, and an atomic checkpoint every minute. A stage leaves the averaged
 weights with the least validation loss. The batch, noise levels and noise of a step depend on (seed, stage,
-step) alone, so a resumed run has the losses of an unbroken one.
+step) alone, so a resumed run has the losses of an unbroken one, on whatever number of processes it is resumed.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from finescale.config.document import blamed
 from finescale.data.atomic import explained
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Interrupted
@@ -30,7 +31,8 @@ from finescale.model.batch import Batch
 from finescale.model.mean import MeanModel
 from finescale.signals import deferred
 from finescale.training.ahead import Ahead
-from finescale.training.checkpoint import KEPT, load_checkpoint, save_checkpoint
+from finescale.training.checkpoint import KEPT, NAME, load_checkpoint, save_checkpoint
+from finescale.training.processes import Processes
 from finescale.training.sections import Training
 from finescale.training.stages import Stage
 
@@ -69,20 +71,42 @@ class Progress:
     log: int = 0
 
 
+class Objective(nn.Module):
+    """What Fabric wraps: the networks that a loss trains. It prepares for their gradients around ``forward``."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, loss: Callable[[], Tensor]) -> Tensor:
+        return loss()
+
+
 class Loop:
-    """One stage's training loop."""
+    """One stage's training loop.
+
+    Args:
+        processes: that share it; the folder is the first one's.
+        model: whose part is trained.
+        stage: what is trained on what.
+        training: budget and settings.
+        folder: of the checkpoint and the log.
+        folds: mean networks of held-out folds, which are no part of the model.
+    """
 
     def __init__(
         self,
-        fabric: Fabric,
+        processes: Processes,
         model: Downscaler,
         stage: Stage,
         training: Training,
         folder: Path,
         folds: nn.ModuleList,
     ) -> None:
-        self.fabric, self.model, self.stage, self.part = fabric, model, stage, stage.part
-        # Everything that a resumption needs; networks of held-out folds are no part of the model.
+        self.processes, self.fabric = processes, processes.fabric
+        self.share, self.items = processes.share, processes.share.items(training.batch)
+        self.model, self.stage, self.part = model, stage, stage.part
+        # Everything that a resumption needs.
         self.networks = nn.ModuleDict({"model": model, "folds": folds})
         self.training, self.folder = training, folder
         self.steps = None if training.steps is None else max(1, round(training.steps * stage.share))
@@ -98,19 +122,28 @@ class Loop:
         self.networks.requires_grad_(False)
         self.part.requires_grad_(True)
         raw = torch.optim.Adam(self.part.parameters(), lr=training.lr, betas=(0.9, 0.99), fused=True)
-        wrapped, optimizer = self.fabric.setup(self.model, raw)
-        wrapped.mark_forward_method("loss")
+        wrapped, optimizer = self.fabric.setup(Objective(self.part), raw)
         average = AveragedModel(self.part, multi_avg_fn=_average(training.ema))
         best = Best(copy.deepcopy(self.part), training.keep)
-        log = self.folder / LOG
-        at = resume or Progress(stage.name, log=log.stat().st_size if log.exists() else 0)
+        at = resume or Progress(stage.name, log=self.processes.once(self._logged))
         if resume is not None:
-            load_checkpoint(self.folder, self.networks, average, best.part, raw)
+            path = self.folder / NAME
+            with blamed(path):
+                content = self.processes.once(path.read_bytes)
+            load_checkpoint(path, content, self.networks, average, best.part, raw)
             best.loss = at.best
+
+        def save(said: dict[str, Any]) -> None:
+            self.processes.once(lambda: save_checkpoint(self.folder, self.networks, average, best.part, raw, said))
+
         before, started = at.elapsed, training.now()
-        saved, whole = started, at.step
-        bar = tqdm(total=self.steps, initial=at.step, desc=f"training {stage.name}", unit="step", mininterval=1.0)
-        with deferred() as asked, Ahead(self._draw, at.step) as batches, closing(bar):
+        saved, whole = before, at.step
+        bar = tqdm(
+            total=self.steps, initial=at.step, desc=f"training {stage.name}", unit="step", mininterval=1.0,
+            disable=not self.processes.first,
+        )  # fmt: skip
+        # Of several processes, each may hear of a signal from the system and once more from torchrun.
+        with deferred(again=self.processes.count == 1) as asked, Ahead(self._draw, at.step) as batches, closing(bar):
             while (fraction := self._fraction(at)) < 1:
                 for group in raw.param_groups:
                     group["lr"] = (
@@ -121,17 +154,20 @@ class Loop:
                 crops = self._moved(batches.next())
                 _, mean = stage.sources[at.step % len(stage.sources)]
                 context = {"mean": mean, "teacher": stage.teacher, "through": self._through(fraction)}
-                # On one device Fabric calls marked methods as they are, without its own autocast.
-                with self.fabric.autocast():
-                    loss = wrapped.loss(stage.kind, crops, self._generator(at.step), **context)
+                generator = self._generator(at.step)
+                loss = wrapped(partial(self._loss, crops, generator, **context))
                 self.fabric.backward(loss)
                 self.fabric.clip_gradients(wrapped, optimizer, max_norm=1.0, error_if_nonfinite=False)
                 optimizer.step()
                 optimizer.zero_grad()
                 average.update_parameters(self.part)
                 at.step += 1
-                at.losses.append(float(loss.detach()))
-                at.elapsed = before + training.now() - started
+                rows = self.processes.exchanged(
+                    float(loss.detach()), asked.signal or 0, before + training.now() - started
+                )
+                losses, signals, clocks = zip(*rows, strict=True)
+                at.losses.append(sum(losses) / len(losses))
+                at.elapsed, number = clocks[0], int(max(signals))
                 if not math.isfinite(at.losses[-1]):
                     raise InputError(
                         f"the loss of training {stage.name} is {at.losses[-1]} at step {at.step}: lower train.lr "
@@ -140,16 +176,21 @@ class Loop:
                 bar.update()
                 if fraction * CHECKS >= at.checks:
                     self._check(bar, at, held, average, best)
-                if asked.signal is not None or training.now() - saved >= training.checkpoint:
-                    save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
-                    saved, whole = training.now(), at.step
-                if asked.signal is not None:
-                    raise Interrupted(asked.signal, f"step {at.step} of training {stage.name} is saved", again=True)
+                if number or at.elapsed - saved >= training.checkpoint:
+                    save(self._said(at))
+                    saved, whole = at.elapsed, at.step
+                if number:
+                    raise Interrupted(number, f"step {at.step} of training {stage.name} is saved", again=True)
             # Whole stages are kept too, so that a failure to write the model costs no training.
             if whole != at.step:
-                save_checkpoint(self.folder, self.networks, average, best.part, raw, self._said(at))
+                save(self._said(at))
             self._check(bar, at, held, average, best)
         self.part.load_state_dict(best.part.state_dict())
+
+    def _loss(self, crops: Batch, generator: torch.Generator, **context: Any) -> Tensor:
+        """What this process's part of a batch adds to the mean of all."""
+        with self.model.autocast(self.fabric.device):
+            return self.model.loss(self.stage.kind, crops, generator, share=self.share, **context)
 
     def _said(self, at: Progress) -> dict[str, Any]:
         """What a checkpoint says besides, with the configuration, which must not have changed."""
@@ -157,12 +198,20 @@ class Loop:
 
     def _check(self, bar: Any, at: Progress, held: Sequence[Batch], average: AveragedModel, best: Best) -> None:
         """Validate the averaged weights, and keep them where they are the best so far."""
-        best.offer(average.module, self._report(bar, at, held, average))
-        at.best, at.losses, at.checks, at.log = best.loss, [], at.checks + 1, (self.folder / LOG).stat().st_size
+        if at.losses:
+            at.loss = sum(at.losses) / len(at.losses)
+        valid, at.log = self.processes.once(lambda: (self._report(bar, at, held, average), self._logged()))
+        best.offer(average.module, valid)
+        at.best, at.losses, at.checks = best.loss, [], at.checks + 1
+
+    def _logged(self) -> int:
+        """Bytes of the log."""
+        log = self.folder / LOG
+        return log.stat().st_size if log.exists() else 0
 
     def _draw(self, step: int) -> Batch:
         crops, _ = self.stage.sources[step % len(self.stage.sources)]
-        return crops.draw(self.training.batch, self.training.seed, self.stage.key, step)
+        return crops.draw(self.training.batch, self.training.seed, self.stage.key, step, items=self.items)
 
     def _moved(self, crops: Batch) -> Batch:
         return crops.to(self.fabric.device)
@@ -194,8 +243,6 @@ class Loop:
                 found.append(float(loss))
         valid = sum(found) / len(found)
         self.part.load_state_dict(live)
-        if at.losses:
-            at.loss = sum(at.losses) / len(at.losses)
         left = "" if self.seconds is None else f", {max(0.0, self.seconds - at.elapsed):.0f} s left"
         bar.set_postfix_str(f"loss {at.loss:.4f}, validation {valid:.4f}{left}")
         row = {"stage": self.stage.name, "step": at.step, "loss": at.loss, "valid": valid}

@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from finescale.data import files, named
+from finescale.data.place import Remote, local, place
 from finescale.errors import InputError, Notice
 from finescale.scores.settings import Settings
 from finescale.verify import figures, figures_maps, publish, variables
@@ -77,7 +78,7 @@ def verify(
         InputError: for files that cannot be read, have no variable in common, are not on the same cells, share no time
             or have no valid cell; an unknown baseline; a block longer than the series; results that exist.
     """
-    folder = publish.folder(Path(out_dir), overwrite)
+    folder = publish.folder(local(out_dir, "a report"), overwrite)
     paths = {"ensemble": ensemble_path, "truth": truth_path} | ({} if coarse is None else {"coarse": coarse})
     others = {name: files.open_store(path) for name, path in (against or {}).items()}
     stores = {name: files.open_store(path) for name, path in paths.items()}
@@ -194,16 +195,14 @@ def _results(
     return summary, pictures, used
 
 
-def names_of(paths: Sequence[Path]) -> dict[str, Path]:
+def names_of(paths: Sequence[str | Path]) -> dict[str, str | Path]:
     """A name for each file of another system: its own, with its folder's where two would be alike."""
-    taken: dict[str, Path] = {}
+    taken: dict[str, str | Path] = {}
     for path in paths:
-        free = (
-            n
-            for n in (path.stem, f"{path.absolute().parent.name}/{path.stem}")
-            if n not in (*taken, "ensemble", *NAMES)
-        )
-        taken[next(free, f"{path.stem} ({len(taken) + 1})")] = path
+        where = place(path)
+        folder = where.folder if isinstance(where, Remote) else where.absolute().parent
+        free = (n for n in (where.stem, f"{Path(folder).name}/{where.stem}") if n not in (*taken, "ensemble", *NAMES))
+        taken[next(free, f"{where.stem} ({len(taken) + 1})")] = path
     return taken
 
 

@@ -1,0 +1,116 @@
+"""Files, a model and a request become `Tasks`: everything is looked up and checked, and nothing computed.
+
+Every process that takes part in a prediction prepares it for itself, by the same names.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import xarray as xr
+
+from finescale.data.files import gridded, open_store, select
+from finescale.data.sources import DERIVED, Source, covered, derived
+from finescale.data.static import StaticFields
+from finescale.errors import InputError, Notice
+from finescale.grids.coordinates import read_grid
+from finescale.grids.factor import Factor
+from finescale.grids.grid import goes_round
+from finescale.grids.resolution import factor_to
+from finescale.inference.domain import Domain, onto
+from finescale.inference.given import Given
+from finescale.inference.guard import check_alike
+from finescale.inference.inputs import Files, Inputs, find
+from finescale.inference.masks import mask_of
+from finescale.inference.request import Model, Request
+from finescale.inference.tasks import Tasks
+
+SLOW = 200
+"""Network evaluations a member from which the cost is told before sampling begins."""
+
+
+def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True) -> Tasks:
+    """A prediction cut into tasks; without ``values`` none are read.
+
+    Raises:
+        InputError: for input or a request that cannot be used.
+    """
+    inputs = find(model, coarse, request.variable, free=request.onto is not None)
+    wanted = factor_to(inputs.first, request.to) if request.to is not None else request.factor
+    model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
+    model = model if request.conserve is None else model.conserving(request.conserve)
+    domain = _domain(inputs, model.factor, request.onto)
+    # Told before anything is computed: windows without a halo would not show it.
+    plane = zip(domain.coarse.shape[-2:], (model.factor.y, model.factor.x), strict=True)
+    model.check_plane(*(n * f for n, f in plane))
+    if goes_round(read_grid(domain.coarse)):
+        warnings.warn(
+            f"variable {domain.coarse.name} goes round the globe, but windows do not: members do not continue across "
+            "its first and last longitude",
+            Notice,
+            stacklevel=2,
+        )
+    request, static = request.of(model), _static(model, request)
+    evaluations = model.evaluations(request.steps)
+    mask = mask_of(model, domain, request.mask)
+    tasks = Tasks(model, Given(inputs, domain, static, mask), request)
+    _check_covered(inputs, domain)
+    check_alike(model, inputs, domain, request.force, values)
+    if evaluations >= SLOW and request.count:
+        warnings.warn(
+            f"sampling takes {evaluations} network evaluations for each of {tasks.output.members} members in each of "
+            f"{len(tasks.windows)} windows, {evaluations * tasks.output.members * len(tasks.windows):,} in all; fewer "
+            "steps (--steps) take less time",
+            Notice,
+            stacklevel=2,
+        )
+    return tasks
+
+
+def _domain(inputs: Inputs, factor: Factor, fine: str | Path | xr.Dataset | xr.DataArray | None) -> Domain:
+    """The coarse field's own cells, or the blocks of a fine grid."""
+    if fine is None:
+        return Domain(inputs.first, factor)
+    source = "the dataset of the fine grid"
+    if isinstance(fine, xr.DataArray):
+        fine = fine.to_dataset(name=fine.name if fine.name is not None else "field")
+    if not isinstance(fine, xr.Dataset):
+        source, fine = str(fine), open_store(fine, chunks=None)
+    names = gridded(fine)
+    # Of several the one with times, which a mask or an elevation beside it does not have.
+    name = max(names, key=lambda name: fine[name].ndim, default=None)
+    grid = select(fine, None if name is None else str(name), source)
+    return onto(grid, inputs.first, inputs.targets[0].file, factor)
+
+
+def _check_covered(inputs: Inputs, domain: Domain) -> None:
+    """Refuse what has no time or place in common with the domain, and say in one line what covers it in part.
+
+    Raises:
+        InputError: for that, and for predictors of dates or latitudes on a domain without.
+    """
+    like = domain.coarse if domain.given is None else domain.given
+    others = [] if domain.given is None else inputs.targets[1:]
+    for target in others:
+        covered(Source(target.member(0), False, target.file), like)
+    told = inputs.told(0)
+    if told is None:
+        return
+    for source in told.sources.values():
+        covered(source, like)
+    for name in told.names:
+        if name in DERIVED:
+            derived(name, domain.blocks.window(slice(1), slice(1), slice(1)))
+
+
+def _static(model: Model, request: Request) -> StaticFields | None:
+    """The static fields that the model was trained with, in its order."""
+    names = list(model.static)
+    if names and not request.static:
+        raise InputError(
+            f"this model was trained with static fields ({', '.join(names)}): name their files with --static"
+        )
+    if request.static and not names:
+        raise InputError("this model was trained without static fields: leave --static out")
+    return StaticFields(request.static, names) if request.static else None
