@@ -69,6 +69,8 @@ def smaller(words: list[str]) -> list[str]:
     settings = SMALLER.get(name, [])
     if "conservative-cnn" in words:  # which has no denoiser
         settings = [*BUDGET, "--set", "mean.backbone.width=8"]
+    if "one-step" in words:  # nor has this
+        settings = [*BUDGET, "--set", "generator.backbone.width=8"]
     if "mean=none" in words:  # which has no width
         at = settings.index("mean.backbone.width=8")
         settings = [*settings[: at - 1], *settings[at + 1 :]]

@@ -2,7 +2,7 @@
 
 cond = transform(upsampled coarse), static fields, mask
 mu   = mean(cond)
-z    = sampler(denoiser given latent.fold(cond, mu)), from noise
+z    = sampler(denoiser given latent.fold(cond, mu)), from noise; or generator(latent.fold(cond, mu), noise)
 x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
 
 `Downscaler.draw` and `Downscaler.finish` are these four lines; what a line does is in `finescale.model.sampling`.
@@ -36,7 +36,18 @@ from finescale.model.share import Share
 from finescale.model.uncertainty import Marginals
 from finescale.operators.coarsen import Coarsen
 
-TRAINED = ("factor", "variables", "predictors", "static", "transform", "mean", "latent", "denoiser", "variance")
+TRAINED = (
+    "factor",
+    "variables",
+    "predictors",
+    "static",
+    "transform",
+    "mean",
+    "latent",
+    "denoiser",
+    "generator",
+    "variance",
+)
 """Sections that change what weights mean; the others (process, constraint, ...) may be changed in a model's folder."""
 
 
@@ -72,7 +83,7 @@ class Downscaler(Components):
         given = given.to(self.device)
         cond = sampling.conditions(self, given)
         mu = sampling.mean(self, given, cond)
-        if self.denoiser is None:
+        if self.deterministic:
             return mu[:, None].expand(-1, len(members), -1, -1, -1, -1)
         z = sampling.latents(self, given, cond, mu, members)
         return sampling.fields(self, given, mu, z, members)
@@ -169,10 +180,11 @@ class Downscaler(Components):
         named = [f"{name} in {one.get('units') or 'any units'}" for name, one in self.variables.items()]
         lines = [f"Downscaler of {', '.join(named) or 'a field'}"]
         lines += [f"  {'factor':11}{self.factors} (time × space)"]
-        for part in ("transform", "mean", "latent", "denoiser", "variance", "constraint"):
+        for part in ("transform", "mean", "latent", "denoiser", "generator", "variance", "constraint"):
             size = f", {sizes[part] / 1e6:.3g} M parameters" if part in sizes else ""
             lines.append(f"  {part:11}{self.kinds[part]}{size}")
-        lines.append(f"  {'sampling':11}{self.kinds['sampler']}, {self.process.steps} steps")
+        sampler = "one evaluation" if self.generator else f"{self.kinds['sampler']}, {self.process.steps} steps"
+        lines.append(f"  {'sampling':11}{sampler}")
         budget = f"{train['minutes']} minutes" if train.get("minutes") else f"{train.get('steps', 0)} steps"
         lines.append(f"  {'training':11}{budget} on {data.get('path') or 'no data'}")
         return "\n".join(line for line in lines if not line.endswith("none"))

@@ -22,6 +22,8 @@ def test_presets_build_and_sample(name: str, native: bool) -> None:
     small: dict[str, Any] = {"denoiser.backbone.width": 8, "process.steps": 2}
     if name == "conservative-cnn":
         small = {"mean.backbone": {"kind": "edsr", "width": 8, "blocks": 2}}
+    if name == "one-step":
+        small = {"generator.backbone.width": 8}
     model = build_model(read_config(name, small))
     coarse = torch.rand(1, 1, 1, 8, 8)
     t, y, x = model.factor

@@ -96,6 +96,13 @@ def test_log1p_cuts_small_amounts_to_exact_zeros() -> None:
     torch.testing.assert_close(y[3:], x[3:])
 
 
+def test_what_log1p_cuts_keeps_its_slope() -> None:
+    """A cell that a network has left dry, or negative, can be led back: d x/d y = scale · e^y everywhere."""
+    y = torch.tensor([-1.0, 0.01, 0.3, 2.0], requires_grad=True)
+    Log1p(scale=0.1, threshold=0.05).inverse(y).sum().backward()
+    torch.testing.assert_close(y.grad, 0.1 * y.detach().exp())
+
+
 def test_log1p_bounds_what_a_network_may_say() -> None:
     """Negative and huge outputs give zero and a finite amount; negative amounts count as zero."""
     transform = Log1p(scale=0.1)

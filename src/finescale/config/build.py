@@ -40,11 +40,13 @@ from finescale.diffusion import (
     VPCosine,
 )
 from finescale.downscaler import Downscaler
-from finescale.errors import InputError, nearest
+from finescale.errors import InputError, brief, nearest
 from finescale.grids.factor import Factor, Factors
 from finescale.latents import LatentSpace, LinearLatentSpace
 from finescale.model import conditions, mean
+from finescale.model.energy import Score
 from finescale.model.factor_scale import SCALARS
+from finescale.model.generator import Generator
 from finescale.model.masks import Masks
 from finescale.model.mean import Fold
 from finescale.model.process import Process
@@ -103,8 +105,11 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
         )
         kind = validated(Literal["clean", "epsilon"], denoiser_spec.get("prediction", "clean"), "denoiser.prediction")
         denoiser = {"clean": Denoiser, "epsilon": EpsilonDenoiser}[kind](network, EMBEDDING)
+    generator = _generator(config.get("generator"), latent, fields + channels, scalars)
+    if generator is not None and denoiser is not None:
+        raise InputError("a generator takes the place of the denoiser: set denoiser to none")
     constraint = constraint_of(config, variables, factors.single or Factor())
-    if getattr(constraint, "domain", "field") == "logits" and denoiser is not None:
+    if getattr(constraint, "domain", "field") == "logits" and (denoiser or generator) is not None:
         raise InputError(
             f"constraint.kind is {kind_of(config.get('constraint'))}, a network's head: it needs denoiser: none"
         )
@@ -117,6 +122,7 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
         _process(config.get("process") or {}, latent),
         constraint,
         dict(config),
+        generator,
     )
     if model.direct and (model.penalty is not None or getattr(constraint, "domain", "field") == "logits"):
         raise InputError(
@@ -246,6 +252,32 @@ def _variance(
     arguments = {key: value for key, value in spec.items() if key != "backbone"}
     head = call(VarianceHead, arguments, "variance", backbone=network)
     return head.to(memory_format=torch.channels_last)
+
+
+def _generator(spec: Any, latent: LatentSpace, fields: int, scalars: int) -> Generator | None:
+    """The generator, where the configuration has one; it sees the fields that a denoiser sees."""
+    if spec in (None, "none"):
+        return None
+    if not isinstance(spec, Mapping):
+        raise InputError(f"configuration key generator is {brief(spec)}, but must hold settings, such as {{noise: 16}}")
+    if "embedding" not in inspect.signature(_backbone_class(spec, "generator")).parameters:
+        kind = kind_of(spec["backbone"])
+        raise InputError(f"generator.backbone.kind is {kind!r}, which is made for fields, not for latents: take unet")
+    chosen = spec.get("backbone", "unet")
+    features = int(as_mapping(chosen).get("width", 64))
+    trunk = _network(
+        chosen,
+        "generator.backbone",
+        channels=latent.condition_channels(fields),
+        out_channels=features,
+        embedding=scalars,
+    )
+    arguments = {key: value for key, value in spec.items() if key not in ("backbone", "score")}
+    score = call(Score, spec.get("score"), "generator.score")
+    made = call(
+        Generator, arguments, "generator", trunk=trunk, features=features, channels=latent.channels, score=score
+    )
+    return made.to(memory_format=torch.channels_last)
 
 
 def _backbone_class(spec: Mapping[str, Any], where: str) -> type:

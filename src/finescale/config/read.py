@@ -27,6 +27,7 @@ SECTIONS: dict[str, Any] = {
     "mean": Part,
     "latent": Part,
     "denoiser": Part,
+    "generator": Settings,
     "variance": Part,
     "process": Settings,
     "constraint": Part,

@@ -70,6 +70,13 @@ class Constraint(nn.Module):
         # What lies outside the mask may be NaN, and NaN times a gradient of zero is NaN.
         return torch.where(mask, self.apply_to(torch.where(mask, y, 0.0), coarse, operators), y)
 
+    def gently(self, y: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
+        """What the loss of a generator goes through: `forward`, or nearly, with slopes that are nowhere steep.
+
+        Arguments as in `forward`.
+        """
+        return self(y, coarse, coarsen)
+
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         """The formula, in float32 or wider; y is zero outside the mask, where the result does not matter."""
         raise NotImplementedError

@@ -8,6 +8,9 @@ from torch import Tensor
 from finescale.constraints.base import Constraint
 from finescale.operators.coarsen import Coarsen
 
+MOST = 10.0
+"""Times that a block is raised in `Multiplicative.gently`."""
+
 
 class Multiplicative(Constraint):
     """x = y · U(c / A y), for y, c >= 0: each block keeps its pattern and gets its total.
@@ -22,6 +25,13 @@ class Multiplicative(Constraint):
     """
 
     keeps_zero = True
+
+    def gently(self, y: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
+        """x = y · U(c / max(A y, c / MOST)): exact where y is not over MOST times too small, which would be steep."""
+        operators, y = coarsen or self.coarsen, y.clamp_min(0)
+        mean = operators(y).nan_to_num()
+        ratio = coarse / torch.maximum(mean, coarse / MOST).clamp_min(torch.finfo(y.dtype).tiny)
+        return y * operators.replicate(torch.where(coarse > 0, ratio, 0.0))
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         y = y.clamp_min(0)

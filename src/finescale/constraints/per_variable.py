@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +45,20 @@ class PerVariable(Constraint):
         Raises:
             InputError: if the shapes do not belong together, or y has another number of variables.
         """
+        return self._each(y, coarse, coarsen, lambda part: part)
+
+    def gently(self, y: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
+        return self._each(y, coarse, coarsen, lambda part: part.gently)
+
+    def _each(
+        self, y: Tensor, coarse: Tensor, coarsen: Coarsen | None, how: Callable[[Constraint], Callable[..., Tensor]]
+    ) -> Tensor:
         if y.ndim < 4 or y.shape[-4] != len(self.parts):
             raise InputError(f"{len(self.parts)} variables are wanted along axis -4, but the field is {tuple(y.shape)}")
         sides = zip(self.parts, y.split(1, -4), coarse.split(1, -4), strict=True)
         return torch.cat(
             [
-                part(x, wanted, _of(coarsen, number)) if isinstance(part, Constraint) else x
+                how(part)(x, wanted, _of(coarsen, number)) if isinstance(part, Constraint) else x
                 for number, (part, x, wanted) in enumerate(sides)
             ],
             dim=-4,

@@ -24,6 +24,7 @@ from finescale.grids.windows import Triple
 from finescale.latents import LatentSpace, PatchPOD
 from finescale.model.conditions import Conditions, channels
 from finescale.model.factor_scale import FactorScale, factor_features
+from finescale.model.generator import Generator
 from finescale.model.masks import Masks
 from finescale.model.mean import MeanModel
 from finescale.model.precision import autocast
@@ -45,7 +46,8 @@ class Components(nn.Module):
         transform: physical units <-> the networks' space.
         mean: conditional mean.
         latent: where the denoiser works, on the residual fine − mean.
-        denoiser: the diffusion model; None for a deterministic model.
+        denoiser: the diffusion model; None for a deterministic model, or one with a generator.
+        generator: what makes members in one evaluation, instead of denoiser and process.
         process: noise levels, sampler and its steps.
         constraint: conservation, or a penalty on its violation in training; None to leave the field as it is. A model
             of another source's values (`direct`) goes without it unless `conserving` asks for it.
@@ -62,16 +64,18 @@ class Components(nn.Module):
         process: Process,
         constraint: Constraint | SoftPenalty | None,
         config: dict[str, Any],
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
         self.factors, self.process, self.config = factors, process, config
         self.chosen = factors.single
         self.gain = FactorScale(latent.channels) if factors.single is None else None
         self.rest_gain = None if self.gain is None or latent.exact else FactorScale(1)
-        self.noise = (Persistent if process.persistent else White)(latent.channels)
+        channels_of_noise = latent.channels if generator is None else generator.noise
+        self.noise = (Persistent if process.persistent else White)(channels_of_noise)
         self.conditions = Conditions(config.get("static") or [], channels(config.get("predictors") or {}))
         self.transform, self.mean, self.latent = transform, mean, latent
-        self.denoiser = denoiser
+        self.denoiser, self.generator = denoiser, generator
         # Variance of the residual without sampling; models configured so are given one.
         self.variance: VarianceHead | None = None
         # What its training data were like, and where they were always missing; training says so.
@@ -162,8 +166,9 @@ class Components(nn.Module):
         Raises:
             InputError: for more steps than the schedule or the sampler has.
         """
-        levels = len(self.process.sigmas(steps)) - 1
-        return 0 if self.denoiser is None else self.process.sampler.nfe(levels)
+        if self.denoiser is None:
+            return int(self.generator is not None)
+        return self.process.sampler.nfe(len(self.process.sigmas(steps)) - 1)
 
     def physical(self, y: Tensor) -> Tensor:
         """Transform's space -> units; logits, which have none, are left to their constraint."""
@@ -196,7 +201,7 @@ class Components(nn.Module):
         """Sizes of windows, halos and strides at a factor."""
         data = self.config.get("data") or {}
         frames = coarse_frames(factor, data.get("frames"), data.get("horizon"))
-        networks = [part.backbone for part in (self.denoiser, self.variance) if part is not None]
+        networks = [part.backbone for part in (self.denoiser, self.generator, self.variance) if part]
         network = math.lcm(*(int(getattr(backbone, "stride", 1)) for backbone in networks))
         # Patches that overlap are blended; those of a basis of the whole domain are one.
         apart = isinstance(self.latent, PatchPOD) and max(self.latent.reach) == 1
@@ -253,7 +258,7 @@ class Components(nn.Module):
     @property
     def deterministic(self) -> bool:
         """Whether the model makes one field, not an ensemble."""
-        return self.denoiser is None
+        return self.denoiser is None and self.generator is None
 
     @property
     def linear(self) -> bool:
@@ -277,12 +282,15 @@ class Components(nn.Module):
     def kinds(self) -> dict[str, str]:
         """What each part is, in the words of a configuration; none for a part that is not there."""
         process = self.config.get("process") or {}
-        specs = {part: self.config.get(part) for part in ("transform", "mean", "latent", "denoiser", "constraint")}
+        specs = {
+            part: self.config.get(part)
+            for part in ("transform", "mean", "latent", "denoiser", "generator", "constraint")
+        }
         specs |= {"variance": self.config.get("variance"), "sampler": process.get("sampler", "dpm")}
         found = {
             part: ", ".join(map(_kind, spec if isinstance(spec, list) else [spec])) for part, spec in specs.items()
         }
-        return found | ({"denoiser": "none"} if self.denoiser is None else {})
+        return found | {part: "none" for part in ("denoiser", "generator") if getattr(self, part) is None}
 
     @property
     def device(self) -> torch.device:
@@ -292,7 +300,12 @@ class Components(nn.Module):
     @property
     def parameters_by_part(self) -> dict[str, int]:
         """Trainable numbers of each network."""
-        parts = {"mean": self.mean, "denoiser": self.denoiser, "variance": self.variance}
+        parts = {
+            "mean": self.mean,
+            "denoiser": self.denoiser,
+            "generator": self.generator,
+            "variance": self.variance,
+        }
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items() if part is not None}
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
@@ -308,7 +321,7 @@ class Components(nn.Module):
         Args:
             settings: of torch.compile, such as backend.
         """
-        for network in (self.mean, self.denoiser, self.variance):
+        for network in (self.mean, self.denoiser, self.generator, self.variance):
             if network is not None and any(True for _ in network.parameters()):
                 network.compile(**settings)
         return self

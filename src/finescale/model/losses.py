@@ -1,10 +1,11 @@
 """What each stage of a training minimises.
 
 A stage's kind is one of ``mean`` (squared error of the mean network), ``denoiser`` (EDM), ``joint`` (their sum),
-``variance`` (score of the variance head) and ``distill``. All see the residual r = transform(fine) − mu through the
-latent space, where unknown cells weigh nothing. Crops with weights w (`Batch.weight`) count as L = mean w_i L_i; the
-number of known cells, by which it is divided, is not weighted, so that L expects the mean over crops drawn alike. Where
-processes share a batch, it is the number in the whole of it (`finescale.model.share`).
+``generator`` (proper scores of its members), ``variance`` (score of the variance head) and ``distill``. All but a
+generator see the residual r = transform(fine) − mu through the latent space, where unknown cells weigh nothing. Crops
+with weights w (`Batch.weight`) count as L = mean w_i L_i; the number of known cells, by which it is divided, is not
+weighted, so that L expects the mean over crops drawn alike. Where processes share a batch, it is the number in the
+whole of it (`finescale.model.share`). A generator's loss is a mean of crops, each over its own known cells.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from finescale.diffusion import Distillation
 from finescale.grids.factor import Factor
 from finescale.model.batch import Batch
 from finescale.model.components import Components
+from finescale.model.energy import fair_crps
 from finescale.model.mean import MeanModel
 from finescale.model.share import Share
 from finescale.model.sizes import pad
@@ -42,7 +44,7 @@ def loss(
 
     Args:
         model: what is trained.
-        kind: the stage: mean, denoiser, joint, variance or distill.
+        kind: the stage: mean, denoiser, joint, generator, variance or distill.
         batch: crops, on the model's device.
         generator: source of noise levels and noise, on the CPU; the same for all parts of a batch.
         mean: mean model that is trained, or whose residual the denoiser learns, where it is not the model's own
@@ -57,12 +59,12 @@ def loss(
     if kind == "mean":
         mu = network(cond, scalars)
         penalty = torch.zeros((), device=mu.device)
-        if model.denoiser is None or network.conserving:
+        if model.deterministic or network.conserving:
             mu, penalty = _closed(model, mu, batch, factor, through, share)
         return network.distance(mu, y, _weighted(known, batch.weight), share.count(known.sum())) + penalty
     with torch.set_grad_enabled(kind == "joint"):
         mu = network(cond, scalars)
-        if model.denoiser is None or network.conserving:
+        if model.deterministic or network.conserving:
             mu, _ = _closed(model, mu, batch, factor)
     first = torch.zeros((), device=mu.device)
     if kind == "joint":
@@ -76,6 +78,8 @@ def loss(
         assert model.variance is not None
         error, count = clean - model.encode(torch.zeros_like(y), factor), share.count(covered.sum())
         return model.variance.loss(error, folded, weight, scalars, count)
+    if kind == "generator":
+        return generated(model, batch, factor, mu, folded, known, generator, share)
     assert model.denoiser is not None
     whole = share.of * len(y)
     sigma = share.part(model.process.noise.sample(whole, generator)).to(y.device)
@@ -92,13 +96,60 @@ def loss(
     return first + model.denoiser.loss(clean, sigma, noise, folded, weight, scalars, variation, count)
 
 
+def generated(
+    model: Components,
+    batch: Batch,
+    factor: Factor,
+    mu: Tensor,
+    folded: Tensor,
+    known: Tensor,
+    generator: torch.Generator,
+    share: Share = ALL,
+) -> Tensor:
+    """Proper scores of a few members of each crop, as they come out: decoded and constrained.
+
+    Args:
+        model: with a generator.
+        batch: crops.
+        factor: theirs.
+        mu: mean (B, C, T, H, W), padded.
+        folded: what the generator is told.
+        known: (B, 1, T, H, W), 1 where the truth is known, padded.
+        generator: source of noise and of the patches' corners; the same for all parts of a batch.
+        share: which part of a batch ``batch`` is.
+    """
+    assert model.generator is not None
+    score, count = model.generator.score, model.generator.members
+    shape = torch.Size((share.of * len(mu) * count, model.generator.noise, *folded.shape[-3:]))
+    white = share.part(model.noise.random(shape, generator, mu.device)).unflatten(0, (-1, count))
+    z = model.generator(folded, white, model.scalars(factor, len(mu)))
+    y = mu[:, None] + model.decode(z.flatten(0, 1), factor).unflatten(0, (-1, count))
+    t, height, width = batch.fine.shape[-3:]
+    inside = (..., slice(t), slice(height), slice(width))
+    x, known = model.physical(y[inside]), known[inside]
+    operators = _operators(batch, factor, 1)
+    coarse = batch.coarse.nan_to_num()[:, None].expand(-1, count, -1, -1, -1, -1)
+    raw = operators(x)
+    off = torch.where(raw.isnan(), 0.0, model.transform(raw.nan_to_num()) - model.transform(coarse))
+    if model.constraint is not None:
+        x = model.constraint.gently(x, coarse, operators)
+    fine = torch.where(batch.fine.isnan(), 0.0, batch.fine)
+    losses = score.of(model.transform(x), model.transform(fine), known, generator)
+    losses = losses + score.blocks * off.square().flatten(1).mean(1)
+    if score.amounts and not model.linear:
+        roots = ((field.clamp_min(0) + score.floor).sqrt() for field in (x, fine))
+        each = fair_crps(*roots).mean(1, keepdim=True) * known
+        losses = losses + score.amounts * each.flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
+    return (losses if batch.weight is None else losses * batch.weight).mean()
+
+
 def residual(model: Components, batch: Batch, mean: MeanModel | None = None) -> Tensor:
     """transform(fine) − mean, what the latent space represents; (B, C, T, H, W), padded to the networks' stride."""
     factor = Factor.between(batch.coarse.shape, batch.fine.shape)
     cond, y, _ = _pair(model, batch, factor)
     network = mean or model.mean
     mu = network(cond, model.scalars(factor, len(y)))
-    return y - (_closed(model, mu, batch, factor)[0] if model.denoiser is None or network.conserving else mu)
+    return y - (_closed(model, mu, batch, factor)[0] if model.deterministic or network.conserving else mu)
 
 
 def _weighted(known: Tensor, weight: Tensor | None) -> Tensor:
@@ -131,10 +182,7 @@ def _closed(
     """Mean (in the transform's space) after the constraint, or as it is, and the penalty."""
     t, height, width = batch.fine.shape[-3:]
     inside = (..., slice(t), slice(height), slice(width))
-    known, area = batch.fine.isfinite().all(1, keepdim=True), batch.area
-    # Sums without weights are several times as fast.
-    weights = None if area is None or bool((area == area[:, :1, :1]).all()) else area[:, None, None]
-    operators = Coarsen(factor, weights, None if bool(known.all()) else known)
+    operators = _operators(batch, factor)
     x = model.physical(mu[inside])
     penalty = torch.zeros((), device=mu.device)
     if model.penalty is not None:
@@ -148,3 +196,14 @@ def _closed(
         closed[inside] = model.transform(x)
         mu = closed
     return mu, penalty
+
+
+def _operators(batch: Batch, factor: Factor, axes: int = 0) -> Coarsen:
+    """A and U of training crops, with ``axes`` axes between the batch's and (C, T, H, W)."""
+    known, area = batch.fine.isfinite().all(1, keepdim=True), batch.area
+    # Sums without weights are several times as fast.
+    weights = None if area is None or bool((area == area[:, :1, :1]).all()) else area
+    if weights is not None:
+        weights = weights.reshape(-1, *(1,) * (axes + 2), *weights.shape[-2:])
+    mask = None if bool(known.all()) else known[:, *(None,) * axes]
+    return Coarsen(factor, weights, mask)

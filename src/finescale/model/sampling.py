@@ -5,6 +5,7 @@ B windows and M members; fields of the transform's space are padded to the netwo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -59,7 +60,7 @@ def mean(model: Components, given: Inputs, cond: Tensor) -> Tensor:
     scalars = model.scalars(model.factor, len(cond))
     with model.autocast(cond.device):
         mu = model.sizes.tiling((1, 1, 1), None, 0).evaluate(lambda cond: model.mean(cond, scalars), cond)
-    return through_constraint(model, mu, given) if model.mean.conserving and model.denoiser is not None else mu
+    return through_constraint(model, mu, given) if model.mean.conserving and not model.deterministic else mu
 
 
 def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members: Members) -> Tensor:
@@ -68,7 +69,8 @@ def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members:
     Raises:
         InputError: for an origin that is no multiple of `Components.multiple`.
     """
-    told, sigmas = folded(model, cond, mu), model.process.sigmas(members.steps).to(mu.device)
+    told = folded(model, cond, mu)
+    make = _sampled(model, told, mu, given, members) if model.generator is None else _generated(model, told)
     corners = [model.sizes.latent_index(first) for first in given.origins]
     pairs = [(item, member) for item in range(len(given)) for member in members.numbers]
     found, at_once = [], model.at_once(mu[0, 0].numel())
@@ -76,12 +78,40 @@ def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members:
         some = pairs[start : start + at_once]
         items = torch.tensor([item for item, _ in some], device=mu.device)
         places = [(member, corners[item]) for item, member in some]
-        noise = model.noise.fields(size_of(told), places, members.seed, mu.device)
+        found.append(make(items, model.noise.fields(size_of(told), places, members.seed, mu.device)))
+    return torch.cat(found).unflatten(0, (len(given), len(members)))
+
+
+Make = Callable[[Tensor, Callable[[int], Tensor]], Tensor]
+"""From the numbers of windows and the noise of members, draw by draw, to latents."""
+
+
+def _sampled(model: Components, told: Tensor, mu: Tensor, given: Inputs, members: Members) -> Make:
+    """The denoiser, led from noise to a clean latent by the sampler."""
+    sigmas = model.process.sigmas(members.steps).to(mu.device)
+
+    def make(items: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
         estimate = denoise(model, told[items])
         if model.process.constrain == "steps" and model.constraint is not None:
             estimate = _projected(model, estimate, mu[items], given[items])
-        found.append(model.process.sampler(estimate, noise(0), sigmas, noise))
-    return torch.cat(found).unflatten(0, (len(given), len(members)))
+        return model.process.sampler(estimate, noise(0), sigmas, noise)
+
+    return make
+
+
+def _generated(model: Components, told: Tensor) -> Make:
+    """The generator, whose trunk sees each window once, on the whole plane."""
+    assert model.generator is not None
+    generator, scalars = model.generator, model.scalars(model.factor, len(told))
+    tiling = model.sizes.tiling(model.latent.stride, None, 0)
+    with model.autocast(told.device):
+        shared = tiling.evaluate(lambda told: generator.trunk(told, scalars), told)
+
+    def make(items: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
+        with model.autocast(told.device):
+            return generator.head(shared[items], noise(0))
+
+    return make
 
 
 def fields(model: Components, given: Inputs, mu: Tensor, z: Tensor, members: Members) -> Tensor:

@@ -108,7 +108,7 @@ def marginals(
         return Marginals(field, zero, torch.stack([field] * len(levels), 1), tuple(levels), source, drawn)
     cond = sampling.conditions(model, given)
     mu = sampling.mean(model, given, cond)
-    if model.denoiser is None:
+    if model.deterministic:
         # A deterministic model is trained through its constraint: only after it is its mean one.
         mu = sampling.through_constraint(model, mu, given)
     drawn = None
@@ -136,7 +136,7 @@ def source_of(model: Components, source: str = "auto", members: int = 64) -> str
     """
     if source not in ("auto", *SOURCES):
         raise InputError(f"the variance's source is {source!r}, but must be one of {', '.join(SOURCES)}")
-    if model.variance is None and model.denoiser is None:
+    if model.variance is None and model.deterministic:
         raise InputError(
             "this model is deterministic and has no variance head: train it with one (--set variance.loss=nll), "
             "or leave --variance out"
@@ -147,7 +147,7 @@ def source_of(model: Components, source: str = "auto", members: int = 64) -> str
         raise InputError(
             "this model has no variance head: take --variance members, or train it with --set variance.loss=nll"
         )
-    if source != "head" and model.denoiser is None:
+    if model.denoiser is None and source == ("members" if model.deterministic else "denoiser"):
         raise InputError(f"this model has no denoiser for --variance {source}: take --variance head")
     if source == "denoiser" and isinstance(model.process.sampler, Consistency):
         raise InputError(
@@ -194,7 +194,7 @@ def _in_units(
     centre = centre[..., :t, :height, :width]
     if model.transform.linear:
         mean = model.transform.inverse(centre)
-        mean = mean if model.denoiser is None else sampling.constrained(model, mean[:, None], given)[:, 0]
+        mean = mean if model.deterministic else sampling.constrained(model, mean[:, None], given)[:, 0]
         return gaussian(mean, std, model.transform.inverse, source, levels)
     found = transformed(centre, std, model.transform.inverse, source, levels)
     if model.constraint is None or model.constraint.domain == "logits":

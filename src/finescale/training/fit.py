@@ -161,7 +161,7 @@ def train(
         # What was logged after the checkpoint, or without one, is logged again.
         os.truncate(folder / LOG, at.log)
     folds: list[MeanModel] = []
-    if training.folds and model.mean.trainable and (model.denoiser or model.variance) is not None:
+    if training.folds and model.mean.trainable and (model.denoiser or model.generator or model.variance) is not None:
         torch.manual_seed(training.seed)
         folds = [fresh(model.mean).to(device) for _ in range(training.folds)]
     model.to(device)
@@ -184,7 +184,7 @@ def train(
         if at.stage not in (STATISTICS_STAGE, stage.name):
             continue
         started = at.stage == stage.name
-        if stage.kind in ("denoiser", "joint", "variance"):
+        if stage.kind in ("denoiser", "joint", "generator", "variance"):
             if not started and not whitened:
                 enough = model.latent.enough
                 basis = statistics.every(crops, enough, training.seed) if enough and processes.first else None

@@ -29,7 +29,7 @@ class Stage:
 
     Attributes:
         name: what logs call it.
-        kind: the loss: mean, denoiser, joint, variance or distill.
+        kind: the loss: mean, denoiser, joint, generator, variance or distill.
         part: the networks that are trained.
         sources: crops and, where it is not the model's own, the mean model; steps take them in turn.
         share: share of the budget.
@@ -68,7 +68,7 @@ def stages(
     found = []
     sources = [(crops.fold(k, len(folds)), mean) for k, mean in enumerate(folds)] or whole
     if model.mean.trainable:
-        share = 1.0 if model.denoiser is None else training.mean_share
+        share = 1.0 if model.deterministic else training.mean_share
         found = [Stage("mean", "mean", model.mean, whole, share / (1 + len(folds)), 0)]
         for k, mean in enumerate(folds):
             inside = [(crops.fold(k, len(folds), inside=False), mean)]
@@ -78,6 +78,8 @@ def stages(
         found.append(Stage("joint", "joint", nn.ModuleList([model.mean, model.denoiser]), whole, rest, 1))
     elif model.denoiser is not None:
         found.append(Stage("denoiser", "denoiser", model.denoiser, sources, rest, 1))
+    if model.generator is not None:
+        found.append(Stage("generator", "generator", model.generator, sources, rest, 1))
     if model.variance is None:
         return found
     # Last, for it is the variance about the mean network as it ends.

@@ -30,5 +30,6 @@ class Log1p(Transform):
 
     def inverse(self, y: Tensor) -> Tensor:
         # exp overflows float32 past 88; 60 is still 1e25 times the scale.
-        x = self.scale * torch.expm1(y.clamp(0, 60))
-        return torch.where(x < self.threshold, torch.zeros_like(x), x)
+        x = self.scale * torch.expm1(y.clamp_max(60))
+        # What is cut is exactly zero, but keeps its slope: a network that is trained through it can find back.
+        return torch.where((x < self.threshold) | (x < 0), x - x.detach(), x)

@@ -1,0 +1,109 @@
+"""Proper scores as a loss, against loops and closed forms."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+import pytest
+import scoringrules
+import torch
+from torch import Tensor
+
+from finescale.model.energy import LEAST, Score, energy, fair_crps
+
+ROUNDING = 64 * torch.finfo(torch.float32).eps
+"""Sums of up to 64 numbers near 1."""
+
+
+def fields(members: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """Two crops of two variables and two frames, a quarter of whose cells are unknown."""
+    members_, truth = torch.randn(2, members, 2, 2, 6, 8), torch.randn(2, 2, 2, 6, 8)
+    return members_, truth, (torch.rand(2, 1, 2, 6, 8) > 0.25).float()
+
+
+def looped(members: Tensor, truth: Tensor, known: Tensor, side: int) -> list[float]:
+    """The score in float64, patch by patch, from the formula in the module; patches start in the corner."""
+    x, y, k = (field.double().numpy() for field in (members, truth, known))
+    found = []
+    for crop in range(len(x)):
+        total = weight = 0.0
+        frames = [slice(t, t + 1) for t in range(2)] if side == 1 else [slice(None)]
+        for t, i, j in product(frames, range(0, 6 - side + 1, side), range(0, 8 - side + 1, side)):
+            cut = (slice(None), t, slice(i, i + side), slice(j, j + side))
+            share = k[crop][cut]
+            count = max(share.sum(), 1e-9)
+
+            def d(a: np.ndarray, b: np.ndarray, share: np.ndarray = share, count: float = count) -> float:
+                return float(np.sqrt((share * (a - b) ** 2).mean(0).sum() / count))
+
+            some = [member[cut] for member in x[crop]]
+            n = len(some)
+            near = np.mean([d(a, y[crop][cut]) for a in some])
+            apart = sum(d(a, b) for m, a in enumerate(some) for o, b in enumerate(some) if m != o)
+            total += share.sum() * (near - apart / (2 * n * (n - 1)))
+            weight += share.sum()
+        found.append(total / weight)
+    return found
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_energy_score_is_its_formula(side: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    members, truth, known = fields(count)
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor(0))
+    found = energy(members, truth, known, side, torch.Generator())
+    wanted = torch.tensor(looped(members, truth, known, side), dtype=torch.float32)
+    torch.testing.assert_close(found, wanted, rtol=ROUNDING, atol=3 * math.sqrt(LEAST))
+
+
+def test_single_cells_of_one_variable_are_the_crps() -> None:
+    members, truth = torch.randn(1, 5, 1, 1, 4, 4), torch.randn(1, 1, 1, 4, 4)
+    wanted = scoringrules.crps_ensemble(truth[0, 0, 0].numpy(), members[0, :, 0, 0].numpy(), m_axis=0, estimator="fair")
+    np.testing.assert_allclose(fair_crps(members, truth)[0, 0, 0].numpy(), wanted, atol=ROUNDING)
+    found = energy(members, truth, torch.ones(1, 1, 1, 4, 4), 1, torch.Generator())
+    assert float(found) == pytest.approx(wanted.mean(), abs=ROUNDING + 3 * math.sqrt(LEAST))
+
+
+def test_patches_start_anywhere_and_a_small_crop_is_one() -> None:
+    members, truth, known = fields()
+    corners = {round(float(energy(members, truth, known, 4, torch.Generator().manual_seed(n))[0]), 6) for n in range(9)}
+    assert len(corners) > 1
+    whole = energy(members, truth, known, 100, torch.Generator())
+    assert whole.shape == (2,) and whole.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "rough"), [(0.5, 0.0, 1.0), (2.0, 0.0, 1.0), (1.0, 0.5, 1.0), (1.0, 0.0, 0.0)]
+)
+def test_the_truth_scores_best(scale: float, shift: float, rough: float) -> None:
+    """Members of the truth's own distribution have the least expected score: not those of another spread, mean or
+    texture (``rough`` 0: every cell of a patch alike)."""
+
+    def drawn(count: int) -> Tensor:
+        return torch.randn(4000, count, 1, 1, 4, 4)
+
+    known, truth = torch.ones(4000, 1, 1, 4, 4), drawn(1)[:, 0]
+    other = drawn(2)
+    other = scale * (rough * other + (1 - rough) * other[..., :1, :1]) + shift
+    score, generator = Score(patches=(1, 4), differences=(1,)), torch.Generator().manual_seed(0)
+    gain = score.of(other, truth, known, generator) - score.of(drawn(2), truth, known, generator)
+    assert gain.mean() > 4 * gain.std() / math.sqrt(len(gain))
+
+
+def test_what_is_unknown_does_not_count() -> None:
+    members, truth, known = fields()
+    score = Score()
+    found = score.of(members, truth, known, torch.Generator().manual_seed(0))
+    there = known[:, None].bool()
+    changed = torch.where(there, members, 100 * torch.rand_like(members))
+    other = torch.where(known.bool(), truth, -50.0)
+    again = score.of(changed, other, known, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found, again)
+
+
+def test_slopes_are_finite_where_members_are_equal() -> None:
+    members = torch.zeros(1, 2, 1, 1, 8, 8, requires_grad=True)
+    Score().of(members, torch.zeros(1, 1, 1, 8, 8), torch.ones(1, 1, 1, 8, 8), torch.Generator()).sum().backward()
+    assert members.grad is not None and members.grad.isfinite().all()

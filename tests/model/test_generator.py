@@ -1,0 +1,123 @@
+"""A generator in place of denoiser and sampler, from a configuration to members."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from finescale.config.build import build_model
+from finescale.config.read import read_config
+from finescale.constraints import Additive, Multiplicative
+from finescale.downscaler import Downscaler
+from finescale.errors import InputError
+from finescale.grids.factor import Factor
+from finescale.model.batch import Batch, Inputs, Members
+from finescale.operators.coarsen import Coarsen
+
+SMALL: dict[str, Any] = {
+    "factor": "1x4",
+    "generator.backbone.width": 8,
+    "generator.backbone.multipliers": [1, 2],
+    "generator.width": 8,
+    "generator.blocks": 1,
+    "generator.noise": 3,
+}
+
+
+def small(**changes: Any) -> Downscaler:
+    """An untrained model all of whose layers say something: some start at zero."""
+    model = build_model(read_config("one-step", SMALL | changes)).eval()
+    assert model.generator is not None
+    for parameter in model.generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"constraint": "additive", "transform": "standardize"},
+        {"factor": "2x4", "data.frames": 2},
+        {"factor": {"time": [1, 2], "space": [2, 4]}},
+        {"latent": {"kind": "pixel"}, "generator.backbone.multipliers": [1]},
+    ],
+    ids=["rain", "additive", "sequence", "several factors", "pixels"],
+)
+def test_members(changes: dict[str, Any]) -> None:
+    """They conserve, differ, and are the same whichever are drawn with them, window by window or at once."""
+    model = small(**changes)
+    model = model if model.chosen else model.at("2x4")
+    coarse = torch.rand(1, 1, 2, 16, 16)
+    drawn = model.sample(Inputs(coarse), Members(range(3), seed=5))
+    assert drawn.fields.shape[1] == 3 and not model.deterministic and model.evaluations() == 1
+    means = Coarsen(model.factor)(drawn.fields)
+    torch.testing.assert_close(means, coarse[:, None].expand_as(means), rtol=1e-5, atol=1e-5)
+    assert float((drawn.fields[:, 0] - drawn.fields[:, 1]).abs().mean()) > 0
+    model.batch = 1
+    alone = model.sample(Inputs(coarse), Members(range(2, 3), seed=5))
+    torch.testing.assert_close(alone.fields[:, 0], drawn.fields[:, 2], rtol=1e-4, atol=1e-4)
+
+
+def test_windows_are_those_of_the_whole() -> None:
+    """Noise is a function of position, and the networks are local: a window with a wide halo gives the same cells."""
+    model = small(**{"generator.backbone.multipliers": [1]})
+    coarse = torch.rand(1, 1, 1, 48, 24)
+    whole = model.sample(Inputs(coarse), Members(range(1))).fields
+    part = model.sample(Inputs(coarse[..., 16:, :], origin=(0, 16, 0)), Members(range(1))).fields
+    torch.testing.assert_close(part[..., 64:, :], whole[..., 128:, :], rtol=1e-4, atol=1e-4)
+
+
+def test_a_generator_takes_the_place_of_the_denoiser() -> None:
+    with pytest.raises(InputError, match="set denoiser to none"):
+        build_model(read_config("wavelet", {"generator": {"noise": 4}}))
+    with pytest.raises(InputError, match=r"generator\.score\.patch; did you mean 'patches'"):
+        build_model(read_config("one-step", {"generator.score": {"patch": [1]}}))
+    with pytest.raises(InputError, match=r"generator\.backbone\.kind is 'edsr'"):
+        build_model(read_config("one-step", {"generator.backbone": {"kind": "edsr"}}))
+    with pytest.raises(InputError, match="has no denoiser"):
+        small().variance_source("denoiser", 8)
+    assert small().variance_source("auto", 8) == "members"
+
+
+def test_the_loss_reaches_every_network_and_ignores_what_is_unknown() -> None:
+    model = small(**{"generator.backbone.attention": False})  # which one frame has no use for
+    fine = torch.rand(2, 1, 1, 32, 32) * 5
+    fine[:, :, :, :8] = torch.nan
+    batch = Batch(Coarsen(model.factor)(fine), fine=fine)
+    loss = model.loss("generator", batch, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert model.generator is not None and loss.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.generator.parameters())
+    assert all(bool(p.grad.any()) for p in model.generator.parameters() if p.grad is not None and p.ndim > 1)
+
+
+def test_crops_that_are_seen_more_often_weigh_less() -> None:
+    """L = mean w_i L_i."""
+    model, fine = small(), torch.rand(2, 1, 1, 32, 32)
+    coarse = Coarsen(model.factor)(fine)
+
+    def loss(weight: list[float] | None) -> float:
+        told = None if weight is None else torch.tensor(weight)
+        with torch.no_grad():
+            return float(
+                model.loss("generator", Batch(coarse, fine=fine, weight=told), torch.Generator().manual_seed(1))
+            )
+
+    first, second = loss([1.0, 0.0]), loss([0.0, 1.0])
+    assert loss([0.5, 2.0]) == pytest.approx(0.5 * first + 2 * second, rel=1e-5)
+    assert loss(None) == pytest.approx(first + second, rel=1e-5)
+
+
+def test_a_gentle_constraint_is_the_constraint_where_that_is_not_steep() -> None:
+    factor = Factor(1, 4)
+    rescale, y, c = Multiplicative(factor), torch.rand(2, 1, 8, 8), 1 + torch.rand(2, 1, 2, 2)
+    torch.testing.assert_close(rescale.gently(y, c), rescale(y, c))
+    assert not rescale.gently(y, torch.zeros_like(c)).any()
+    faint = (1e-9 * y).requires_grad_()
+    rescale.gently(faint, c).sum().backward()
+    assert faint.grad is not None and float(faint.grad.abs().max()) <= 10 * (1 + 1e-5)
+    shift = Additive(factor)
+    torch.testing.assert_close(shift.gently(y, c), shift(y, c))
