@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 import finescale
@@ -32,6 +33,16 @@ from finescale.inference.tasks import Unit
 SETTINGS = ["--members", "3", "--window", "1x4x8"]
 Rain = Callable[..., xr.Dataset]
 Built = Callable[..., Downscaler]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Sums go in the order of a network's threads: here one, as workers take, however many the tests are given."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
