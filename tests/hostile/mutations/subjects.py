@@ -68,7 +68,7 @@ LUMINANCE = ["--variable", "luminance"]
 def subjects() -> list[Subject]:
     """All that `make` makes."""
     netcdf = {"NetCDF-3": "classic.nc", "NetCDF-3, 64 bit, records": "offset.nc", "CDF-5": "cdf5.nc",
-              "NetCDF-4": "plain.nc", "NetCDF-4, chunks and filters": "chunks.nc", "NetCDF-4 by h5netcdf": "h5.nc",
+              "NetCDF-4": "plain.nc", "NetCDF-4, chunks and filters": "chunks.nc",
               "NetCDF-4, packed": "packed.nc", "Zarr 2": "two.zarr", "Zarr 3": "three.zarr",
               "Zarr 3, consolidated": "whole.zarr"}  # fmt: skip
     found = [Subject(name, Path(target), fields() | {"verify": VERIFY}) for name, target in netcdf.items()]
@@ -168,7 +168,6 @@ def stores(ds: Any, folder: Path) -> None:
     stored(ds, folder / "chunks.nc", encoding={"rain": filters}, unlimited_dims=["time"])
     packing = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 1.0, "_FillValue": -32768}
     stored(ds, folder / "packed.nc", encoding={"rain": packing})
-    ds.to_netcdf(folder / "h5.nc", engine="h5netcdf")
     for name, version in {"two.zarr": 2, "three.zarr": 3, "whole.zarr": 3}.items():
         chunks = {"rain": {"chunks": (1, 16, 12)}}
         ds.to_zarr(folder / name, zarr_format=version, consolidated=name == "whole.zarr", encoding=chunks)
