@@ -73,7 +73,7 @@ def found_by_journal(url: str) -> int:
     from finescale.data.journal import journal
     from finescale.data.place import place
 
-    return len(journal(place(url)).resume({"seed": 0}) or {})
+    return len(journal(place(url)).resume({"seed": 0}) or ())
 
 
 def repository(url: str, make: bool) -> Any:

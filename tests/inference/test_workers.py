@@ -242,11 +242,15 @@ def test_after_a_gap_in_time_chunks_are_shorter(built: Built, rain: Rain) -> Non
     assert tasks.output.chunks["rain"] == (2, 1, 32, 32)
 
 
-def test_units_are_handed_out_in_waves() -> None:
-    """However many there are, a few for each that is worked on are in flight, and no more are asked for."""
+@pytest.mark.parametrize(("seconds", "bundle"), [(2.0, 1), (1e-3, engines.BUNDLE)])
+def test_units_are_handed_out_in_waves(seconds: float, bundle: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, a few bundles for each that is worked on are in flight, and no more are asked for; units
+    that take little come in bundles."""
+    now = 0.0
+    monkeypatch.setattr(engines, "monotonic", lambda: now)
     asked = 0
-    flight: list[Future[Any]] = []
-    most = 0
+    flight: list[tuple[Future[Any], list[Unit]]] = []
+    most = largest = 0
 
     def units() -> Iterator[Unit]:
         nonlocal asked
@@ -254,22 +258,23 @@ def test_units_are_handed_out_in_waves() -> None:
             asked += 1
             yield Unit(number, number + 1, 0, 0)
 
-    def submit(unit: Unit) -> Future[Any]:
-        nonlocal most
+    def submit(units: list[Unit]) -> Future[Any]:
+        nonlocal most, largest, now
         future: Future[Any] = Future()
-        flight.append(future)
-        most = max(most, len(flight))
-        if len(flight) == 3 * engines.AHEAD:  # the last ones first
-            for n, one in enumerate(reversed(flight)):
-                one.set_result([(unit.first - n, [], [])])
+        flight.append((future, units))
+        most, largest = max(most, len(flight)), max(largest, len(units))
+        if len(flight) == 3 * engines.AHEAD or units[-1].stop == 20_000:  # the last ones first
+            now += sum(len(some) for _, some in flight) * seconds / 3
+            for one, some in reversed(flight):
+                one.set_result([(unit.first, [], []) for unit in some])
             flight.clear()
         return future
 
-    for given, _ in enumerate(engines.waves(submit, units(), lambda: 3), 1):
-        assert asked <= given + 2 * 3 * engines.AHEAD
-        if given == 19_980:
-            break
-    assert most == 3 * engines.AHEAD
+    done = set()
+    for given, (task, _, _) in enumerate(engines.waves(submit, units(), lambda: 3), 1):
+        assert asked <= given + 2 * 3 * engines.AHEAD * bundle
+        done.add(task)
+    assert done == set(range(20_000)) and most == 3 * engines.AHEAD and largest == bundle
 
 
 def test_the_cost_is_told_and_nothing_written(

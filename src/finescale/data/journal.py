@@ -8,12 +8,14 @@ lines come in objects of some seconds each.
 from __future__ import annotations
 
 import json
+import operator
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from finescale.data.finished import Finished
 from finescale.data.growing import journal_of
 from finescale.data.place import Place, Remote
 from finescale.errors import InputError
@@ -30,8 +32,8 @@ class Journal(Protocol):
     def begin(self, identity: Mapping[str, Any]) -> None:
         """Identify the run."""
 
-    def resume(self, identity: Mapping[str, Any]) -> dict[int, list[float]] | None:
-        """The finished tasks of the same run, with what was noted of them; None without a journal.
+    def resume(self, identity: Mapping[str, Any]) -> Finished | None:
+        """The finished tasks of the same run; None without a journal.
 
         Raises:
             InputError: if the journal is damaged or of another run.
@@ -65,14 +67,14 @@ class FileJournal:
     def begin(self, identity: Mapping[str, Any]) -> None:
         self.path.write_text(json.dumps(dict(identity)) + "\n")
 
-    def resume(self, identity: Mapping[str, Any]) -> dict[int, list[float]] | None:
+    def resume(self, identity: Mapping[str, Any]) -> Finished | None:
         if not self.path.is_file():
             return None
         first, *lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
         check_same(first, identity, self.store)
-        done = noted(lines)
+        done = Finished()
         # A line cut short must not merge with the next one.
-        self.path.write_text("\n".join([first, *(line_of(task, note) for task, note in done.items())]) + "\n")
+        self.path.write_text("\n".join([first, *(line for line in lines if noted(line, done))]) + "\n")
         return done
 
     def add(self, task: int, note: list[float]) -> None:
@@ -104,7 +106,7 @@ class RemoteJournal:
         except FileExistsError:
             raise InputError(f"another process is writing {self.store}: wait for it, or name another output") from None
 
-    def resume(self, identity: Mapping[str, Any]) -> dict[int, list[float]] | None:
+    def resume(self, identity: Mapping[str, Any]) -> Finished | None:
         first = (self.place / IDENTITY).content()
         if first is None:
             return None
@@ -112,7 +114,10 @@ class RemoteJournal:
         files = self.place.files
         names = [name for name in self.place.names() if not name.endswith(IDENTITY)]
         texts = files.cat(names, on_error="raise").values() if names else ()
-        return noted(line for text in texts for line in text.decode(errors="replace").splitlines())
+        done = Finished()
+        for line in (line for text in texts for line in text.decode(errors="replace").splitlines()):
+            noted(line, done)
+        return done
 
     def add(self, task: int, note: list[float]) -> None:
         self.lines.append(line_of(task, note))
@@ -160,14 +165,11 @@ def line_of(task: int, note: list[float]) -> str:
     return json.dumps([task, *note])
 
 
-def noted(lines: Iterable[str]) -> dict[int, list[float]]:
-    """Finished tasks; a line that an interruption cut short is none, and its task is done again."""
-    done = {}
-    for line in lines:
-        try:
-            task, *note = json.loads(line)
-        except (ValueError, TypeError):
-            continue
-        if isinstance(task, int) and all(isinstance(value, int | float) for value in note):
-            done[task] = note
-    return done
+def noted(line: str, done: Finished) -> bool:
+    """Read a line into ``done``; False for one that an interruption cut short: its task is done again."""
+    try:
+        task, *note = json.loads(line)
+        done.add(operator.index(task), [float(value) for value in note])
+    except (ValueError, TypeError):
+        return False
+    return True

@@ -19,6 +19,7 @@ import xarray as xr
 
 from finescale.data.atomic import explained, partial_path, publish, remove
 from finescale.data.files import attributes, check_output, prepared
+from finescale.data.finished import Finished
 from finescale.data.growing import UNFINISHED, UNTIL, complete, journal_of
 from finescale.data.journal import journal
 from finescale.data.packing import Packed
@@ -29,9 +30,10 @@ from finescale.errors import InputError
 
 
 class Store(Protocol):
-    """A store under construction; ``done`` maps finished tasks to what was noted of them."""
+    """A store under construction."""
 
-    done: dict[int, list[float]]
+    done: Finished
+    """Its finished tasks."""
 
     @property
     def resumable(self) -> bool:
@@ -122,7 +124,7 @@ class ZarrStore:
             raise InputError(
                 f"an interrupted run left {self.growing}: give --resume to continue it or --overwrite to begin afresh"
             )
-        self.done = (self.journal.resume(identity) if resume else None) or {}
+        self.done = (self.journal.resume(identity) if resume else None) or Finished()
         self.finished = False
         empty = prepared(template).assign_attrs({UNFINISHED: UNTIL})
         for name, cells in chunks.items():
@@ -153,7 +155,7 @@ class ZarrStore:
     def note(self, task: int, note: list[float]) -> None:
         """Note a task as finished whose regions are written."""
         self.journal.add(task, note)
-        self.done[task] = note
+        self.done.add(task, note)
 
     def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
         self.regions.group.attrs.update(dict(attrs))
@@ -196,7 +198,7 @@ class NetcdfStore:
             self.temporary = Path(self.folder.name) / "output.nc"
         else:
             self.temporary = partial_path(path)
-        self.done: dict[int, list[float]] = {}
+        self.done = Finished()
         with whole_or_gone(self.path, self.temporary):
             prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
             self.file = netCDF4.Dataset(self.temporary, "a")
@@ -232,7 +234,7 @@ class NetcdfStore:
         for name, region, values in parts:
             packed = self.packed.get(name)
             self.variables[name][region] = values if packed is None else packed.stored(values, name)
-        self.done[task] = note
+        self.done.add(task, note)
 
     def finish(self, attrs: Mapping[str, Any], variables: Mapping[str, Mapping[str, Any]]) -> None:
         self.file.setncatts(attributes(attrs))

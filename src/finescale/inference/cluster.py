@@ -1,9 +1,10 @@
 """Units on the workers of Dask: this machine's, or those of a scheduler that is there.
 
 What travels to a worker once is a `Job`: names, from which it prepares the same prediction and loads its one model.
-What travels for each unit is four numbers; what comes back is what is noted of its tasks, as a worker writes regions of
-Zarr by itself, or else the values, which the client writes. Workers that come later, or in place of one that died, get
-the job from the scheduler, and what a dead worker had is handed out again.
+What travels for each unit is four numbers, several units at once where they take little; what comes back is what is
+noted of its tasks, as a worker writes regions of Zarr by itself, or else the values, which the client writes. Workers
+that come later, or in place of one that died, get the job from the scheduler, and what a dead worker had is handed out
+again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from distributed.utils import silence_logging_cmgr
 
 from finescale.data.regions import ZarrRegions
 from finescale.errors import InputError
-from finescale.inference.engines import Made, Workers, keep_to, waves
+from finescale.inference.engines import Bundle, Made, Workers, keep_to, waves
 from finescale.inference.inputs import Files
 from finescale.inference.prepare import tasks_of
 from finescale.inference.request import Model, Request
@@ -113,11 +114,11 @@ class Place(WorkerPlugin):
         return [(task, [], note) for task, _, note in found]
 
 
-def work(name: str, unit: Unit) -> Made:
-    """Make a unit on a worker that has the plugin ``name``; what the user has to mend is not tried again."""
+def work(name: str, bundle: Bundle) -> Made:
+    """Make units on a worker that has the plugin ``name``; what the user has to mend is not tried again."""
     try:
         place = cast("Place", get_worker().plugins[name])
-        return place.work(unit)
+        return [result for unit in bundle for result in place.work(unit)]
     except InputError as error:
         return error
 
@@ -197,7 +198,7 @@ def _forget(client: Client, name: str) -> None:
 
 
 def _slots(client: Client) -> Callable[[], int]:
-    """How many units all workers work on at once, asked for at most every few seconds: workers come and go."""
+    """How many bundles all workers work on at once, asked for at most every few seconds: workers come and go."""
     asked, found = -1e9, 0
 
     def now() -> int:

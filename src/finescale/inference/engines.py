@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
+from time import monotonic
 
 import torch
 from dask.system import CPU_COUNT
@@ -22,7 +23,11 @@ from finescale.inference.given import Read
 from finescale.inference.tasks import Result, Tasks, Unit
 
 AHEAD = 2
-"""Units in flight for each that is worked on: a million never wait in a scheduler, and nobody waits for the next."""
+"""Bundles in flight for each that is worked on: a million units never wait in a scheduler, and nobody waits."""
+LEAST = 1.0
+"""Seconds that a bundle is to take: handing one out takes milliseconds, losing one costs as much again."""
+BUNDLE = 256
+"""Units of a bundle at most."""
 MOST = 10_000
 """Workers, or threads of one, at most."""
 
@@ -74,25 +79,34 @@ def keep_to(cores: int) -> None:
         torch.set_num_threads(cores)
 
 
+Bundle = list[Unit]
+"""What is handed out at once."""
 Made = list[Result] | InputError
-"""The finished tasks of a unit, or what the user has to mend."""
+"""The finished tasks of a bundle, or what the user has to mend."""
+Submit = Callable[[Bundle], Future[Made]]
 
 
-def waves(submit: Callable[[Unit], Future[Made]], units: Iterable[Unit], slots: Callable[[], int]) -> Iterator[Result]:
+def waves(
+    submit: Callable[[Bundle], Future[Made]], units: Iterable[Unit], slots: Callable[[], int]
+) -> Iterator[Result]:
     """Hand out units, a few at a time, and give what comes back, as it comes.
 
+    Units that take little are handed out in bundles, which grow by no more than two from one to the next.
+
     Args:
-        submit: hands out a unit.
+        submit: hands out a bundle.
         units: what is to be done, of which no more is asked for than is handed out.
-        slots: how many are worked on at once now.
+        slots: how many bundles are worked on at once now.
     """
-    todo, flight = iter(units), set[Future[Made]]()
+    todo, flight, pace = iter(units), dict[Future[Made], int](), Pace()
     while True:
-        flight |= set(map(submit, itertools.islice(todo, max(0, AHEAD * max(1, slots()) - len(flight)))))
+        while len(flight) < AHEAD * max(1, slots()) and (bundle := list(itertools.islice(todo, pace.bundle))):
+            flight[submit(bundle)] = len(bundle)
         if not flight:
             return
-        finished, flight = wait(flight, return_when=FIRST_COMPLETED)
+        finished, _ = wait(flight, return_when=FIRST_COMPLETED)
         for future in finished:
+            pace.count(flight.pop(future), max(1, slots()))
             try:
                 made = future.result()
             except CancelledError:
@@ -100,6 +114,29 @@ def waves(submit: Callable[[Unit], Future[Made]], units: Iterable[Unit], slots: 
             if isinstance(made, InputError):
                 raise made
             yield from made
+
+
+class Pace:
+    """How many units take `LEAST` seconds where they are worked on, as far as is known.
+
+    Attributes:
+        bundle: units to hand out at once.
+    """
+
+    def __init__(self) -> None:
+        self.bundle = 1
+        self._began: float | None = None
+        self._done = 0
+
+    def count(self, units: int, slots: int) -> None:
+        """Units that have come back, of so many that are worked on at once."""
+        if self._began is None:  # the first ones wait for a model to be loaded
+            self._began = monotonic()
+            return
+        self._done += units
+        seconds = monotonic() - self._began
+        if seconds >= LEAST:  # sooner, some that came together would tell little
+            self.bundle = max(1, min(int(LEAST * self._done / (seconds * slots)), 2 * self.bundle, BUNDLE))
 
 
 @contextmanager
@@ -131,12 +168,15 @@ def _read_ahead(tasks: Tasks, files: Executor, units: Iterable[Unit]) -> Iterato
 def on_threads(tasks: Tasks, workers: Workers, files: Executor, units: Iterable[Unit]) -> Iterator[Iterator[Result]]:
     """Several at a time on threads of this process, which share the model."""
 
-    def work(unit: Unit) -> Made:
-        return list(tasks.made(unit, files.submit(tasks.read, unit.piece).result()))
+    def work(bundle: Bundle) -> Made:
+        made: list[Result] = []
+        for unit in bundle:
+            made += tasks.made(unit, files.submit(tasks.read, unit.piece).result())
+        return made
 
     count = workers.threads or 1
     pool = ThreadPoolExecutor(count, "finescale", keep_to, (workers.cores,))
     try:
-        yield waves(lambda unit: pool.submit(work, unit), units, lambda: count)
+        yield waves(lambda bundle: pool.submit(work, bundle), units, lambda: count)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from finescale.data.extent import ATTRIBUTE
 from finescale.data.packing import Packed
@@ -265,11 +266,14 @@ class Output:
         trained = [dict(one) for one in self.tasks.model.trained]
         return {ATTRIBUTE: json.dumps(trained, ensure_ascii=False, separators=(",", ":"))} if trained else {}
 
-    def residuals(self, notes: Iterable[Note]) -> dict[str, tuple[float, float]]:
+    def residuals(self, noted: NDArray[np.float64]) -> dict[str, tuple[float, float]]:
         """Of every variable the conservation residual over all tasks, max |A x - c| / max |c|, after the constraint and
-        before."""
-        sides = 3 * [0.0] * len(self.names)
-        worst, largest, before = np.max([*(note[:-1] for note in notes), sides], axis=0).reshape(3, -1)
+        before.
+
+        Args:
+            noted: the largest of what was noted of tasks, but for the hash; empty where there were none.
+        """
+        worst, largest, before = (noted if noted.size else np.zeros(3 * len(self.names))).reshape(3, -1)
         scale = np.where(largest > 0, largest, 1.0)
         return {
             name: (float(after), float(first))

@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from finescale.data.atomic import explained, sole_writer
+from finescale.data.finished import Finished
 from finescale.data.place import Place, place
 from finescale.data.regions import Part, ZarrRegions
 from finescale.data.store import Store, ZarrStore, open_output
@@ -134,7 +135,7 @@ def _predict(prediction: Prediction, path: Place, resume: bool, overwrite: bool,
         tasks.unchanged(store.done)
         with _kept(store):
             _run(prediction, store, path, shown)
-        residuals = _finite(output.residuals(store.done.values()))
+        residuals = _finite(output.residuals(store.done.worst))
         # A signal that comes now comes too late.
         with _kept(store), explained(path), deferred():
             store.finish(output.attrs(residuals), {name: {RESIDUAL: after} for name, (after, _) in residuals.items()})
@@ -149,7 +150,7 @@ def _predict(prediction: Prediction, path: Place, resume: bool, overwrite: bool,
 
 def _run(prediction: Prediction, store: Store, path: Place, shown: bool) -> None:
     """Make and write what is left to do."""
-    tasks, done, cost = prediction.tasks, set(store.done), prediction.cost
+    tasks, done, cost = prediction.tasks, store.done, prediction.cost
     long = cost.work >= LONG
     if shown and (long or prediction.workers.distributed):
         progress.say(str(cost))
@@ -209,13 +210,13 @@ def in_memory(prediction: Prediction) -> xr.Dataset:
     """
     tasks = prediction.tasks
     values = {name: np.full(shape, np.nan, dtype=np.float32) for name, shape in tasks.output.shapes.items()}
-    notes = []
+    done = Finished()
     with ThreadPoolExecutor(1) as files, prediction.results(tasks.units(()), files, None) as results:
-        for _, parts, note in results:
+        for task, parts, note in results:
             for name, region, part in parts:
                 values[name][region] = part
-            notes.append(note)
-    residuals = _finite(tasks.output.residuals(notes))
+            done.add(task, note)
+    residuals = _finite(tasks.output.residuals(done.worst))
     out = tasks.output.template(values).assign_attrs(tasks.output.attrs(residuals))
     for name, (after, _) in residuals.items():
         out[name].attrs[RESIDUAL] = after

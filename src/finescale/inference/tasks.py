@@ -9,7 +9,7 @@ input's order.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from finescale.data.finished import Finished
 from finescale.data.regions import Part, Region
 from finescale.errors import InputError
 from finescale.grids.blocks import block_means
@@ -171,19 +172,21 @@ class Tasks:
         for task, result in zip(tasks, self.sampled(read, unit.piece, unit.part), strict=True):
             yield task, *result
 
-    def unchanged(self, done: Mapping[int, Note]) -> None:
+    def unchanged(self, done: Finished) -> None:
         """Read again what was read for finished tasks: sampling is dear, reading is not.
 
         Raises:
             InputError: naming the first window whose input is not what it was.
         """
         for piece in self.pieces:
-            noted = [[done[task] for task in tasks if task in done] for tasks in zip(*self.parts(piece), strict=True)]
+            noted = [
+                {done.hash(task) for task in tasks if task in done} for tasks in zip(*self.parts(piece), strict=True)
+            ]
             if not any(noted):
                 continue
             read = self.read(piece)
-            for n, notes in enumerate(noted):
-                if any(note[-1] != read.hash(n) for note in notes):
+            for n, hashes in enumerate(noted):
+                if hashes - {read.hash(n)}:
                     frames = read.windows[n].core[0]
                     raise InputError(
                         f"the input of the interrupted run has changed, first in frames {frames.start} to "
