@@ -22,6 +22,7 @@ from finescale.scores import (
     spectra,
     spread_error,
     temporal,
+    texture,
     wet_days,
 )
 from finescale.scores.record import Score, Statistic
@@ -46,6 +47,10 @@ STATISTICS: tuple[Statistic, ...] = (
     distribution.WET_FRACTION,
     spectra.SPECTRUM,
     spectra.LOG_SPECTRUM,
+    texture.STRUCTURE,
+    texture.OFFSETS,
+    texture.BLOCKS,
+    texture.SPECKS,
     temporal.STEPS,
     wet_days.WET_DAYS,
 )
@@ -70,4 +75,7 @@ def axes(settings: Settings) -> dict[str, list[float]]:
         "scale": list(settings.scales),
         "coverage_level": list(ranks.LEVELS),
         "quantile_level": [float(q) for q in distribution.LEVELS],
+        "offset": [
+            float(o) for o in range(1 if settings.factor is None else max(settings.factor.y, settings.factor.x))
+        ],
     }
