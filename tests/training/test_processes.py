@@ -76,7 +76,16 @@ def torchrun(tmp_path_factory: pytest.TempPathFactory) -> Torchrun:
     def run(commands: list[list[str]], prelude: str = "") -> subprocess.CompletedProcess[str]:
         script = tmp_path_factory.mktemp("torchrun") / "script.py"
         script.write_text(SCRIPT.format(prelude=prelude))
-        words = ["--standalone", "--nproc-per-node", "2", str(script), json.dumps(commands)]
+        # Ten minutes to end in, so that nothing hangs on how busy the machine is.
+        words = [
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "--shutdown-timeout",
+            "600",
+            str(script),
+            json.dumps(commands),
+        ]
         return subprocess.run(
             [sys.executable, "-m", "torch.distributed.run", *words],
             capture_output=True,

@@ -108,6 +108,11 @@ def _interruptible() -> Iterator[None]:
     before = {number: signal.signal(number, end) for number in heard}
     try:
         yield
+    except BaseException:
+        if _shared():
+            # torchrun ends the others as soon as one has ended: this one still has to say why, and its exit code.
+            before = dict.fromkeys(ENDING, signal.SIG_IGN)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -160,11 +165,16 @@ def _say(text: str, code: int, debug: bool) -> int:
 
 def _speaks() -> bool:
     """Whether what this process says is not said, or caused, by another of those that torchrun started."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if not _shared():
         return True
     from finescale.training.processes import speaks
 
     return speaks()
+
+
+def _shared() -> bool:
+    """Whether this is one of several processes that torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 def _again(words: Sequence[str]) -> str:

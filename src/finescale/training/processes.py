@@ -29,7 +29,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(days=1)
 """How long a process waits for the others, of which one may go through an archive alone; torchrun ends those that wait
 for one that failed."""
-SILENCE = timedelta(seconds=10)
+SILENCE = timedelta(minutes=1)
 """How long a process waits for torchrun's store before it speaks."""
 
 
