@@ -141,6 +141,7 @@ def through(path: Path, variable: str, folder: Path) -> dict[str, Any]:
 
 def ranges(read: str, variable: str) -> dict[str, list[Any]]:
     """The `TIMES` times and `CELLS` x `CELLS` cells with the most rain, as --select has them; whole blocks."""
+    warnings.simplefilter("ignore")
     da = open_field(read, variable)
     da = da.isel(realization=0) if "realization" in da.dims else da
     *_, time, y, x = da.dims
