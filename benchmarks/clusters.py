@@ -23,6 +23,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,7 +148,8 @@ def faults(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     for _ in range(args.repeat):
         for name, way in ways.items():
             count, journal = found[name], folder / ".f.partial.zarr" / "finescale-run.jsonl"
-            command = downscale(folder, "f.zarr", "--window", "1x16", "--workers", "2", "--overwrite")
+            shutil.rmtree(folder / "f.zarr", ignore_errors=True)
+            command = downscale(folder, "f.zarr", "--window", "1x16", "--workers", "2")
             process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while process.poll() is None and not (journal.is_file() and journal.read_text().count("\n") > 1):
                 time.sleep(0.02)
