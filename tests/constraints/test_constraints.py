@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finescale import constraints
-from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
+from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Smooth, Softmax, Tapered
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
 from finescale.operators.coarsen import Coarsen
 
-KINDS: list[type[Constraint]] = [Additive, Bounded, Multiplicative, Projection, Softmax, Tapered]
+KINDS: list[type[Constraint]] = [Additive, Bounded, Multiplicative, Projection, Smooth, Softmax, Tapered]
 
 
 def test_every_exported_constraint_is_in_the_contract_test() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import re
 import shlex
@@ -51,6 +52,8 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
         # Names of files need not be text.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if not debug:
+        _hush()
     try:
         with warnings.catch_warnings(), _interruptible(), _unraised(debug):
             if not debug:
@@ -182,6 +185,13 @@ def _again(words: Sequence[str]) -> str:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     start = ["finescale"] if here == 1 else ["torchrun", "--nproc-per-node", str(here), "-m", "finescale"]
     return shlex.join([*start, *words])
+
+
+def _hush() -> None:
+    """What tasks of an event loop say that nobody waits for any more is for --debug, and comes as late as at the end of
+    the process: an error of one of several at once ends a command, and leaves the others."""
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", r"coroutine .* was never awaited", RuntimeWarning)
 
 
 def _quiet() -> None:

@@ -9,7 +9,8 @@ from finescale.constraints.base import Constraint
 from finescale.constraints.bounded import Bounded
 from finescale.constraints.multiplicative import Multiplicative
 from finescale.constraints.projection import Projection
+from finescale.constraints.smooth import Smooth
 from finescale.constraints.softmax import Softmax
 from finescale.constraints.tapered import Tapered
 
-__all__ = ["Additive", "Bounded", "Constraint", "Multiplicative", "Projection", "Softmax", "Tapered"]
+__all__ = ["Additive", "Bounded", "Constraint", "Multiplicative", "Projection", "Smooth", "Softmax", "Tapered"]

@@ -40,9 +40,11 @@ class Multiplicative(Constraint):
         empty = largest <= 0
         steep = empty | (coarse.abs() > largest * torch.finfo(y.dtype).max ** (1 / 3))
         largest = torch.where(empty, 1.0, largest)
+        share = y / operators.replicate(largest)
+        if share.requires_grad:
+            share = torch.where(operators.replicate(steep), share.detach(), share)
         # An empty block is 0 / 1 + 1.
-        share = y / operators.replicate(largest) + operators.replicate(empty.to(y.dtype))
-        share = torch.where(operators.replicate(steep), share.detach(), share)
+        share = share + operators.replicate(empty.to(y.dtype))
         return spread(self.pattern(share, largest, operators), coarse, operators)
 
     def pattern(self, share: Tensor, largest: Tensor, operators: Coarsen) -> Tensor:
@@ -60,6 +62,6 @@ def spread(share: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
     """Shares >= 0, positive somewhere in each block, times U(c / A shares); U(c) where c is zero or NaN."""
     # NaN is kept out of the quotient, because NaN times a gradient of zero is NaN: no mean is where no cell is valid.
     plain = (coarse == 0) | coarse.isnan()
-    mean = operators.average(share)
-    x = share * operators.replicate(torch.where(plain, 0.0, coarse) / torch.where(mean.isnan(), 1.0, mean))
-    return torch.where(operators.replicate(plain), operators.replicate(coarse), x)
+    mean = operators.average(share, missing=False)
+    ratio = torch.where(plain, 0.0, coarse) / torch.where(mean > 0, mean, 1.0)
+    return torch.addcmul(operators.replicate(torch.where(plain, coarse, 0.0)), share, operators.replicate(ratio))

@@ -11,7 +11,8 @@ LL_J. (This is the pyramid. As a packet the next level acts on all bands, detail
 without any folding, such as the 16 at H/4 of the paper's WDM-2. The first level of both is the same.) The transform is
 orthonormal: white noise stays white, and the adjoint is the inverse. For Haar, LL_J is 2^J times the mean over blocks
 of 2^J × 2^J cells. Filters longer than Haar's wrap around the borders of the window they are given, so that cells
-within a filter's length of a border see the opposite side.
+within a filter's length of a border see the opposite side. Haar's stay within their block, so that all its levels are
+one orthonormal matrix of 4^J × 4^J for each of them.
 
 Along time n frames may be transformed together before, by the orthonormal cosine transform
 
@@ -85,11 +86,47 @@ class Wavelet(LinearLatentSpace):
         self.field_channels = frames * channels
         self.filters = (tuple(wavelet.dec_lo), tuple(wavelet.dec_hi))
         self.haar = wavelet.dec_len == 2
+        self._blocks: dict[int, tuple[Tensor, Tensor]] = {}
 
     def analysis(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C·4^J, T, H/2^J, W/2^J), LL first, then detail from coarse to fine."""
         if self.frames > 1:
             x = _along_time(x.unflatten(2, (-1, self.frames)).movedim(3, 1), _cosines(self.frames)).flatten(1, 2)
+        return self._in_blocks(x) if self.haar else self._filtered(x)
+
+    def _in_blocks(self, x: Tensor) -> Tensor:
+        """All levels at once, where no filter leaves its block."""
+        fields, side = x.shape[1], 2**self.levels
+        matrix, order = self._block(x, fields)
+        cells = space_to_depth(x, (1, side, side)).unflatten(1, (fields, -1))
+        c = torch.matmul(matrix, cells.flatten(3)).unflatten(3, cells.shape[3:]).flatten(1, 2)
+        return c if fields == 1 else c[:, order.argsort()]
+
+    def _from_blocks(self, c: Tensor) -> Tensor:
+        """The inverse of `_in_blocks`."""
+        side = 2**self.levels
+        fields = c.shape[1] // side**2
+        matrix, order = self._block(c, fields)
+        bands = (c if fields == 1 else c[:, order]).unflatten(1, (fields, -1))
+        cells = torch.matmul(matrix.T, bands.flatten(3)).unflatten(3, bands.shape[3:]).flatten(1, 2)
+        return depth_to_space(cells, (1, side, side))
+
+    def _block(self, like: Tensor, fields: int) -> tuple[Tensor, Tensor]:
+        """The matrix of a block, (4^J bands, 4^J cells), and the channels of so many fields by (field, band)."""
+        if fields not in self._blocks:
+            side = 2**self.levels
+            one = torch.eye(side**2, dtype=torch.float64).reshape(-1, 1, 1, side, side)
+            apart = torch.zeros(fields, side**2, fields, 1, side, side, dtype=torch.float64)
+            for field in range(fields):
+                apart[field, :, field] = one[:, 0]
+            found = self._filtered(apart.flatten(0, 1))[..., 0, 0, 0].unflatten(0, (fields, -1))
+            order = [rows.any(0).nonzero().flatten() for rows in found]
+            self._blocks[fields] = found[0][:, order[0]].T.contiguous(), torch.cat(order)
+        matrix, order = self._blocks[fields]
+        return matrix.to(like), order.to(like.device)
+
+    def _filtered(self, x: Tensor) -> Tensor:
+        """Level by level."""
         if self.packet:
             for _ in range(self.levels):
                 x = torch.cat(self._bands(x), 1)
@@ -114,6 +151,8 @@ class Wavelet(LinearLatentSpace):
 
     def synthesis(self, c: Tensor) -> Tensor:
         """The inverse of `analysis`, which is also its adjoint."""
+        if self.haar:
+            return self._frames_of(self._from_blocks(c), _cosines(self.frames).T)
         if self.packet:
             x = c
             for _ in range(self.levels):
@@ -188,9 +227,6 @@ class Wavelet(LinearLatentSpace):
         return x.T
 
     def _split(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        if self.haar:
-            even, odd = _every_second(x, axis)
-            return (even + odd) * 0.5**0.5, (even - odd) * 0.5**0.5
         half = len(self.filters[0]) // 2
         shifted = [_every_second(x.roll(j - half, axis), axis)[0] for j in range(2 * half)]
         low, high = (sum(f * s for f, s in zip(taps, shifted, strict=True)) for taps in self.filters)
@@ -198,8 +234,6 @@ class Wavelet(LinearLatentSpace):
         return low, high
 
     def _merge(self, low: Tensor, high: Tensor, axis: int) -> Tensor:
-        if self.haar:
-            return _interleave((low + high) * 0.5**0.5, (low - high) * 0.5**0.5, axis)
         half = len(self.filters[0]) // 2
         out: Tensor | float = 0.0
         for j, (lo, hi) in enumerate(zip(*self.filters, strict=True)):

@@ -179,7 +179,10 @@ def constrained(model: Components, x: Tensor, given: Inputs) -> Tensor:
     a, wanted = operators(model, given, 1), _wanted(x, given)
     if model.constraint is not None:
         x = model.constraint(x, wanted, a)
-    return masked(torch.where(a.replicate(wanted.isnan()), torch.nan, x), given)
+    unknown = given.coarse.isnan()
+    if bool(unknown.any()):
+        x = torch.where(a.replicate(unknown)[:, None], torch.nan, x)
+    return masked(x, given)
 
 
 def masked(x: Tensor, given: Inputs) -> Tensor:

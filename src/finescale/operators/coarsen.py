@@ -50,13 +50,16 @@ class Coarsen(nn.Module):
         check_divisible((int(x.shape[-3]), int(x.shape[-2]), int(x.shape[-1])), self.factor)
         return self.average(x if self.mask is None else torch.where(self.mask, x, 0.0))
 
-    def average(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """A x, for x that is finite outside the mask; added up and returned in ``dtype``, by default that of x."""
+    def average(self, x: Tensor, dtype: torch.dtype | None = None, missing: bool = True) -> Tensor:
+        """A x, for x that is finite outside the mask; added up and returned in ``dtype``, by default that of x.
+
+        A block without a valid cell is NaN where ``missing``, else zero, with a gradient of zero.
+        """
         if self.area is None and self.mask is None:
             return self.sums(x, dtype) / self.factor.cells
         weight = self.weight(x)
         total = self.sums(weight, dtype)
-        return self.sums(x * weight, dtype) / torch.where(total > 0, total, torch.nan)
+        return self.sums(x * weight, dtype) / torch.where(total > 0, total, torch.nan if missing else 1.0)
 
     def sums(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Block sums of (..., T, H, W) as (..., t, h, w), added up in ``dtype``, by default that of x."""
@@ -72,15 +75,16 @@ class Coarsen(nn.Module):
         return self._reduce(x, torch.amax)
 
     def _reduce(self, x: Tensor, function: Callable[..., Tensor]) -> Tensor:
-        # One axis after another reads memory in order: a hundred times as fast as all three at once.
-        for axis, n in zip((-1, -2, -3), reversed(tuple(self.factor)), strict=True):
+        # One axis after another, rows before cells: whole rows are added to each other in the order of memory.
+        for axis, n in zip((-3, -2, -1), self.factor, strict=True):
             if n > 1:
                 x = function(x.unflatten(axis, (x.shape[axis] // n, n)), dim=axis)
         return x
 
     def replicate(self, c: Tensor) -> Tensor:
         """U: repeat each coarse cell of (..., t, h, w) over its block, giving (..., T, H, W)."""
-        for axis, n in zip((-3, -2, -1), self.factor, strict=True):
+        # Cells before rows: the rows are then copied whole.
+        for axis, n in zip((-1, -2, -3), reversed(tuple(self.factor)), strict=True):
             c = c.repeat_interleave(n, dim=axis) if n > 1 else c
         return c
 
