@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finescale.constraints.multiplicative import Multiplicative
+from finescale.constraints.multiplicative import Multiplicative, spread
 from finescale.grids.factor import Factor
 from finescale.operators.coarsen import Coarsen
+from finescale.operators.cut import cut
 from finescale.operators.interpolate import upsample
 from finescale.ranges import NotNegative, Size
 
-STEEPEST = 40.0
+STEEPEST = 2.0
 """Largest |ln s|."""
 LARGEST = 1e30
 HUMP = 8.0
@@ -27,10 +28,10 @@ class Smooth(Multiplicative):
     rescaling of Tobler's (1979) pycnophylactic interpolation applied to a ratio instead of a field (the iteration, its
     logarithm and its exact end are ours).
 
-    A block with c > 0 whose y is all zero takes the linearly interpolated coarse field as its y, not a flat square. With
-    ``least``, cells that would end below that amount are emptied and the others take what they had, so that no cell is
-    between zero and it; where all of a block would be emptied its largest cells take all, as many as end above it, or
-    one.
+    A block with c > 0 whose y is all zero takes the linearly interpolated coarse field as its y, not a flat square.
+    With ``least``, cells that would end below that amount are emptied and the others take what they had, so that no
+    cell is between zero and it; where all of a block would be emptied its largest cells take all, as many as end above
+    it, or one.
 
     A window's result depends on the coarse cells R around it.
 
@@ -61,56 +62,50 @@ class Smooth(Multiplicative):
         wanted = coarse.nan_to_num()
         y = y.clamp_min(0)
         empty = (operators.maxima(y.detach()) <= 0) & (wanted > 0)
-        shape = self._interpolated(wanted, operators.factor)
-        y = y + operators.replicate(empty.to(y.dtype)) * shape
+        if bool(empty.any()):
+            y = y + operators.replicate(empty.to(y.dtype)) * _interpolated(wanted, operators.factor)
         x = super().apply_to(self._rescaled(y, wanted, operators), coarse, operators)
         return x if self.least == 0 else self._emptied(x, coarse, operators)
 
     def _rescaled(self, y: Tensor, wanted: Tensor, operators: Coarsen) -> Tensor:
         """The rounds."""
-        wet = wanted > 0
-        # As many axes as y, but no copies of what members share.
-        known = self._upsampled(wet.to(y.dtype), operators.factor).clamp_min(torch.finfo(y.dtype).tiny)
+        wet, factor = wanted > 0, operators.factor
+        known = upsample(wet.to(y.dtype), factor, "linear").clamp_min(torch.finfo(y.dtype).tiny)
         for _ in range(self.rounds):
             mean = operators.average(y, missing=False)
             # Below, where no amounts are, slopes would overflow.
             there = wet & (mean > torch.finfo(y.dtype).tiny ** 0.5)
             logarithm = torch.where(there, wanted, 1.0).log() - torch.where(there, mean, 1.0).log()
             logarithm = logarithm.clamp(-STEEPEST, STEEPEST)
-            y = (y * torch.exp(self._upsampled(logarithm, operators.factor) / known)).clamp_max(LARGEST)
+            y = (y * torch.exp(upsample(logarithm, factor, "linear") / known)).clamp_max(LARGEST)
         return y
-
-    def _upsampled(self, c: Tensor, factor: Factor) -> Tensor:
-        return upsample(c, factor, "linear")
-
-    def _interpolated(self, wanted: Tensor, factor: Factor) -> Tensor:
-        """What an empty block is given, positive where it is wet; its scale in a block does not matter."""
-        own = Coarsen(factor).replicate(torch.where(wanted > 0, wanted, 1.0))
-        return (self._upsampled(wanted, factor) / own).clamp_max(HUMP)
 
     def _emptied(self, x: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         """Without cells below ``least``, but for blocks that hold less."""
-        kept = torch.where(x < self.least, 0.0, x)
+        kept = cut(x, self.least)
         lost = (operators.maxima(kept.detach()) <= 0) & (coarse > 0)
         if bool(lost.any()):
-            kept = kept + self._largest(x, coarse, lost, operators)
-        return super().apply_to(kept, coarse, operators)
+            _blocks(kept, operators.factor)[lost] = self._largest(_blocks(x, operators.factor)[lost])
+        return spread(kept, coarse, operators)
 
-    def _largest(self, x: Tensor, coarse: Tensor, lost: Tensor, operators: Coarsen) -> Tensor:
-        """In lost blocks the largest cells, as many as can share the block's total and end at ``least`` or above."""
-        f = operators.factor
-        t, h, w = coarse.shape[-3:]
-        split = x.unflatten(-1, (w, f.x)).unflatten(-3, (h, f.y)).unflatten(-5, (t, f.time))
-        blocks = split.movedim((-5, -3, -1), (-3, -2, -1)).flatten(-3)  # (…, t, h, w, cells)
-        some = blocks[lost.expand(blocks.shape[:-1])]
-        ordered, order = some.sort(-1, descending=True)
-        mean = ordered.cumsum(-1) / torch.arange(1, some.shape[-1] + 1, device=x.device)
-        count = torch.arange(some.shape[-1], device=x.device)
-        # With k cells the k-th ends at x_k · total / (sum of k), and falls with k.
-        total = some.sum(-1, keepdim=True)
-        enough = ordered * total >= self.least * mean * (count + 1)
-        chosen = torch.where(enough | (count == 0), ordered, 0.0)
-        found = torch.zeros_like(blocks)
-        found[lost.expand(blocks.shape[:-1])] = torch.zeros_like(some).scatter(-1, order, chosen)
-        parts = found.unflatten(-1, tuple(f)).movedim((-3, -2, -1), (-5, -3, -1))
-        return parts.flatten(-6, -5).flatten(-4, -3).flatten(-2, -1)
+    def _largest(self, x: Tensor) -> Tensor:
+        """Of blocks x (N, ft, fy, fx) the largest cells, as many as share the total and end at ``least`` or above."""
+        ordered, order = x.flatten(1).sort(dim=1, descending=True)
+        # With k cells the k-th ends at x_k · (sum of all) / (sum of k), which falls with k.
+        ends = ordered * ordered.sum(1, keepdim=True) / ordered.cumsum(1)
+        count = torch.arange(ordered.shape[1], device=x.device)
+        chosen = torch.where((ends >= self.least) | (count == 0), ordered, 0.0)
+        return torch.zeros_like(ordered).scatter(1, order, chosen).unflatten(1, x.shape[1:])
+
+
+def _blocks(x: Tensor, factor: Factor) -> Tensor:
+    """A view (…, t, h, w, ft, fy, fx) of (…, T, H, W)."""
+    t, h, w = (n // f for n, f in zip(x.shape[-3:], factor, strict=True))
+    split = x.unflatten(-1, (w, factor.x)).unflatten(-3, (h, factor.y)).unflatten(-5, (t, factor.time))
+    return split.movedim((-5, -3, -1), (-3, -2, -1))
+
+
+def _interpolated(wanted: Tensor, factor: Factor) -> Tensor:
+    """What an empty block is given, positive where it is wet; its scale in a block does not matter."""
+    own = Coarsen(factor).replicate(torch.where(wanted > 0, wanted, 1.0))
+    return (upsample(wanted, factor, "linear") / own).clamp_max(HUMP)

@@ -120,8 +120,8 @@ class Wavelet(LinearLatentSpace):
             for field in range(fields):
                 apart[field, :, field] = one[:, 0]
             found = self._filtered(apart.flatten(0, 1))[..., 0, 0, 0].unflatten(0, (fields, -1))
-            order = [rows.any(0).nonzero().flatten() for rows in found]
-            self._blocks[fields] = found[0][:, order[0]].T.contiguous(), torch.cat(order)
+            channels = [rows.any(0).nonzero().flatten() for rows in found]
+            self._blocks[fields] = found[0][:, channels[0]].T.contiguous(), torch.cat(channels)
         matrix, order = self._blocks[fields]
         return matrix.to(like), order.to(like.device)
 

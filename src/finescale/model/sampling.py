@@ -176,7 +176,7 @@ def physical(model: Components, y: Tensor, given: Inputs) -> Tensor:
 
 def constrained(model: Components, x: Tensor, given: Inputs) -> Tensor:
     """Fields (B, M, C, T, H, W) in units (or logits) after the constraint, NaN where the coarse field is unknown."""
-    a, wanted = operators(model, given, 1), _wanted(x, given)
+    a, wanted = operators(model, given, 1), _wanted(given)
     if model.constraint is not None:
         x = model.constraint(x, wanted, a)
     unknown = given.coarse.isnan()
@@ -198,14 +198,14 @@ def gap(model: Components, x: Tensor, given: Inputs) -> tuple[float, ...]:
     conserved = model.conserves
     if model.constraint is None or model.constraint.domain != "field":
         return (0.0,) * len(conserved)
-    off = (operators(model, given, 1)(x) - _wanted(x, given)).detach().abs().nan_to_num()
+    off = (operators(model, given, 1)(x) - _wanted(given)).detach().abs().nan_to_num()
     worst = off.amax(dim=(0, 1, 3, 4, 5)).tolist()
     return tuple(value if is_ else 0.0 for value, is_ in zip(worst, conserved, strict=True))
 
 
-def _wanted(x: Tensor, given: Inputs) -> Tensor:
-    """The coarse fields (B, M, C, t, h, w) of members."""
-    return given.coarse[:, None].expand(-1, x.shape[1], *(-1,) * 4)
+def _wanted(given: Inputs) -> Tensor:
+    """The coarse fields (B, 1, C, t, h, w) of all members."""
+    return given.coarse[:, None]
 
 
 def operators(model: Components, given: Inputs, axes: int) -> Coarsen:

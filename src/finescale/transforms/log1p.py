@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from finescale.operators.cut import cut
 from finescale.ranges import NotNegative, Positive
 from finescale.transforms.base import Transform
 
@@ -31,9 +31,4 @@ class Log1p(Transform):
 
     def inverse(self, y: Tensor) -> Tensor:
         # exp overflows float32 past 88; 60 is still 1e25 times the scale.
-        x = self.scale * torch.expm1(y.clamp_max(60))
-        # The largest number below the threshold, up to which all is cut.
-        below = torch.nextafter(torch.tensor(self.threshold, dtype=x.dtype), torch.tensor(0.0, dtype=x.dtype))
-        kept = F.threshold(x.detach(), float(below), 0.0)
-        # What is cut is exactly zero, but keeps its slope: a network that is trained through it can find back.
-        return x + (kept - x.detach()) if x.requires_grad else kept
+        return cut(self.scale * torch.expm1(y.clamp_max(60)), self.threshold)
