@@ -55,8 +55,12 @@ class Smooth(Multiplicative):
         self.rounds, self.least = rounds, least
 
     def gently(self, y: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
-        operators = coarsen or self.coarsen
-        return super().gently(self._rescaled(y.clamp_min(0), coarse.nan_to_num(), operators), coarse, operators)
+        """As in `Multiplicative`, of y times factors without a slope, since those of neighbours' ratios are erratic."""
+        operators, y = coarsen or self.coarsen, y.clamp_min(0)
+        with torch.no_grad():
+            rescaled = self._rescaled(y, coarse.nan_to_num(), operators)
+            factors = torch.where(y > 0, rescaled / y, 1.0)
+        return super().gently(y * factors, coarse, operators)
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         wanted = coarse.nan_to_num()
