@@ -1,0 +1,326 @@
+"""One evaluation a member: what it costs, part by part, and what it scores, beside diffusion and RainFARM.
+
+    python benchmarks/one_step.py DATA [--minutes 24] [--seeds 1] [--parts scores,parts,members]
+
+DATA is a folder with mrms_west.nc, fmi_20160928.nc and mch_20150515.nc. Every system is a preset, trained by the
+command that its row names, on MRMS west of -94 degrees, for the same minutes of processor time.
+
+    scores    at 1x8, on crops of MRMS east of -90 degrees and of two networks that no system has seen: CRPS, energy
+              score, spread-skill ratio, spectra, and the scores of texture, with the truth's
+    parts     milliseconds of processor time a member, part by part, for fields of 128, 256 and 512 cells a side and 1,
+              8 and 64 members, with the threads that torch is given
+    members   milliseconds a member of each system and of both RainFARMs, in turn, in the same sizes
+
+Finished models under --cache are read back, interrupted ones resumed; what one_step.json holds is not done again.
+Writes one_step.json, one_step.md and pictures as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from protocol import fit_command, fitted, interleaved, processor, rounded
+from radar import test_sets
+from torch import Tensor
+
+from finescale.cli.allocator import keep_memory
+from finescale.config.build import load
+from finescale.downscaler import Downscaler
+from finescale.grids.factor import Factor
+from finescale.model import sampling
+from finescale.model.batch import Inputs, Members
+from finescale.plots.maps import png
+from finescale.scores.settings import Settings
+from finescale.scores.sums import Sums
+from finescale.verify import baselines
+
+FACTOR, CROP = Factor.parse("1x8"), 128
+PRESETS = ("one-step", "wavelet")
+SCORES = {
+    "CRPS": "{crps:.4f}",
+    "energy score": "{energy_score:.3f}",
+    "spread–skill": "{spread_skill:.2f}",
+    "spectral distance": "{log_spectral_distance:.3f}",
+    "… of log-rain": "{log_spectral_distance_log_rain:.3f}",
+    "texture": "{texture_distance:.3f}",
+    "imprint": "{imprint:.2f}",
+    "… half cells": "{imprint_middle:.2f}",
+    "isolated wet": "{isolated_wet:.4f}",
+    "drizzle": "{drizzle:.4f}",
+    "flat squares": "{uniform_blocks:.4f}",
+    "99.9 % bias": "{p999_bias:+.2f}",
+}
+SIZES, COUNTS = (128, 256, 512), (1, 8, 64)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--parts", default="scores,parts,members")
+    parser.add_argument("--presets", nargs="+", default=list(PRESETS))
+    parser.add_argument("--minutes", type=float, default=24.0, help="of processor time, for all networks of a system")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--crops", type=int, default=48)
+    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/one_step"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+    keep_memory()
+    file = args.results / "one_step.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    for part in args.parts.split(","):
+        {"scores": scores, "parts": parts, "members": members}[part](args, found)
+
+
+def trained(preset: str, seed: int, args: argparse.Namespace) -> tuple[Downscaler, str]:
+    """A system, and the command that trains it."""
+    settings = {
+        "data.path": str(args.data / "mrms_west.nc"),
+        "data.train": {"lon": [None, -94]},
+        "data.valid": {"lon": [-94, -90]},
+        "train.minutes": args.minutes,
+        "train.clock": "cpu",
+        "train.seed": seed,
+    }
+    folder = args.cache / f"{preset}-seed{seed}-{args.minutes:g}min"
+    if not (folder / "config.yaml").is_file():
+        fitted(preset, settings, folder)
+    return load(folder).eval().requires_grad_(False), fit_command(preset, settings)
+
+
+# --- scores
+
+
+def scores(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    rows = found.setdefault("scores", {})
+    tests = dict(test_sets(argparse.Namespace(data=args.data, crops=args.crops), FACTOR, CROP))
+    for place, (fine, coarse, _) in tests.items():
+        here = rows.setdefault(place, {"crops": len(fine), "systems": {}})["systems"]
+        if "RainFARM" not in here:
+            farm = baselines.rainfarm(coarse[:, 0, 0].numpy(), FACTOR, members=args.members, seed=0)
+            here["RainFARM"] = scored(np.asarray(farm, dtype=np.float32), fine, coarse)
+    for seed in range(args.seeds):
+        for preset in args.presets:
+            name = f"{preset}, seed {seed}"
+            if all(name in rows[place]["systems"] for place in tests):
+                continue
+            model, command = trained(preset, seed, args)
+            for place, (fine, coarse, area) in tests.items():
+                fields = ensemble(model, coarse, area, args.members)
+                rows[place]["systems"][name] = scored(fields, fine, coarse) | {"command": command}
+            found.setdefault("training", {})[name] = {
+                "command": command,
+                "parameters": model.parameters_by_part,
+                "minutes": args.minutes,
+                "last": json.loads(
+                    (args.cache / f"{preset}-seed{seed}-{args.minutes:g}min/log.jsonl").read_text().splitlines()[-1]
+                ),
+            }
+            if seed == 0:
+                picture(model, tests, preset, args)
+            write(found, args)
+    write(found, args)
+
+
+def ensemble(model: Downscaler, coarse: Tensor, area: Tensor, count: int) -> np.ndarray[Any, Any]:
+    """Members (M, N, H, W) of crops, each with noise of its own."""
+    origins = [(0, n * model.multiple[1] * 64, 0) for n in range(len(coarse))]
+    parts = []
+    for start in range(0, len(coarse), 8):
+        cut = slice(start, start + 8)
+        given = Inputs(coarse[cut], area=area[cut], origin=origins[cut])
+        parts.append(model.sample(given, Members(range(count), seed=0)).fields[:, :, 0, 0])
+    return torch.cat(parts).transpose(0, 1).numpy()
+
+
+def scored(fields: np.ndarray[Any, Any], fine: Tensor, coarse: Tensor) -> dict[str, Any]:
+    """Scores of members (M, N, H, W) of crops, which do not follow each other."""
+    sums = Sums(Settings(factor=FACTOR, full=False))
+    sums.add(fields, fine[:, 0, 0].numpy(), coarse[:, 0, 0].numpy(), np.zeros(len(fine), dtype=bool))
+    found = sums.scores()
+    wanted = {form.split("{")[1].split(":")[0] for form in SCORES.values()} | {"conservation_residual"}
+    return {key: value for key, value in found.items() if key.removesuffix("_truth") in wanted}
+
+
+def picture(model: Downscaler, tests: dict[str, Any], preset: str, args: argparse.Namespace) -> None:
+    """Coarse, two members and the truth of the wettest crops of each network."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 8.4), layout="constrained")
+    axes = figure.subplots(len(tests), 4)
+    for row, (place, (fine, coarse, area)) in enumerate(tests.items()):
+        wettest = int(fine.nan_to_num().mean((1, 2, 3, 4)).argsort(descending=True)[1])
+        one = slice(wettest, wettest + 1)
+        drawn = ensemble(model, coarse[one], area[one], 2)[:, 0]
+        columns = {
+            f"coarse, {place}": coarse[wettest, 0, 0],
+            "member 1": drawn[0],
+            "member 2": drawn[1],
+            "truth": fine[wettest, 0, 0],
+        }
+        for column, (title, field) in enumerate(columns.items()):
+            shown = np.ma.masked_less(np.asarray(field), 0.1)
+            image = axes[row, column].imshow(shown, norm=LogNorm(0.1, 100), cmap="viridis", interpolation="nearest")
+            axes[row, column].set(xticks=[], yticks=[], title=title)
+    figure.colorbar(image, ax=axes, label="rain rate (mm/h)", shrink=0.7)
+    args.results.mkdir(parents=True, exist_ok=True)
+    (args.results / f"one_step_{preset}.png").write_bytes(png(figure, limit=280_000))
+
+
+# --- cost
+
+
+def rain(size: int, args: argparse.Namespace) -> Tensor:
+    """(1, 1, 1, h, w) of real rain: test crops side by side."""
+    coarse = dict(test_sets(argparse.Namespace(data=args.data, crops=16), FACTOR, CROP))["mrms"][1]
+    n = size // CROP
+    rows = [torch.cat(list(coarse[n * row : n * row + n]), -1) for row in range(n)]
+    return torch.cat(rows, -2)[None]
+
+
+def processor_time(function: Callable[[], Any], repeats: int) -> float:
+    """The least of some runs, in milliseconds: other work on the machine only adds."""
+    spent = []
+    for _ in range(repeats + 1):
+        started = time.process_time()
+        function()
+        spent.append(time.process_time() - started)
+    return 1e3 * min(spent[1:])
+
+
+def parts(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    model, _ = trained("one-step", 0, args)
+    rows = found.setdefault("parts", {})
+    for size in SIZES:
+        coarse = rain(size, args)
+        for count in COUNTS:
+            key = f"{size}², {count} members, {torch.get_num_threads()} threads"
+            if key not in rows and size**2 * count <= 512**2 * 8:
+                rows[key] = of_a_member(model, coarse, count, args.repeats)
+                write(found, args)
+
+
+@torch.no_grad()
+def of_a_member(model: Downscaler, coarse: Tensor, count: int, repeats: int) -> dict[str, float]:
+    """Milliseconds of processor time a member."""
+    assert model.generator is not None
+    found: dict[str, float] = {}
+
+    def timed(name: str, function: Callable[[], Any]) -> Any:
+        found[name] = processor_time(function, repeats) / count
+        return function()
+
+    members, generator = Members(range(count), seed=0), model.generator
+    given = sampling.known(Inputs(coarse, origin=[(0, 0, 0)]), model.device)
+    cond = timed("conditions", lambda: sampling.conditions(model, given))
+    mu = sampling.mean(model, given, cond)
+    told = timed("folding", lambda: sampling.folded(model, cond, mu))
+    places = [(member, (0, 0, 0)) for member in members.numbers]
+    white = timed("noise", lambda: model.noise.fields(sampling.size_of(told), places, 0, model.device)(0))
+    with model.autocast(model.device):
+        shared = timed("trunk", lambda: generator.trunk(told, None))
+        repeated = shared.expand(count, -1, -1, -1, -1)
+        z = timed("head", lambda: generator.head(repeated, white))
+    y = timed("decoding", lambda: sampling.fields(model, given, mu, z[None], members))
+    x = timed("inverse and cut", lambda: sampling.physical(model, y, given))
+    timed("constraint", lambda: sampling.constrained(model, x, given))
+    timed("residual", lambda: sampling.gap(model, x, given))
+    found["sum"] = sum(found.values())
+    timed("all at once", lambda: model.sample(given, members))
+    return found
+
+
+def members(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Wall time a member of all systems, in turn."""
+    rows = found.setdefault("members", {})
+    models = {preset: trained(preset, 0, args)[0] for preset in args.presets}
+    for size in SIZES:
+        coarse = rain(size, args)
+        for count in COUNTS:
+            key = f"{size}², {count} members, {torch.get_num_threads()} threads"
+            if key in rows or size**2 * count > 256**2 * 64:
+                continue
+            given, frames = Inputs(coarse, origin=[(0, 0, 0)]), coarse[0, 0].numpy()
+            tasks: dict[str, Callable[[], Any]] = {
+                name: lambda model=model: model.sample(given, Members(range(count), seed=0))
+                for name, model in models.items()
+                if name == "one-step" or size**2 * count <= 256**2 * 8
+            }
+            tasks["RainFARM, ours"] = lambda: baselines.rainfarm(frames, FACTOR, members=count, seed=0)
+            tasks["RainFARM, pysteps"] = lambda: published(frames[0], count)
+            rows[key] = {name: 1e3 * spent / count for name, spent in interleaved(tasks, args.repeats).items()}
+            rows[key]["load"] = os.getloadavg()[0]
+            write(found, args)
+
+
+def published(frame: np.ndarray[Any, Any], count: int) -> None:
+    """pysteps' RainFARM, called as its documentation does, member by member."""
+    from pysteps.downscaling import rainfarm
+
+    for _ in range(count):
+        rainfarm.downscale(frame.astype(np.float64), ds_factor=FACTOR.x, threshold=None)
+
+
+# --- results
+
+
+def write(found: dict[str, Any], args: argparse.Namespace) -> None:
+    found["settings"] = {"processor": processor(), "torch": torch.__version__, "members": args.members}
+    args.results.mkdir(parents=True, exist_ok=True)
+    (args.results / "one_step.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
+    (args.results / "one_step.md").write_text(report(found))
+
+
+def report(found: dict[str, Any]) -> str:
+    lines = ["# One evaluation a member", "", *(f"- {key}: {value}" for key, value in found["settings"].items())]
+    for name, row in found.get("training", {}).items():
+        sizes = ", ".join(f"{n / 1e6:.2f} M {part}" for part, n in row["parameters"].items() if n)
+        lines.append(f"- {name}: `{row['command']}` ({sizes}; {row['last']['step']} steps of its last stage)")
+    for place, row in found.get("scores", {}).items():
+        systems = row["systems"]
+        truth = next(iter(systems.values()))
+        rows = {"truth": {key.removesuffix("_truth"): value for key, value in truth.items() if key.endswith("_truth")}}
+        lines += [
+            "",
+            f"## Scores, {place}: {row['crops']} crops of {CROP}², 1x8",
+            "",
+            table(list(SCORES), rows | systems),
+        ]
+    for part in ("parts", "members"):
+        if found.get(part):
+            names = list(dict.fromkeys(name for row in found[part].values() for name in row))
+            lines += [
+                "",
+                f"## Milliseconds a member: {part}",
+                "",
+                f"| | {' | '.join(names)} |",
+                "|---" * (len(names) + 1) + "|",
+            ]
+            for key, row in found[part].items():
+                lines.append(f"| {key} | {' | '.join(f'{row[n]:.3g}' if n in row else '' for n in names)} |")
+    return "\n".join([*lines, ""])
+
+
+def table(names: list[str], rows: dict[str, dict[str, Any]]) -> str:
+    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for system, row in rows.items():
+        cells = []
+        for form in SCORES.values():
+            key = form.split("{")[1].split(":")[0]
+            cells.append(form.format(**row) if row.get(key) is not None else "")
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
