@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +91,14 @@ def trained(preset: str, seed: int, args: argparse.Namespace) -> tuple[Downscale
         "train.clock": "cpu",
         "train.seed": seed,
     }
-    folder = args.cache / f"{preset}-seed{seed}-{args.minutes:g}min"
+    folder = folder_of(preset, seed, args)
     if not (folder / "config.yaml").is_file():
         fitted(preset, settings, folder)
     return load(folder).eval().requires_grad_(False), fit_command(preset, settings)
+
+
+def folder_of(preset: str, seed: int, args: argparse.Namespace) -> Path:
+    return Path(args.cache) / f"{preset}-seed{seed}-{args.minutes:g}min"
 
 
 # --- scores
@@ -121,9 +125,7 @@ def scores(args: argparse.Namespace, found: dict[str, Any]) -> None:
                 "command": command,
                 "parameters": model.parameters_by_part,
                 "minutes": args.minutes,
-                "last": json.loads(
-                    (args.cache / f"{preset}-seed{seed}-{args.minutes:g}min/log.jsonl").read_text().splitlines()[-1]
-                ),
+                "last": json.loads((folder_of(preset, seed, args) / "log.jsonl").read_text().splitlines()[-1]),
             }
             if seed == 0:
                 picture(model, tests, preset, args)
@@ -248,19 +250,23 @@ def members(args: argparse.Namespace, found: dict[str, Any]) -> None:
         coarse = rain(size, args)
         for count in COUNTS:
             key = f"{size}², {count} members, {torch.get_num_threads()} threads"
-            if key in rows or size**2 * count > 256**2 * 64:
-                continue
-            given, frames = Inputs(coarse, origin=[(0, 0, 0)]), coarse[0, 0].numpy()
-            tasks: dict[str, Callable[[], Any]] = {
-                name: lambda model=model: model.sample(given, Members(range(count), seed=0))
-                for name, model in models.items()
-                if name == "one-step" or size**2 * count <= 256**2 * 8
-            }
-            tasks["RainFARM, ours"] = lambda: baselines.rainfarm(frames, FACTOR, members=count, seed=0)
-            tasks["RainFARM, pysteps"] = lambda: published(frames[0], count)
-            rows[key] = {name: 1e3 * spent / count for name, spent in interleaved(tasks, args.repeats).items()}
-            rows[key]["load"] = os.getloadavg()[0]
-            write(found, args)
+            if key not in rows and size**2 * count <= 256**2 * 64:
+                seconds = interleaved(systems(models, coarse, count), args.repeats)
+                rows[key] = {name: 1e3 * spent / count for name, spent in seconds.items()}
+                write(found, args)
+
+
+def systems(models: dict[str, Downscaler], coarse: Tensor, count: int) -> dict[str, Callable[[], Any]]:
+    """What makes so many members of a coarse field; diffusion of a few alone, since it takes long."""
+    given, frames = Inputs(coarse, origin=[(0, 0, 0)]), coarse[0, 0].numpy()
+    tasks: dict[str, Callable[[], Any]] = {
+        name: partial(model.sample, given, Members(range(count), seed=0))
+        for name, model in models.items()
+        if model.generator is not None or frames.size * count <= 32**2 * 8
+    }
+    tasks["RainFARM, ours"] = lambda: baselines.rainfarm(frames, FACTOR, members=count, seed=0)
+    tasks["RainFARM, pysteps"] = lambda: published(frames[0], count)
+    return tasks
 
 
 def published(frame: np.ndarray[Any, Any], count: int) -> None:
