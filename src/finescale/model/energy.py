@@ -39,7 +39,7 @@ class Score:
         patches: sides s, in fine cells, of patches of fields, each with weight 1.
         differences: sides of patches of differences between neighbours along y and along x.
         steep: weight of each of these.
-        amounts: weight of the fair CRPS of √(x + ``floor``) in units, for fields that are not linear in what networks
+        amounts: weight of the same terms of √(x + ``floor``) in units, for fields that are not linear in what networks
             see: logarithms alone care little for the largest amounts.
         floor: amount that is added before that root.
         blocks: weight of the mean square, in the networks' space, by which block means are off before the constraint.
@@ -48,7 +48,7 @@ class Score:
     patches: tuple[Size, ...] = (1, 4, 12)
     differences: tuple[Size, ...] = (1, 4)
     steep: NotNegative = 1.0
-    amounts: NotNegative = 0.5
+    amounts: NotNegative = 2.0
     floor: NotNegative = 0.02
     blocks: NotNegative = 0.05
 
@@ -97,14 +97,6 @@ def patches(x: Tensor, side: int, corner: Sequence[int]) -> Tensor:
         return x
     top, left = corner
     return F.avg_pool2d(x.mean(2)[..., top:, left:], side)
-
-
-def fair_crps(members: Tensor, truth: Tensor) -> Tensor:
-    """Fair CRPS of members (B, M, …) against the truth (B, …), cell by cell."""
-    count, fields = members.shape[1], members.unbind(1)
-    near = sum(((x - truth).abs() for x in fields), torch.zeros_like(truth)) / count
-    apart = sum(((a - b).abs() for a, b in combinations(fields, 2)), torch.zeros_like(truth))
-    return near - apart / (count * (count - 1))
 
 
 def _both(known: Tensor, axis: int) -> Tensor:

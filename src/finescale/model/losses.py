@@ -17,7 +17,6 @@ from finescale.diffusion import Distillation
 from finescale.grids.factor import Factor
 from finescale.model.batch import Batch
 from finescale.model.components import Components
-from finescale.model.energy import fair_crps
 from finescale.model.mean import MeanModel
 from finescale.model.share import Share
 from finescale.model.sizes import pad
@@ -137,9 +136,8 @@ def generated(
     losses = score.of(model.transform(x), model.transform(fine), known, generator)
     losses = losses + score.blocks * off.square().flatten(1).mean(1)
     if score.amounts and not model.linear:
-        roots = ((field.clamp_min(0) + score.floor).sqrt() for field in (x, fine))
-        each = fair_crps(*roots).mean(1, keepdim=True) * known
-        losses = losses + score.amounts * each.flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
+        roots = [(field.clamp_min(0) + score.floor).sqrt() for field in (x, fine)]
+        losses = losses + score.amounts * score.of(*roots, known, generator)
     return (losses if batch.weight is None else losses * batch.weight).mean()
 
 
