@@ -200,6 +200,18 @@ def test_a_subprocess_exits_with_2(tmp_path):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
 
 
+def test_what_an_event_loop_says_of_the_others_is_not_said(fine, tmp_path):
+    """Several arrays' metadata are read at once: the first error ends the command, the others come at its end."""
+    store = tmp_path / "half.zarr"
+    open_store(fine).to_zarr(store, consolidated=False)
+    metadata = sorted(store.glob("*/zarr.json"))
+    for path in metadata:
+        path.write_bytes(path.read_bytes()[:200])
+    done = subprocess.run([sys.executable, "-m", "finescale", "info", str(store)], capture_output=True, text=True)
+    assert len(metadata) > 2 and done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "damaged" in done.stderr, done.stderr
+
+
 def test_debug_shows_the_traceback(tmp_path, capfd):
     code, _, err = run(capfd, "info", tmp_path / "no.nc", "--debug")
     assert code == 2 and any("Traceback" in line for line in err)

@@ -136,8 +136,8 @@ def generated(
     losses = score.of(model.transform(x), model.transform(fine), known, generator)
     losses = losses + score.blocks * off.square().flatten(1).mean(1)
     if score.amounts and not model.linear:
-        roots = [(field.clamp_min(0) + score.floor).sqrt() for field in (x, fine)]
-        losses = losses + score.amounts * score.of(*roots, known, generator)
+        ours, true = ((field.clamp_min(0) + score.floor).sqrt() for field in (x, fine))
+        losses = losses + score.amounts * score.of(ours, true, known, generator)
     return (losses if batch.weight is None else losses * batch.weight).mean()
 
 
