@@ -200,6 +200,20 @@ def test_a_subprocess_exits_with_2(tmp_path):
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and not done.stdout
 
 
+def test_what_a_prediction_needs_loads_no_compiler():
+    """A model is first built without values, to see its size; benchmarks/startup.py has the seconds."""
+    code = (
+        "import sys, finescale.verbs, finescale.data.files, finescale.inference.predict;"
+        "from finescale.config.build import build_model; from finescale.config.read import read_config;"
+        "small = {'denoiser.backbone': {'kind': 'unet', 'width': 8, 'attention': True}, 'factor': '3x4'};"
+        "build_model(read_config('wavelet', small)); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"torch", "xarray"} <= loaded
+    assert not loaded & {"torch._dynamo", "sympy", "scipy.spatial", "distributed", "matplotlib", "pysteps"}
+
+
 def test_what_an_event_loop_says_of_the_others_is_not_said(fine, tmp_path):
     """Several arrays' metadata are read at once: the first error ends the command, the others come at its end."""
     store = tmp_path / "half.zarr"

@@ -85,7 +85,8 @@ class TemporalAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = zero(nn.Linear(channels, channels))
         half = channels // self.heads // 2
-        self.register_buffer("frequencies", 10000.0 ** -(torch.arange(half) / half), persistent=False)
+        # Of plain numbers: arithmetic on tensors without values, which find a model's size, loads torch's compiler.
+        self.register_buffer("frequencies", torch.tensor([10000 ** -(k / half) for k in range(half)]), persistent=False)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """x: (B·frames, C, H, W)."""

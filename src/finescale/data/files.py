@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 
@@ -88,6 +87,13 @@ def fields(paths: Paths) -> list[list[str]]:
     return groups(each, open_store)
 
 
+def _chunks_of_a_size() -> AbstractContextManager[Any]:
+    import dask
+
+    set_to: AbstractContextManager[Any] = dask.config.set({"array.chunk-size": CHUNK})
+    return set_to
+
+
 def _opened(entry: Entry, chunks: Any) -> xr.Dataset:
     entry, path = here(entry), entry.path
     if isinstance(path, Path):
@@ -96,7 +102,7 @@ def _opened(entry: Entry, chunks: Any) -> xr.Dataset:
         if not (path.is_file() or path.is_dir()):
             raise InputError(f"{path} is neither a file nor a folder, but a pipe or a device: save it as a file first")
     try:
-        with dask.config.set({"array.chunk-size": CHUNK}):
+        with _chunks_of_a_size() if chunks is not None else nullcontext():
             ds = opened(entry, chunks)
     except InputError:
         raise

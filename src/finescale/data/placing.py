@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.spatial import Delaunay
 
 from finescale.data.blocks import Blocks, Numbers
 from finescale.data.regrid import overlap
 from finescale.errors import InputError
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 CIRCLE = 360.0
 """Degrees of longitude."""
@@ -159,6 +161,8 @@ def _scattered(lat: Numbers, lon: Numbers, wanted: Blocks, own: Sequence[int]) -
     """Weights from points to cells of latitude and longitude."""
     middle = 0.5 * (wanted.x[0] + wanted.x[-1])
     lat, lon = lat.ravel(), (lon.ravel() - middle + CIRCLE / 2) % CIRCLE + middle - CIRCLE / 2
+    from scipy import sparse
+
     step = [float(np.abs(np.diff(edges)).mean()) for edges in (wanted.y, wanted.x)]
     # Points a cell and a spacing of their own around the wanted cells are all that counts.
     margin = 2 * max(*step, float(np.sqrt(np.abs(np.diff(lat.reshape(own), axis=0)).mean() ** 2 + 1e-12)))
@@ -192,6 +196,8 @@ def _triangles(
     points: Numbers, centres: Numbers, wanted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Numbers]:
     """Of the wanted centres inside a triangle: their numbers, its corners (n, 3) and barycentric coordinates (n, 3)."""
+    from scipy.spatial import Delaunay
+
     triangles = Delaunay(points)
     numbers = np.flatnonzero(wanted)
     found = triangles.find_simplex(centres[numbers])

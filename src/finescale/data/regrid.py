@@ -14,7 +14,6 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import sparse
 
 from finescale.errors import InputError
 from finescale.grids import coordinates
@@ -36,6 +35,8 @@ def regrid(da: xr.DataArray, like: xr.DataArray, what: str = "the field") -> xr.
     Raises:
         InputError: if both cover no common area, or one is in degrees and the other is not.
     """
+    from scipy import sparse
+
     mine, wanted = coordinates.read_grid(da), coordinates.read_grid(like)
     if mine.geographic != wanted.geographic or (mine.crs and wanted.crs and mine.crs != wanted.crs):
         raise InputError(f"{what} is in another projection than the ensemble: bring it to the ensemble's first")

@@ -16,7 +16,6 @@ from operator import attrgetter
 from time import monotonic
 
 import torch
-from dask.system import CPU_COUNT
 
 from finescale.errors import InputError
 from finescale.inference.given import Read
@@ -64,6 +63,8 @@ class Workers:
     @property
     def cores(self) -> int:
         """Threads of the networks of a task on this machine, so that all together keep to its cores."""
+        from dask.system import CPU_COUNT
+
         each = CPU_COUNT // ((self.workers or 1) * (self.threads or 1))
         return max(1, min(torch.get_num_threads(), each))
 

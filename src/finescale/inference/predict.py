@@ -27,7 +27,6 @@ from finescale.inference import engines, progress
 from finescale.inference.cost import LONG, Cost
 from finescale.inference.engines import HERE, Workers
 from finescale.inference.inputs import Files
-from finescale.inference.lazy import lazily
 from finescale.inference.prepare import tasks_of
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Result, Unit
@@ -230,4 +229,8 @@ def downscale_dataset(model: Model, coarse: Files, request: Request, lazy: bool 
         InputError: for input or a request that cannot be used.
     """
     prediction = Prediction(model, coarse, request, values=not lazy)
-    return lazily(prediction.tasks) if lazy else in_memory(prediction)
+    if not lazy:
+        return in_memory(prediction)
+    from finescale.inference.lazy import lazily
+
+    return lazily(prediction.tasks)
