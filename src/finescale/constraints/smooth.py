@@ -14,7 +14,8 @@ from finescale.ranges import NotNegative, Size
 
 STEEPEST = 2.0
 """Largest |ln s|."""
-LARGEST = 1e30
+LARGEST = 1e15
+"""Of amounts of ordinary size, and the reciprocal of the smallest."""
 HUMP = 8.0
 """Largest ratio of an interpolated cell to its coarse cell in what an empty block is given."""
 
@@ -65,23 +66,33 @@ class Smooth(Multiplicative):
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         wanted = coarse.nan_to_num()
         y = y.clamp_min(0)
-        empty = (operators.maxima(y.detach()) <= 0) & (wanted > 0)
+        largest = operators.maxima(y.detach())
+        empty = (largest <= 0) & (wanted > 0)
         if bool(empty.any()):
             y = y + operators.replicate(empty.to(y.dtype)) * _interpolated(wanted, operators.factor)
-        x = super().apply_to(self._rescaled(y, wanted, operators), coarse, operators)
+        if bool((largest > LARGEST).any()):  # what is raised could overflow
+            y = y.clamp_max(LARGEST)
+        y = self._rescaled(y, wanted, operators)
+        mean = operators.average(y.detach(), missing=False)
+        ordinary = (torch.minimum(mean, wanted) > 1 / LARGEST) & (torch.maximum(mean, wanted) < LARGEST)
+        plain = ordinary | (wanted == 0)
+        # Amounts of ordinary size need no care for overflow and subnormal numbers.
+        x = spread(y, coarse, operators) if bool(plain.all()) else super().apply_to(y, coarse, operators)
         return x if self.least == 0 else self._emptied(x, coarse, operators)
 
     def _rescaled(self, y: Tensor, wanted: Tensor, operators: Coarsen) -> Tensor:
         """The rounds."""
         wet, factor = wanted > 0, operators.factor
-        known = upsample(wet.to(y.dtype), factor, "linear").clamp_min(torch.finfo(y.dtype).tiny)
+        known = None
+        if not bool(wet.all()):
+            known = upsample(wet.to(y.dtype), factor, "linear").clamp_min(torch.finfo(y.dtype).tiny)
         for _ in range(self.rounds):
             mean = operators.average(y, missing=False)
             # Below, where no amounts are, slopes would overflow.
             there = wet & (mean > torch.finfo(y.dtype).tiny ** 0.5)
             logarithm = torch.where(there, wanted, 1.0).log() - torch.where(there, mean, 1.0).log()
-            logarithm = logarithm.clamp(-STEEPEST, STEEPEST)
-            y = (y * torch.exp(upsample(logarithm, factor, "linear") / known)).clamp_max(LARGEST)
+            factors = upsample(logarithm.clamp(-STEEPEST, STEEPEST), factor, "linear")
+            y = y * (factors if known is None else factors.div_(known)).exp_()
         return y
 
     def _emptied(self, x: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
