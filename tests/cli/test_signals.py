@@ -90,6 +90,31 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 sys.meta_path.insert(0, Finder())
 sys.exit(main({arguments}))
 """
+COMPILED = """
+import signal, sys, time
+from finescale.cli import main
+import finescale.verify.report as report
+
+there = dict(signal=signal)
+exec(compile('''
+def work():
+    try:
+        signal.raise_signal(signal.{number})
+    except BaseException:
+        pass
+''', "work.pyx", "exec"), there)
+evaluate = report.evaluate
+
+def slow(*arguments, **settings):
+    there["work"]()
+    time.sleep(20)
+    return evaluate(*arguments, **settings)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+report.evaluate = slow
+sys.exit(main({arguments}))
+"""
 WORK = {
     "coarsen": ("finescale.data.reader", "Watched._read", True),  # it is told between two pieces of the file
     "downscale": ("finescale.downscaler", "Downscaler.sample", False),
@@ -187,10 +212,11 @@ def test_nothing_waits_for_a_lock_that_a_signal_left_closed(files: Path, lock: i
     assert listing(files) == before
 
 
+@pytest.mark.parametrize("where", [IMPORTING, COMPILED], ids=["import", "Cython"])
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
-def test_a_signal_inside_an_import_is_not_lost(files: Path, number: str) -> None:
+def test_a_signal_where_exceptions_end_is_not_lost(files: Path, number: str, where: str) -> None:
     before = listing(files)
-    code = IMPORTING.format(number=number, arguments=words("verify"))
+    code = where.format(number=number, arguments=words("verify"))
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=files, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -35,7 +35,7 @@ SOURCES = ("auto", "head", "members", "denoiser")
 """Where a variance can be from, as `finescale.model.uncertainty` has them, which takes torch to import."""
 
 MOMENT, POSTPONED = 0.05, 200
-"""Seconds until a signal that came inside an import comes again, and how often at most."""
+"""Seconds until a signal that came where it would be lost comes again, and how often at most."""
 MENDABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE),
     *(errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP),
@@ -92,12 +92,12 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
 def _interruptible() -> Iterator[None]:
     """SIGTERM and SIGHUP end a command as Ctrl-C does: in order; unless they are ignored, as nohup has it.
 
-    None does so inside an import, which would swallow the exception, or keep a lock: it comes again a moment later.
+    None does so where the exception could be lost (`_lost`): it comes again a moment later.
     """
     postponed = count(1)
 
     def end(number: int, frame: FrameType | None) -> None:
-        if _importing(frame) and next(postponed) <= POSTPONED:
+        if _lost(frame) and next(postponed) <= POSTPONED:
             again = threading.Timer(MOMENT, os.kill, (os.getpid(), number))
             again.daemon = True
             again.start()
@@ -121,10 +121,12 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _importing(frame: FrameType | None) -> bool:
-    """Whether a frame is part of an import."""
+def _lost(frame: FrameType | None) -> bool:
+    """Whether an exception may end here: in an import, which would swallow it or keep a lock, or in code of Cython,
+    such as netCDF4's, some of which have no way to raise."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib") or name.endswith(".pyx"):
             return True
         frame = frame.f_back
     return False
