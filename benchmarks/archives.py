@@ -185,12 +185,15 @@ def run(folder: Path, *words: object) -> dict[str, Any]:
     except BrokenProcessPool:
         code, seconds, said = -1, 0.0, "the process was ended"
     lines = [line.removeprefix("finescale: ") for line in said.splitlines() if line.startswith("finescale: ")]
+    # Names of files, without the folders of one machine.
+    for parent in {f"{folder}/", *(f"{Path(str(word)).parent}/" for word in words if str(word).startswith("/"))}:
+        lines = [line.replace(parent, "") for line in lines]
     refused = [line for line in lines if not line.startswith("warning: ")]
     return {
         "code": code,
         "seconds": round(seconds, 1),
         "lines": len(refused) if refused or not code else len(said.splitlines()),
-        "says": (refused or lines or [""])[0].replace(f"{folder}/", ""),
+        "says": (refused or lines or [""])[0],
     }
 
 

@@ -81,3 +81,17 @@ def test_what_is_kept_of_a_faint_block_are_its_largest_cells() -> None:
     assert 1 < kept < 26 and (x[-kept:] > 0).all() and x[-kept] >= 0.05
     # With one more the smallest would fall below.
     assert raw.flatten()[-kept - 1] * 1.28 / raw.flatten()[-kept - 1 :].sum() < 0.05
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_totals_are_exact_with_areas_a_mask_and_a_least(seed: int) -> None:
+    """Empty blocks too, of which only some cells count."""
+    generator = torch.Generator().manual_seed(seed)
+    raw = torch.rand(1, 32, 48, generator=generator, dtype=torch.float64) ** 6
+    raw[..., :16, :16] = 0
+    coarse = torch.rand(1, 4, 6, generator=generator, dtype=torch.float64) ** 4 + 1e-4
+    area = torch.rand(32, 48, generator=generator, dtype=torch.float64) + 0.5
+    mask = torch.rand(32, 48, generator=generator) > 0.8
+    mask[::8, ::8] = True
+    x = Smooth(EIGHT, area, mask, least=0.05)(raw, coarse)
+    torch.testing.assert_close(Coarsen(EIGHT, area, mask)(x), coarse, rtol=1e-12, atol=0)

@@ -236,3 +236,15 @@ def test_frames_are_transformed_by_an_orthonormal_cosine_transform() -> None:
     np.testing.assert_allclose(ours.permute(0, 1, 3, 2, 4, 5).numpy(), expected, atol=1e-12)
     pair = Wavelet(1, frames=2).analysis(x)[:, :1]
     torch.testing.assert_close(pair, (spatial[:, :1, ::2] + spatial[:, :1, 1::2]) * 0.5**0.5)
+
+
+@pytest.mark.parametrize("family", ["haar", "db2"])
+def test_coefficients_are_as_exact_inside_a_bfloat16_network(family: str) -> None:
+    x = torch.randn(2, 1, 1, 16, 24, generator=torch.Generator().manual_seed(0))
+    latent = Wavelet(2, family)
+    with torch.autocast("cpu", torch.bfloat16):
+        c = latent.analysis(x)
+        y = latent.synthesis(c)
+    assert c.dtype == y.dtype == torch.float32
+    torch.testing.assert_close(c, latent.analysis(x), rtol=0, atol=0)
+    torch.testing.assert_close(y, x, rtol=0, atol=1e-5)

@@ -70,6 +70,8 @@ class Smooth(Multiplicative):
         empty = (largest <= 0) & (wanted > 0)
         if bool(empty.any()):
             y = y + operators.replicate(empty.to(y.dtype)) * _interpolated(wanted, operators.factor)
+            if operators.mask is not None:  # cells that do not count shall not be taken for those that hold the total
+                y = torch.where(operators.mask, y, 0.0)
         if bool((largest > LARGEST).any()):  # what is raised could overflow
             y = y.clamp_max(LARGEST)
         y = self._rescaled(y, wanted, operators)

@@ -99,7 +99,7 @@ class Wavelet(LinearLatentSpace):
         fields, side = x.shape[1], 2**self.levels
         matrix, order = self._block(x, fields)
         cells = space_to_depth(x, (1, side, side)).unflatten(1, (fields, -1))
-        c = torch.matmul(matrix, cells.flatten(3)).unflatten(3, cells.shape[3:]).flatten(1, 2)
+        c = _product(matrix, cells).flatten(1, 2)
         return c if fields == 1 else c[:, order.argsort()]
 
     def _from_blocks(self, c: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ class Wavelet(LinearLatentSpace):
         fields = c.shape[1] // side**2
         matrix, order = self._block(c, fields)
         bands = (c if fields == 1 else c[:, order]).unflatten(1, (fields, -1))
-        cells = torch.matmul(matrix.T, bands.flatten(3)).unflatten(3, bands.shape[3:]).flatten(1, 2)
+        cells = _product(matrix.T, bands).flatten(1, 2)
         return depth_to_space(cells, (1, side, side))
 
     def _block(self, like: Tensor, fields: int) -> tuple[Tensor, Tensor]:
@@ -256,6 +256,12 @@ def _along_time(x: Tensor, matrix: Tensor) -> Tensor:
     """y[:, k] = Σ_j matrix[k, j] x[:, j], in x's own precision where networks around run in bfloat16."""
     with torch.autocast(x.device.type, enabled=False):
         return torch.einsum("kj,bj...->bk...", matrix.to(x), x)
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    """Matrix (m, n) times x (B, C, n, T, H, W), in x's own precision where networks around run in bfloat16."""
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.matmul(matrix, x.flatten(3)).unflatten(3, x.shape[3:])
 
 
 def _every_second(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
