@@ -4,7 +4,8 @@
 
 Data are made, the model is tiny and untrained: what is asked does not depend on what it has learned.
 
-    equality    the same prediction by this process, threads and 2 workers of Dask, with other windows and batches
+    equality    the same prediction by this process, threads and 2 workers of Dask, with other windows and batches, of
+                an untrained model and of ``--trained`` ones on ``--coarse``
     faults      a worker killed; the whole run killed (SIGKILL) at a random moment, or asked to end (SIGTERM), then
                 ``--resume``: each ``--repeat`` times, and whether the output is the unbroken one's, bit by bit
     scaling     seconds on 1 and 2 workers, one thread of a network each
@@ -97,7 +98,7 @@ def values(path: Path) -> np.ndarray:
         return ds["rain"].transpose("realization", ...).values
 
 
-def equality(folder: Path, _: argparse.Namespace) -> list[dict[str, Any]]:
+def equality(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     run(downscale(folder, "whole.zarr", "--window", "1x16"))
     whole = values(folder / "whole.zarr")
     spread = float(np.nanmean(whole.std(0)))
@@ -112,31 +113,35 @@ def equality(folder: Path, _: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for name, (out, *more) in ways.items():
         run(downscale(folder, out, *more))
-        found = values(folder / out)
-        largest = float(np.nanmax(np.abs(found - whole)))
-        rows.append({"way": name, "equal bits": bool(np.array_equal(found, whole)), "of the spread": largest / spread})
-    return rows + reached(folder, spread)
+        rows.append({"way": name} | apart(values(folder / out), whole))
+    rows += reached(folder / "model", folder / "coarse.zarr", "untrained")
+    return rows + [row for model in args.trained for row in reached(model, args.coarse, model.name)]
 
 
-def reached(folder: Path, spread: float) -> list[dict[str, Any]]:
+def apart(found: np.ndarray, whole: np.ndarray) -> dict[str, Any]:
+    """Differences of members, over their mean spread."""
+    difference = np.abs(found - whole) / np.nanmean(whole.std(0))
+    return {
+        "equal bits": bool(np.array_equal(found, whole, equal_nan=True)),
+        "largest, of the spread": float(np.nanmax(difference)),
+        "root mean square": float(np.sqrt(np.nanmean(difference**2))),
+    }
+
+
+def reached(model: Path, coarse: Path, label: str) -> list[dict[str, Any]]:
     """Windows whose halo is as wide as the domain: what is left then is arithmetic, not what lies beyond the halo."""
     import finescale
 
-    settings: dict[str, Any] = {"members": 4, "halo": (0, 48, 48)}
+    with xr.open_dataset(coarse, engine="zarr" if coarse.suffix == ".zarr" else None) as ds:
+        side = max(ds.sizes.values())
+    settings: dict[str, Any] = {"members": 4, "halo": (0, side, side)}
+    ways = {"windows of a half": (2, 4), "windows of a third, one member at a time": (3, 1)}
     found = [
-        finescale.downscale(folder / "model", folder / "coarse.zarr", window=(1, n, n), batch=batch, **settings)
-        for n, batch in ((48, 4), (24, 4), (16, 1))
+        finescale.downscale(model, coarse, window=(1, side // parts, side // parts), batch=batch, **settings)
+        for parts, batch in ((1, 4), *ways.values())
     ]
-    whole, *others = (one["rain"].values for one in found if one is not None)
-    names = ("windows of 24 cells, halo of all", "windows of 16 cells one member at a time, halo of all")
-    return [
-        {
-            "way": name,
-            "equal bits": bool(np.array_equal(one, whole)),
-            "of the spread": float(np.abs(one - whole).max()) / spread,
-        }
-        for name, one in zip(names, others, strict=True)
-    ]
+    whole, *others = (next(iter(one.data_vars.values())).values for one in found if one is not None)
+    return [{"way": f"{way}, halo of all, {label}"} | apart(one, whole) for way, one in zip(ways, others, strict=True)]
 
 
 def faults(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -312,11 +317,13 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=10)
     parser.add_argument("--units", type=int, default=1_000_000)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--trained", type=Path, nargs="*", default=[], help="models of which equality is asked, too")
+    parser.add_argument("--coarse", type=Path, help="a file for them")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
     file = args.results / "clusters.json"
     out: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    out["command"] = " ".join(["python", "benchmarks/clusters.py", *sys.argv[1:]])
+    out["command"] = " ".join(["python", "benchmarks/clusters.py", *(Path(word).name for word in sys.argv[1:])])
 
     def write(found: dict[str, Any]) -> None:
         out.update(found)
