@@ -101,7 +101,6 @@ def values(path: Path) -> np.ndarray:
 def equality(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     run(downscale(folder, "whole.zarr", "--window", "1x16"))
     whole = values(folder / "whole.zarr")
-    spread = float(np.nanmean(whole.std(0)))
     ways = {
         "this process, NetCDF": ("a.nc", "--window", "1x16"),
         "2 threads": ("b.zarr", "--window", "1x16", "--threads", "2"),

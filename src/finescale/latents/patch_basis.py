@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from finescale.errors import InputError
+from finescale.latents.matrices import channels_by
 from finescale.latents.patches import Patches
 from finescale.latents.pod import captured, pod, random_basis
 
@@ -90,11 +91,11 @@ class PatchBasis(nn.Module):
 
     def synthesis(self, a: Tensor) -> Tensor:
         """Σ w · Φ a over patches, in shares of Σ w² = 1: (B, K, T', H', W') -> (B, C, T, H, W)."""
-        return self._lay(_product(self.basis.flatten(1).T, a), a, 1)
+        return self._lay(channels_by(self.basis.flatten(1).T, a), a, 1)
 
     def synthesis_squared(self, variance: Tensor) -> Tensor:
         """Σ w² · Φ∘² variance: what different patches contribute adds up."""
-        return self._lay(_product(self.basis.flatten(1).T.square(), variance), variance, 2)
+        return self._lay(channels_by(self.basis.flatten(1).T.square(), variance), variance, 2)
 
     def synthesis_block(self, block: Tensor) -> Tensor:
         """Σ w² · diag(Φ Σ Φᵀ) for a covariance (B, K, K, T', H', W') of every patch."""
@@ -121,13 +122,7 @@ class PatchBasis(nn.Module):
 
 def _matmul(basis: Tensor, window: Tensor, patches: Tensor) -> Tensor:
     """Φᵀ (w · patch), with the window in the basis."""
-    return _product(basis * window.flatten(), patches)
-
-
-def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    """y[:, k] = Σ_d matrix[k, d] x[:, d], in x's own precision where networks around run in bfloat16."""
-    with torch.autocast(x.device.type, enabled=False):
-        return torch.einsum("kd,bdthw->bkthw", matrix.to(x), x)
+    return channels_by(basis * window.flatten(), patches)
 
 
 def _rows(patches: Tensor) -> Tensor:

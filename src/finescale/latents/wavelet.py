@@ -26,9 +26,7 @@ Conditioning fields come to the resolution of the latent by space-to-depth, or, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import product
 from typing import Literal
 
@@ -38,6 +36,7 @@ from torch import Tensor
 
 from finescale.errors import InputError
 from finescale.latents.base import LinearLatentSpace, depth_to_space, space_to_depth
+from finescale.latents.matrices import bands_in_time, bands_of_blocks, blocks_of_bands, frames_of
 from finescale.ranges import Size
 
 Y, X = -2, -1
@@ -90,16 +89,14 @@ class Wavelet(LinearLatentSpace):
 
     def analysis(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W) -> (B, C·4^J, T, H/2^J, W/2^J), LL first, then detail from coarse to fine."""
-        if self.frames > 1:
-            x = _along_time(x.unflatten(2, (-1, self.frames)).movedim(3, 1), _cosines(self.frames)).flatten(1, 2)
+        x = bands_in_time(x, self.frames)
         return self._in_blocks(x) if self.haar else self._filtered(x)
 
     def _in_blocks(self, x: Tensor) -> Tensor:
         """All levels at once, where no filter leaves its block."""
-        fields, side = x.shape[1], 2**self.levels
+        fields = x.shape[1]
         matrix, order = self._block(x, fields)
-        cells = space_to_depth(x, (1, side, side)).unflatten(1, (fields, -1))
-        c = _product(matrix, cells).flatten(1, 2)
+        c = bands_of_blocks(matrix, x, 2**self.levels).flatten(1, 2)
         return c if fields == 1 else c[:, order.argsort()]
 
     def _from_blocks(self, c: Tensor) -> Tensor:
@@ -107,9 +104,7 @@ class Wavelet(LinearLatentSpace):
         side = 2**self.levels
         fields = c.shape[1] // side**2
         matrix, order = self._block(c, fields)
-        bands = (c if fields == 1 else c[:, order]).unflatten(1, (fields, -1))
-        cells = _product(matrix.T, bands).flatten(1, 2)
-        return depth_to_space(cells, (1, side, side))
+        return blocks_of_bands(matrix.T, (c if fields == 1 else c[:, order]).unflatten(1, (fields, -1)), side)
 
     def _block(self, like: Tensor, fields: int) -> tuple[Tensor, Tensor]:
         """The matrix of a block, (4^J bands, 4^J cells), and the channels of so many fields by (field, band)."""
@@ -152,22 +147,16 @@ class Wavelet(LinearLatentSpace):
     def synthesis(self, c: Tensor) -> Tensor:
         """The inverse of `analysis`, which is also its adjoint."""
         if self.haar:
-            return self._frames_of(self._from_blocks(c), _cosines(self.frames).T)
+            return frames_of(self._from_blocks(c), self.frames)
         if self.packet:
             x = c
             for _ in range(self.levels):
                 x = self._whole(x.chunk(4, dim=1))
-            return self._frames_of(x, _cosines(self.frames).T)
+            return frames_of(x, self.frames)
         x = c[:, : self.field_channels]
         for bands in self.details(c):
             x = self._whole([x, *bands.chunk(3, dim=1)])
-        return self._frames_of(x, _cosines(self.frames).T)
-
-    def _frames_of(self, x: Tensor, matrix: Tensor) -> Tensor:
-        """Bands (B, n·C, T/n, H, W) -> frames (B, C, T, H, W) = Σ_k matrix[·, k] band k."""
-        if self.frames == 1:
-            return x
-        return _along_time(x.unflatten(1, (self.frames, -1)), matrix).movedim(1, 3).flatten(2, 3)
+        return frames_of(x, self.frames)
 
     def details(self, z: Tensor) -> list[Tensor]:
         """Detail bands (B, 3C, T', H/2^l, W/2^l), (horizontal, vertical, diagonal), from level l = J to 1.
@@ -197,7 +186,7 @@ class Wavelet(LinearLatentSpace):
     def synthesis_squared(self, variance: Tensor) -> Tensor:
         """diag(S⁻¹ Σ S⁻ᵀ) band by band: Σ_bands G_y∘² V G_xᵀ∘², G the band's one-dimensional synthesis matrices."""
         total = torch.stack([self._band_variance(band, *paths) for band, *paths in self._paths(variance)]).sum(0)
-        return self._frames_of(total, _cosines(self.frames).T.square())
+        return frames_of(total, self.frames, power=2)
 
     def _paths(self, c: Tensor) -> Iterator[tuple[Tensor, str, str]]:
         """Every band (B, n·C, T', h, w) with how it comes about along y and x: from the last level to the first."""
@@ -241,27 +230,6 @@ class Wavelet(LinearLatentSpace):
             out = out + _interleave(band, torch.zeros_like(band), axis).roll(half - j, axis)
         assert isinstance(out, Tensor)
         return out
-
-
-@lru_cache(maxsize=8)
-def _cosines(n: int) -> Tensor:
-    """(n, n) orthonormal, row k the k-th band."""
-    k, j = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
-    rows = (2 / n) ** 0.5 * torch.cos(math.pi * (j + 0.5) * k / n)
-    rows[0] *= 0.5**0.5
-    return rows
-
-
-def _along_time(x: Tensor, matrix: Tensor) -> Tensor:
-    """y[:, k] = Σ_j matrix[k, j] x[:, j], in x's own precision where networks around run in bfloat16."""
-    with torch.autocast(x.device.type, enabled=False):
-        return torch.einsum("kj,bj...->bk...", matrix.to(x), x)
-
-
-def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    """Matrix (m, n) times x (B, C, n, T, H, W), in x's own precision where networks around run in bfloat16."""
-    with torch.autocast(x.device.type, enabled=False):
-        return torch.matmul(matrix, x.flatten(3)).unflatten(3, x.shape[3:])
 
 
 def _every_second(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
