@@ -7,9 +7,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from finescale.constraints import Multiplicative, Smooth
+from finescale.constraints import Multiplicative, Smooth, smooth
 from finescale.grids.factor import Factor
 from finescale.operators.coarsen import Coarsen
+from finescale.operators.interpolate import upsample
 
 EIGHT = Factor(1, 8)
 
@@ -95,3 +96,18 @@ def test_totals_are_exact_with_areas_a_mask_and_a_least(seed: int) -> None:
     mask[::8, ::8] = True
     x = Smooth(EIGHT, area, mask, least=0.05)(raw, coarse)
     torch.testing.assert_close(Coarsen(EIGHT, area, mask)(x), coarse, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("factor", ["1x8", "1x5", "1x1", "1x2", "3x10", "2x1", "1x4x6"])
+def test_factors_are_the_exponential_of_the_interpolated_logarithm(factor: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logarithm = torch.randn(2, 3, 1, 4, 6, 7, generator=generator, dtype=torch.float64)
+    wanted = upsample(logarithm, Factor.parse(factor), "linear").exp()
+    torch.testing.assert_close(smooth._factors(logarithm, Factor.parse(factor)), wanted, rtol=1e-12, atol=0)
+
+
+def test_a_dry_cell_takes_the_mean_of_its_wet_neighbours() -> None:
+    wet = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], dtype=torch.bool)[None, None]
+    x = torch.tensor([[1.0, 9, 9, 9], [2, 6, 9, 9], [9, 9, 9, 9]])[None, None].expand(2, -1, -1, -1)
+    wanted = torch.tensor([[1.0, 3, 6, 0], [2, 6, 6, 0], [4, 4, 6, 0]])
+    torch.testing.assert_close(smooth._continued(x, wet)[1, 0], wanted)

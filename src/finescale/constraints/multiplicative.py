@@ -31,7 +31,7 @@ class Multiplicative(Constraint):
         operators, y = coarsen or self.coarsen, y.clamp_min(0)
         mean = operators(y).nan_to_num()
         ratio = coarse / torch.maximum(mean, coarse / MOST).clamp_min(torch.finfo(y.dtype).tiny)
-        return y * operators.replicate(torch.where(coarse > 0, ratio, 0.0))
+        return operators.times(y, torch.where(coarse > 0, ratio, 0.0))
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         y = y.clamp_min(0)
@@ -58,10 +58,13 @@ class Multiplicative(Constraint):
         return share
 
 
-def spread(share: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
-    """Shares >= 0, positive somewhere in each block, times U(c / A shares); U(c) where c is zero or NaN."""
+def spread(share: Tensor, coarse: Tensor, operators: Coarsen, mean: Tensor | None = None) -> Tensor:
+    """Shares >= 0, positive somewhere in each block, times U(c / A shares), whose ``mean`` that is; NaN where c is."""
     # NaN is kept out of the quotient, because NaN times a gradient of zero is NaN: no mean is where no cell is valid.
-    plain = (coarse == 0) | coarse.isnan()
-    mean = operators.average(share, missing=False)
-    ratio = torch.where(plain, 0.0, coarse) / torch.where(mean > 0, mean, 1.0)
-    return torch.addcmul(operators.replicate(torch.where(plain, coarse, 0.0)), share, operators.replicate(ratio))
+    unknown = coarse.isnan()
+    mean = operators.average(share, missing=False) if mean is None else mean
+    ratio = torch.where(unknown, 0.0, coarse) / torch.where(mean > 0, mean, 1.0)
+    x = operators.times(share, ratio)
+    if bool(unknown.any()):
+        x = x + operators.replicate(torch.where(unknown, coarse, 0.0))
+    return x

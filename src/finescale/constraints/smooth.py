@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from finescale.constraints.multiplicative import Multiplicative, spread
@@ -23,8 +24,9 @@ HUMP = 8.0
 class Smooth(Multiplicative):
     """x = y · exp(L ln s_1) · … · exp(L ln s_R) · U(s), for y, c >= 0, with s_r = c over the block means before it.
 
-    L interpolates linearly from the centres of those coarse cells that are wet: factors vary continuously within and
-    across coarse cells, where `Multiplicative`'s jump at every border and leave its imprint. R rounds bring the block
+    L interpolates linearly between the centres of coarse cells, of which dry ones take the mean of their wet
+    neighbours: factors vary continuously within and across coarse cells, where `Multiplicative`'s jump at every border
+    and leave its imprint. R rounds bring the block
     means close to c, and the last factor, constant in each block and near one, makes them exact. It is the smooth
     rescaling of Tobler's (1979) pycnophylactic interpolation applied to a ratio instead of a field (the iteration, its
     logarithm and its exact end are ours).
@@ -49,7 +51,7 @@ class Smooth(Multiplicative):
         factor: Factor,
         area: Tensor | None = None,
         mask: Tensor | None = None,
-        rounds: Size = 2,
+        rounds: Size = 3,
         least: NotNegative = 0.0,
     ) -> None:
         super().__init__(factor, area, mask)
@@ -66,44 +68,53 @@ class Smooth(Multiplicative):
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         wanted = coarse.nan_to_num()
         y = y.clamp_min(0)
-        largest = operators.maxima(y.detach())
-        empty = (largest <= 0) & (wanted > 0)
+        mean = operators.average(y, missing=False)
+        empty = (mean <= 0) & (wanted > 0)
         if bool(empty.any()):
-            y = y + operators.replicate(empty.to(y.dtype)) * _interpolated(wanted, operators.factor)
+            given = operators.times(_interpolated(wanted, operators.factor).expand_as(y), empty.to(y.dtype))
             if operators.mask is not None:  # cells that do not count shall not be taken for those that hold the total
-                y = torch.where(operators.mask, y, 0.0)
-        if bool((largest > LARGEST).any()):  # what is raised could overflow
+                given = torch.where(operators.mask, given, 0.0)
+            y = y + given
+        if bool((mean > LARGEST).any()):  # what is raised could overflow
             y = y.clamp_max(LARGEST)
         y = self._rescaled(y, wanted, operators)
-        mean = operators.average(y.detach(), missing=False)
-        ordinary = (torch.minimum(mean, wanted) > 1 / LARGEST) & (torch.maximum(mean, wanted) < LARGEST)
-        plain = ordinary | (wanted == 0)
+        mean = operators.average(y, missing=False)
+        held = mean.detach()
+        ordinary = (torch.minimum(held, wanted) > 1 / LARGEST) & (torch.maximum(held, wanted) < LARGEST)
         # Amounts of ordinary size need no care for overflow and subnormal numbers.
-        x = spread(y, coarse, operators) if bool(plain.all()) else super().apply_to(y, coarse, operators)
+        plain = bool((ordinary | (wanted == 0)).all())
+        x = spread(y, coarse, operators, mean) if plain else super().apply_to(y, coarse, operators)
         return x if self.least == 0 else self._emptied(x, coarse, operators)
 
     def _rescaled(self, y: Tensor, wanted: Tensor, operators: Coarsen) -> Tensor:
-        """The rounds."""
+        """The rounds: on parts of blocks, whose factors are multiplied, so that the field is gone through once."""
         wet, factor = wanted > 0, operators.factor
-        known = None
-        if not bool(wet.all()):
-            known = upsample(wet.to(y.dtype), factor, "linear").clamp_min(torch.finfo(y.dtype).tiny)
+        dry = not bool(wet.all())
+        parts, rest = _parts(factor)
+        of_parts, tiny = Coarsen(parts), torch.finfo(y.dtype).tiny
+        weighted = operators.area is not None or operators.mask is not None
+        held = _sums(y * operators.weight(y) if weighted else y, rest)
+        count = operators.sums(operators.weight(y)).clamp_min(tiny) if weighted else factor.cells
+        total = torch.zeros_like(wanted)
         for _ in range(self.rounds):
-            mean = operators.average(y, missing=False)
+            mean = of_parts.sums(held) / count
             # Below, where no amounts are, slopes would overflow.
-            there = wet & (mean > torch.finfo(y.dtype).tiny ** 0.5)
+            there = wet & (mean > tiny**0.5)
             logarithm = torch.where(there, wanted, 1.0).log() - torch.where(there, mean, 1.0).log()
-            factors = upsample(logarithm.clamp(-STEEPEST, STEEPEST), factor, "linear")
-            y = y * (factors if known is None else factors.div_(known)).exp_()
-        return y
+            logarithm = logarithm.clamp(-STEEPEST, STEEPEST)
+            logarithm = _continued(logarithm, wet) if dry else logarithm
+            total, held = total + logarithm, held * _factors(logarithm, parts)
+        return y * _factors(total, factor)
 
     def _emptied(self, x: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         """Without cells below ``least``, but for blocks that hold less."""
         kept = cut(x, self.least)
-        lost = (operators.maxima(kept.detach()) <= 0) & (coarse > 0)
+        mean = operators.average(kept, missing=False)
+        lost = (mean <= 0) & (coarse > 0)
         if bool(lost.any()):
             _blocks(kept, operators.factor)[lost] = self._largest(_blocks(x, operators.factor)[lost])
-        return spread(kept, coarse, operators)
+            mean = operators.average(kept, missing=False)
+        return spread(kept, coarse, operators, mean)
 
     def _largest(self, x: Tensor) -> Tensor:
         """Of blocks x (N, ft, fy, fx) the largest cells, as many as share the total and end at ``least`` or above."""
@@ -113,6 +124,53 @@ class Smooth(Multiplicative):
         count = torch.arange(ordered.shape[1], device=x.device)
         chosen = torch.where((ends >= self.least) | (count == 0), ordered, 0.0)
         return torch.zeros_like(ordered).scatter(1, order, chosen).unflatten(1, x.shape[1:])
+
+
+def _continued(x: Tensor, wet: Tensor) -> Tensor:
+    """x (..., t, h, w) where it is wet, and elsewhere the mean over those of its neighbours in space that are, or 0."""
+    known = wet.to(x.dtype)
+    near = _around(x * known) / _around(known).clamp_min(torch.finfo(x.dtype).tiny)
+    return torch.where(wet, x, near)
+
+
+def _around(x: Tensor) -> Tensor:
+    """Sums over 3 x 3 cells."""
+    rows = F.pad(x, (0, 0, 1, 1))
+    rows = rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
+    both = F.pad(rows, (1, 1))
+    return both[..., :-2] + both[..., 1:-1] + both[..., 2:]
+
+
+def _sums(x: Tensor, parts: Factor) -> Tensor:
+    """Sums over a few rows and columns, which are added as wholes."""
+    rows = sum((x[..., n :: parts.y, :] for n in range(1, parts.y)), x[..., :: parts.y, :])
+    return sum((rows[..., n :: parts.x] for n in range(1, parts.x)), rows[..., :: parts.x])
+
+
+def _parts(factor: Factor) -> tuple[Factor, Factor]:
+    """Into how many parts the rounds cut blocks, four a side or a few more, and cells a part."""
+    cells = [next(n for n in range(max(1, f // 4), 0, -1) if f % n == 0) for f in (factor.y, factor.x)]
+    y, x = cells
+    return Factor(factor.time, y=factor.y // y, x=factor.x // x), Factor(1, y=y, x=x)
+
+
+def _factors(logarithm: Tensor, factor: Factor) -> Tensor:
+    """exp of the linearly interpolated logarithm, (..., t, h, w) -> (..., T, H, W).
+
+    Along y the factors between two centres are a geometric sequence, so that only coarse rows are exponentiated.
+    """
+    rows = upsample(logarithm, Factor(factor.time, y=1, x=factor.x), "linear")
+    n = factor.y
+    first, edges = rows.exp(), torch.cat([rows[..., :1, :], rows, rows[..., -1:, :]], -2)
+    found: list[Tensor] = [first] * n  # the middle of an odd number of rows
+    for side, other in ((-1, edges[..., :-2, :]), (1, edges[..., 2:, :])):
+        ratio = ((other - rows) / n).exp()
+        # Of an even number the first rows lie half a row from the centre.
+        row = first * ratio.sqrt() if n % 2 == 0 else first * ratio
+        for step in range(n // 2):
+            found[(n // 2 + step + n % 2) if side > 0 else (n - 1) // 2 - n % 2 - step] = row
+            row = row * ratio
+    return torch.stack(found, -2).flatten(-3, -2)
 
 
 def _blocks(x: Tensor, factor: Factor) -> Tensor:

@@ -88,6 +88,12 @@ class Coarsen(nn.Module):
             c = c.repeat_interleave(n, dim=axis) if n > 1 else c
         return c
 
+    def times(self, x: Tensor, c: Tensor) -> Tensor:
+        """x · U(c), without a field of U(c)."""
+        rows = Coarsen(Factor(self.factor.time, y=1, x=self.factor.x)).replicate(c)
+        split = x.unflatten(-2, (rows.shape[-2], self.factor.y))
+        return (split * rows.unsqueeze(-2)).flatten(-3, -2)
+
     def weight(self, x: Tensor) -> Tensor:
         """w = area · mask, scaled to a largest value of 1 and broadcast over the (T, H, W) of x."""
         weight = torch.ones(x.shape[-3:], dtype=x.dtype, device=x.device)
