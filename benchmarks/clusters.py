@@ -9,7 +9,8 @@ Data are made, the model is tiny and untrained: what is asked does not depend on
     faults      a worker killed; the whole run killed (SIGKILL) at a random moment, or asked to end (SIGTERM), then
                 ``--resume``: each ``--repeat`` times, and whether the output is the unbroken one's, bit by bit
     scaling     seconds on 1 and 2 workers, one thread of a network each
-    memory      largest size of a process for domains of 1, 4 and 16 million fine cells and 10, 100, 1000 times
+    memory      largest size of a process for domains of 1, 4 and 16 million fine cells and 10, 100, 1000 times, of
+                which one in eight is wet everywhere
     scheduling  ``--units`` units that do nothing, by the code that hands out real ones: seconds and memory
     paper       10 years of hourly 1536 x 1536 cells x 16 members: tasks, chunks, output, and hours at the measured rate
 
@@ -36,6 +37,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from commands import measured
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 PARTS = ("equality", "faults", "scaling", "memory", "scheduling", "paper")
@@ -66,8 +68,10 @@ def make_model(folder: Path) -> None:
     model.save(folder)
 
 
-def make_coarse(path: Path, t: int, h: int, w: int) -> None:
+def make_coarse(path: Path, t: int, h: int, w: int, wet: int = 1) -> None:
+    """Rain everywhere in one frame of ``wet``, and none in the others."""
     values = np.random.default_rng(0).gamma(0.3, 2, (min(t, 16), h, w)).astype(np.float32)
+    values[np.arange(len(values)) % wet != 0] = 0
     values = values[np.arange(t) % len(values)]
     coords = {
         "time": pd.date_range("2020-01-01", periods=t, freq="h"),
@@ -82,24 +86,13 @@ def downscale(folder: Path, out: str, *more: str, coarse: str = "coarse.zarr") -
     return [sys.executable, "-m", "finescale", *map(str, words)]
 
 
-def run(command: list[str]) -> tuple[float, int]:
-    """Seconds, and the largest size in bytes of the command's process."""
-    began = time.monotonic()
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    err = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, err
-    return time.monotonic() - began, usage.ru_maxrss * 1024
-
-
 def values(path: Path) -> np.ndarray:
     with xr.open_dataset(path, engine="zarr" if path.suffix == ".zarr" else None) as ds:
         return ds["rain"].transpose("realization", ...).values
 
 
 def equality(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
-    run(downscale(folder, "whole.zarr", "--window", "1x16"))
+    measured(downscale(folder, "whole.zarr", "--window", "1x16"), ENVIRONMENT)
     whole = values(folder / "whole.zarr")
     ways = {
         "this process, NetCDF": ("a.nc", "--window", "1x16"),
@@ -111,7 +104,7 @@ def equality(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     }
     rows = []
     for name, (out, *more) in ways.items():
-        run(downscale(folder, out, *more))
+        measured(downscale(folder, out, *more), ENVIRONMENT)
         rows.append({"way": name} | apart(values(folder / out), whole))
     rows += reached(folder / "model", folder / "coarse.zarr", "untrained")
     return rows + [row for model in args.trained for row in reached(model, args.coarse, model.name)]
@@ -145,7 +138,7 @@ def reached(model: Path, coarse: Path, label: str) -> list[dict[str, Any]]:
 
 def faults(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     if not (folder / "whole.zarr").exists():
-        run(downscale(folder, "whole.zarr", "--window", "1x16"))
+        measured(downscale(folder, "whole.zarr", "--window", "1x16"), ENVIRONMENT)
     whole, rng = values(folder / "whole.zarr"), random.Random(0)
     ways = {"a worker killed": "worker", "the run killed": signal.SIGKILL, "the run asked to end": signal.SIGTERM}
     found: dict[str, Any] = {name: {"times": 0, "struck": 0, "same bits": 0, "left behind": 0} for name in ways}
@@ -168,7 +161,7 @@ def faults(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
                 process.send_signal(way)
             process.wait()
             if way != "worker" and process.returncode != 0:
-                run(downscale(folder, "f.zarr", "--window", "1x16", "--workers", "2", "--resume"))
+                measured(downscale(folder, "f.zarr", "--window", "1x16", "--workers", "2", "--resume"), ENVIRONMENT)
             time.sleep(1)
             count["left behind"] += sum(Path(f"/proc/{child}").exists() for child in children)
             count["same bits"] += bool(np.array_equal(values(folder / "f.zarr"), whole))
@@ -209,15 +202,16 @@ def scaling(folder: Path, _: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def memory(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = args.found.get("memory", [])
+    rows = [] if args.again else args.found.get("memory", [])
     cases = [(10, 1000), (10, 2000), (10, 4000), (100, 1000), (1000, 1000)]
     for t, side in cases[len(rows) :]:
         name = f"m{t}-{side}"
-        make_coarse(folder / f"{name}.zarr", t, side // 4, side // 4)
+        make_coarse(folder / f"{name}.zarr", t, side // 4, side // 4, wet=8)
         command = downscale(folder, f"{name}-out.zarr", "--steps", "1", coarse=f"{name}.zarr")
         command[command.index("--members") + 1] = "1"
-        seconds, largest = run(command)
-        rows.append({"times": t, "fine cells": side * side, "MB": round(largest / 1e6), "seconds": round(seconds)})
+        found = measured(command, ENVIRONMENT)
+        cost = {"MB": round(found["largest MB"]), "seconds": round(found["seconds"])}
+        rows.append({"times": t, "fine cells": side * side} | cost)
         args.write({"memory": rows})
     return rows
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,31 @@ def training_told(folder: Path) -> dict[str, Any]:
         "steps": {row["stage"]: row["step"] for row in rows},
         "valid": {row["stage"]: row["valid"] for row in rows},
         **json.loads((folder / "time.json").read_text()),
+    }
+
+
+def measured(command: Sequence[str], environment: Mapping[str, str], folder: Path | None = None) -> dict[str, float]:
+    """Seconds, processor seconds, and the largest size in MB of a command's process, as /proc tells it while it runs.
+
+    The size that the system tells at its end is at least that of the process that began it, on Linux.
+
+    Raises:
+        RuntimeError: if it fails, with what it said.
+    """
+    began, before, largest = time.monotonic(), _children(), 0
+    with tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, stderr=err)
+        while process.poll() is None:
+            found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+            largest = int(found[1]) if found else largest
+            time.sleep(0.05)
+        err.seek(0)
+        if process.returncode:
+            raise RuntimeError(err.read())
+    return {
+        "seconds": time.monotonic() - began,
+        "processor seconds": _children() - before,
+        "largest MB": largest * 1024 / 1e6,
     }
 
 

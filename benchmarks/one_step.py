@@ -10,6 +10,7 @@ command that its row names, on MRMS west of -94 degrees, for the same minutes of
     parts     milliseconds of processor time a member, part by part, for fields of 128, 256 and 512 cells a side and 1,
               8 and 64 members, with the threads that torch is given
     members   milliseconds a member of each system and of both RainFARMs, in turn, in the same sizes
+    command   `finescale downscale` of 64 members of 1024 cells a side, from file to file
 
 Finished models under --cache are read back, interrupted ones resumed; what one_step.json holds is not done again.
 Writes one_step.json, one_step.md and pictures as it goes.
@@ -19,6 +20,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +31,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
+from commands import measured
 from protocol import fit_command, fitted, interleaved, processor, rounded
 from radar import test_sets
 from torch import Tensor
@@ -64,7 +70,7 @@ SIZES, COUNTS = (128, 256, 512), (1, 8, 64)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--parts", default="scores,parts,members")
+    parser.add_argument("--parts", default="scores,parts,members,command")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     parser.add_argument("--minutes", type=float, default=24.0, help="of processor time, for all networks of a system")
     parser.add_argument("--seeds", type=int, default=1)
@@ -78,7 +84,7 @@ def main() -> None:
     file = args.results / "one_step.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     for part in args.parts.split(","):
-        {"scores": scores, "parts": parts, "members": members}[part](args, found)
+        {"scores": scores, "parts": parts, "members": members, "command": command}[part](args, found)
 
 
 def trained(preset: str, seed: int, args: argparse.Namespace) -> tuple[Downscaler, str]:
@@ -256,6 +262,32 @@ def members(args: argparse.Namespace, found: dict[str, Any]) -> None:
                 write(found, args)
 
 
+def command(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """The whole command with as many threads as torch is given; the wettest square of the first frame, one frame."""
+    side, count = 1024, 64
+    trained("one-step", 0, args)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with xr.open_dataset(args.data / "mrms_west.nc") as ds:
+            frame = ds["precipitation_rate"][0, :, -side:].load()
+        rows = frame.fillna(0).mean("lon").rolling(lat=side).mean().dropna("lat")
+        last = int(np.flatnonzero(frame["lat"] == rows["lat"][int(rows.argmax())])[0])
+        frame[None, last - side + 1 : last + 1].drop_encoding().to_netcdf(folder / "fine.nc")
+        words = [sys.executable, "-m", "finescale"]
+        measured([*words, "coarsen", "fine.nc", "--factor", "1x8", "-o", "coarse.nc"], os.environ, folder)
+        model = str(folder_of("one-step", 0, args).resolve())
+        words += ["downscale", model, "coarse.nc", "--members", str(count), "--overwrite", "-o"]
+        ways = {"Zarr": ["fine.zarr"], "NetCDF": ["out.nc"], "Zarr, 2 threads": ["fine.zarr", "--threads", "2"]}
+        runs = {way: [measured([*words, *more], os.environ, folder) for _ in range(3)] for way, more in ways.items()}
+    best = {way: min(some, key=lambda run: run["seconds"]) for way, some in runs.items()}
+    found["command"] = {
+        f"{count} members of {side}², {way}": run
+        | {"Mpixel × members a second": side**2 * count / 1e6 / run["seconds"]}
+        for way, run in best.items()
+    }
+    write(found, args)
+
+
 def systems(models: dict[str, Downscaler], coarse: Tensor, count: int) -> dict[str, Callable[[], Any]]:
     """What makes so many members of a coarse field; diffusion of a few alone, since it takes long."""
     given, frames = Inputs(coarse, origin=[(0, 0, 0)]), coarse[0, 0].numpy()
@@ -285,6 +317,31 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
     args.results.mkdir(parents=True, exist_ok=True)
     (args.results / "one_step.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
     (args.results / "one_step.md").write_text(report(found))
+    if found.get("scores") and found.get("members"):
+        price(found, args.results / "one_step.png")
+
+
+def price(found: dict[str, Any], path: Path) -> None:
+    """CRPS over RainFARM's against milliseconds a member, a panel for each network; seeds as points."""
+    from matplotlib.figure import Figure
+
+    cost = next(row for key, row in found["members"].items() if key.startswith("256², 8 "))
+    cost = cost | {"RainFARM": cost["RainFARM, ours"]}
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    for ax, (place, row) in zip(
+        figure.subplots(1, len(found["scores"]), sharey=True), found["scores"].items(), strict=True
+    ):
+        farm = row["systems"]["RainFARM"]["crps"]
+        for number, system in enumerate(("RainFARM", "RainFARM, pysteps", *PRESETS)):
+            points = [one["crps"] / farm for name, one in row["systems"].items() if name.split(", seed")[0] == system]
+            points = [1.0] if system.startswith("RainFARM") else points  # both have one algorithm
+            if system in cost:
+                ax.plot([cost[system]] * len(points), points, "o", color=f"C{number}", label=system)
+        ax.set(title=place, xscale="log", xlabel="ms a member, 8 of 256²")
+        ax.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("CRPS / RainFARM's")
+    figure.axes[-1].legend(fontsize=8)
+    path.write_bytes(png(figure, limit=100_000))
 
 
 def report(found: dict[str, Any]) -> str:
@@ -302,12 +359,13 @@ def report(found: dict[str, Any]) -> str:
             "",
             table(list(SCORES), rows | systems),
         ]
-    for part in ("parts", "members"):
+    titles = {part: f"Milliseconds a member: {part}" for part in ("parts", "members")}
+    for part, title in (titles | {"command": "From file to file"}).items():
         if found.get(part):
             names = list(dict.fromkeys(name for row in found[part].values() for name in row))
             lines += [
                 "",
-                f"## Milliseconds a member: {part}",
+                f"## {title}",
                 "",
                 f"| | {' | '.join(names)} |",
                 "|---" * (len(names) + 1) + "|",

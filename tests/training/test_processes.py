@@ -120,6 +120,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "stages": {"train": {"folds": 2, "variance_share": 0.3}, "process": {"tv": 1e-4}},
     "joint": {"train": {"joint": True}, "data": {"favour": 1.0, "weighted": True}},
     "penalty": {"denoiser": "none", "constraint": {"kind": "penalty", "weight": 0.1}},
+    "generator": {
+        "mean": "interpolation",
+        "latent": {"kind": "lapped", "side": 4},
+        "denoiser": "none",
+        "generator": {"backbone": {"kind": "unet", "width": 8, "multipliers": [1, 1], "blocks": 1}, "width": 8},
+        "constraint": {"kind": "smooth", "least": 0.05},
+    },
 }
 
 
