@@ -9,7 +9,7 @@ Data are made (`finescale.data.synthetic`), models are tiny: what is asked is wh
     kills       ``fit`` with a checkpoint a step, killed (SIGKILL) in ``--kills`` random steps, the same command again
                 after each; then to its end: are weights and log those of the unbroken run?
 
-Writes faults.json and faults.md as it goes; what is there of a part that is not asked for stays.
+Writes faults.json and faults.md as it goes; what is there of what is not asked for stays.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def ended(command: list[str]) -> tuple[int, int]:
     return done.returncode, len(lines)
 
 
-def loops(folder: Path, count: int, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """For each command: exit codes, and processes that said something on stderr."""
+def loops(folder: Path, names: list[str], count: int, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """For each command: exit codes, and processes that said something on stderr; `verify` scores what `downscale` made."""
     commands = {
         "coarsen": lambda n: finescale("coarsen", folder / "fine.nc", "-o", folder / f"c{n}.nc", "--factor", "1x4"),
         "downscale": lambda n: finescale(
@@ -69,6 +69,8 @@ def loops(folder: Path, count: int, workers: int) -> Iterator[tuple[str, dict[st
         "verify": lambda n: finescale("verify", folder / "e0.nc", folder / "fine.nc", "-o", folder / f"v{n}"),
     }
     for name, command in commands.items():
+        if name not in names:
+            continue
         with ThreadPoolExecutor(workers) as pool:
             results = list(pool.map(ended, map(command, range(count))))
         codes = Counter(code for code, _ in results)
@@ -111,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="kills,loops")
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--loops", nargs="+", default=["coarsen", "downscale", "verify"], help="which of the three")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -133,9 +136,8 @@ def main() -> None:
             out["kills"] = kills(folder, args.kills, args.seed)
             write()
         if "loops" in parts:
-            out["loops"] = {}
-            for command, found in loops(folder, args.count, args.workers):
-                out["loops"][command] = found
+            for command, found in loops(folder, args.loops, args.count, args.workers):
+                out.setdefault("loops", {})[command] = found
                 write()
 
 
