@@ -10,7 +10,7 @@ Data are made, the model is tiny and untrained: what is asked does not depend on
                 ``--resume``: each ``--repeat`` times, and whether the output is the unbroken one's, bit by bit
     scaling     seconds on 1 and 2 workers, one thread of a network each
     memory      largest size of a process for domains of 1, 4 and 16 million fine cells and 10, 100, 1000 times, of
-                which one in eight is wet everywhere
+                which one in eight is wet everywhere, in a store with a chunk a time: chunks are read whole
     scheduling  ``--units`` units that do nothing, by the code that hands out real ones: seconds and memory
     paper       10 years of hourly 1536 x 1536 cells x 16 members: tasks, chunks, output, and hours at the measured rate
 
@@ -69,7 +69,7 @@ def make_model(folder: Path) -> None:
 
 
 def make_coarse(path: Path, t: int, h: int, w: int, wet: int = 1) -> None:
-    """Rain everywhere in one frame of ``wet``, and none in the others."""
+    """Rain everywhere in one frame of ``wet``, and none in the others; a chunk a frame."""
     values = np.random.default_rng(0).gamma(0.3, 2, (min(t, 16), h, w)).astype(np.float32)
     values[np.arange(len(values)) % wet != 0] = 0
     values = values[np.arange(t) % len(values)]
@@ -78,7 +78,8 @@ def make_coarse(path: Path, t: int, h: int, w: int, wet: int = 1) -> None:
         "y": ("y", 1000.0 * np.arange(h), {"units": "m"}),
         "x": ("x", 1000.0 * np.arange(w), {"units": "m"}),
     }
-    xr.Dataset({"rain": (("time", "y", "x"), values, {"units": "mm h-1"})}, coords).to_zarr(path, consolidated=False)
+    ds = xr.Dataset({"rain": (("time", "y", "x"), values, {"units": "mm h-1"})}, coords)
+    ds.to_zarr(path, consolidated=False, encoding={"rain": {"chunks": (1, h, w)}})
 
 
 def downscale(folder: Path, out: str, *more: str, coarse: str = "coarse.zarr") -> list[str]:

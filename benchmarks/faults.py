@@ -60,7 +60,7 @@ def ended(command: list[str]) -> tuple[int, int]:
 
 
 def loops(folder: Path, names: list[str], count: int, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """For each command: exit codes, and processes that said something on stderr; `verify` scores what `downscale` made."""
+    """For each command: exit codes, and processes that said something on stderr; the last needs the second."""
     commands = {
         "coarsen": lambda n: finescale("coarsen", folder / "fine.nc", "-o", folder / f"c{n}.nc", "--factor", "1x4"),
         "downscale": lambda n: finescale(
