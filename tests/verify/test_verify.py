@@ -607,7 +607,7 @@ def test_report_of_a_field_that_is_not_rain(files: tuple[Path, Path, Path], tmp_
     for path in files:
         rewrite(path, warm)
     result = verify(files[0], files[1], tmp_path / "out", coarse=files[2])
-    assert list(result["systems"]) == ["ensemble", "nearest", "bicubic"]
+    assert list(result["systems"]) == ["ensemble", "nearest", "bicubic", "noise"]
     assert "RainFARM is left out: it is for rain." in result["notes"]
     assert result["systems"]["ensemble"]["psnr"] > 0 and result["thresholds"] == []
     span = result["data_range"]

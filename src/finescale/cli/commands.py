@@ -260,8 +260,8 @@ def verify(
     coarse
         The coarse input; its absence means block means of the truth.
     baselines
-        Names separated by commas: nearest, bilinear, bicubic, rainfarm, climatology; "none" for none. By default all
-        but bilinear that suit the data.
+        Names separated by commas: nearest, bilinear, bicubic, noise, rainfarm, climatology; "none" for none. By default
+        all but bilinear that suit the data.
     against
         Another ensemble to show beside it; give the option again for each.
     variable

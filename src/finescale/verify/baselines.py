@@ -6,6 +6,10 @@ All take coarse (t, h, w) and a `Factor` and give members (M, T, H, W), NaN wher
     bilinear   linear between cell centres, in time too
     bicubic    cubic spline between cell centres in space, linear in time; clipped at 0 where the coarse field has no
                negatives
+    noise      bicubic with white noise of the right spread: Gaussian, x = b + s ε, and for rain log-normal,
+               x = b · exp(s ε − s²/2), with the one number s such that the variance of members is the mean
+               square of truth − b in each frame. That number is the truth's, which no forecast has: what remains
+               to be won against it is detail, not the mere fact of being an ensemble
     rainfarm   RainFARM (Rebora et al. 2006): with g a Gaussian random field whose power spectrum k^-α continues the
                coarse one (`finescale.verify.rainfarm`) and A the block mean,  x = c · exp(g/σ_g) / A exp(g/σ_g).
                It conserves exactly without a threshold; setting values below one to 0 makes it drier than c
@@ -57,8 +61,8 @@ BASELINES: dict[str, Callable[..., Array]] = {
 }
 """Name -> function(coarse, factor) -> (M, T, H, W); rainfarm also takes members, seed, threshold, first and area."""
 INTERPOLATIONS = ("bilinear", "bicubic")
-NAMES = (*BASELINES, "climatology")
-"""All baselines; climatology takes the truth's other times instead of a coarse field."""
+NAMES = (*BASELINES, "noise", "climatology")
+"""All baselines; noise takes the truth's spread, climatology its other times instead of a coarse field."""
 
 
 def climatology(
@@ -89,6 +93,31 @@ def climatology(
         pieces = [slice(start, stop)] if start < stop else [slice(start, times), slice(0, stop)]
         out.append(np.concatenate([truth(piece) for piece in pieces]))
     return np.stack(out)
+
+
+def noise(fine: ArrayLike, truth: ArrayLike, members: int, *, rain: bool, seed: int = 0, first: int = 0) -> Array:
+    """An interpolated field with white noise of the right spread, (M, T, H, W).
+
+    Args:
+        fine: b (T, H, W).
+        truth: (T, H, W), NaN where unknown.
+        members: M.
+        rain: take log-normal noise, which keeps the sign and the mean of b.
+        seed: noise depends on (seed, member, frame) alone.
+        first: index of the first frame, so that parts of a series get the noise of the whole.
+    """
+    b, y = np.asarray(fine), np.asarray(truth)
+    out = np.empty((members, *b.shape), dtype=b.dtype)
+    for t, (field, wanted) in enumerate(zip(b, y, strict=True)):
+        known = np.isfinite(wanted) & np.isfinite(field)
+        square = np.sum((wanted[known] - field[known]) ** 2, dtype=np.float64)
+        size = np.sum(field[known] ** 2, dtype=np.float64) if rain else float(known.sum())
+        ratio = square / size if size > 0 else 0.0
+        spread = np.sqrt(np.log1p(ratio) if rain else ratio)
+        for m in range(members):
+            drawn = spread * np.random.default_rng([seed, m, first + t]).standard_normal(field.shape, dtype=np.float32)
+            out[m, t] = field * np.exp(drawn - spread**2 / 2) if rain else field + drawn
+    return out
 
 
 def baseline(

@@ -37,7 +37,7 @@ def score(
         truth: (time, y, x) on the same cells, for some or all of the times.
         coarse: the coarse input, for the conservation residual and the baselines.
         thresholds: events ≥ threshold; by default 0.1, 1, 5, 10 mm/h for rain and none otherwise.
-        baselines: names among nearest, bilinear, bicubic, rainfarm, climatology.
+        baselines: names among nearest, bilinear, bicubic, noise, rainfarm, climatology.
         against: name -> another ensemble.
         factor: from coarse to fine; by default from the sizes of ``coarse`` or the attribute ``finescale_factor``.
         seed: of random ties, random baselines and the bootstrap.

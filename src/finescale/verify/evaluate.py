@@ -19,7 +19,7 @@ from finescale.scores.settings import SCALES, THRESHOLDS, Settings
 from finescale.scores.spectra import ring_wavenumbers
 from finescale.scores.sums import Sums
 from finescale.verify.align import Aligned
-from finescale.verify.baselines import INTERPOLATIONS, baseline, climatology
+from finescale.verify.baselines import INTERPOLATIONS, baseline, climatology, noise
 
 PART_BYTES = 256 * 2**20
 """Most memory that one system's times may take, in single precision, while they are read."""
@@ -198,10 +198,14 @@ def refine(aligned: Aligned, name: str, cut: slice, seed: int = 0, pool: ThreadP
     if aligned.factor is None:
         raise InputError("baselines need the coarse field, or the factor: give --coarse")
     # Interpolation in time sees one interval more on both sides, the neighbours of the part.
-    more = ft if ft > 1 and name in INTERPOLATIONS else 0
+    kind = "bicubic" if name == "noise" else name
+    more = ft if ft > 1 and kind in INTERPOLATIONS else 0
     low, high = max(cut.start - more, 0), min(cut.stop + more, aligned.truth.sizes[aligned.time])
     coarse = aligned.coarse_values(slice(low, high))
     assert coarse is not None
     random: dict[str, Any] = {"members": members, "seed": seed, "first": low // ft, "area": aligned.grid.cell_area}
-    fine = baseline(name, coarse, aligned.factor, **random, dtype=dtype, pool=pool)
-    return fine[:, cut.start - low : cut.stop - low]
+    fine = baseline(kind, coarse, aligned.factor, **random, dtype=dtype, pool=pool)[:, cut.start - low : cut.stop - low]
+    if name != "noise":
+        return fine
+    truth = aligned.truth[cut].values
+    return noise(fine[0], truth, members, rain=is_rain(aligned.truth), seed=seed, first=cut.start)

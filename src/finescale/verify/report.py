@@ -23,7 +23,7 @@ from finescale.verify.evaluate import evaluate, refine, settings_for
 from finescale.verify.joint import joint
 from finescale.verify.summary import released, summarise, totals, uncertainty
 
-DEFAULT = ("nearest", "bicubic", "rainfarm", "climatology")
+DEFAULT = ("nearest", "bicubic", "noise", "rainfarm", "climatology")
 """Baselines that are shown unless others are asked for."""
 FIGURE_VALUES = 150_000_000
 """Values that take about as long to score as the figures to draw, for the progress."""

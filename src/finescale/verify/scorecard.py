@@ -16,6 +16,7 @@ _NAMES = {
     "nearest": "Nearest",
     "bilinear": "Bilinear",
     "bicubic": "Bicubic",
+    "noise": "Bicubic + noise",
     "rainfarm": "RainFARM",
     "climatology": "Climatology",
 }

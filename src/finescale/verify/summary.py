@@ -105,11 +105,12 @@ def definitions(listed: Mapping[str, Score], units: str) -> dict[str, dict[str, 
 def _fewer(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A note where random baselines have fewer members than the ensemble, on what may be compared."""
     most = results["ensemble"]["members"]
-    found = {name: results[name]["members"] for name in ("rainfarm", "climatology") if name in results}
+    found = {name: results[name]["members"] for name in ("noise", "rainfarm", "climatology") if name in results}
     fewer = {name: count for name, count in found.items() if count < most}
     if not fewer:
         return []
-    names = " and ".join(f"{title(name)} {count}" for name, count in fewer.items())
+    *others, last = (f"{title(name)} {count}" for name, count in fewer.items())
+    names = f"{', '.join(others)} and {last}" if others else last
     larger = math.sqrt((1 + 1 / min(fewer.values())) / (1 + 1 / most)) - 1
     return [
         f"The ensemble has {most} members, {names}: CRPS, energy score, fair Brier score and spread–skill do not "
