@@ -156,6 +156,20 @@ def test_drizzle_is_said(built: Models) -> None:
         model.downscale(ds, members=1)
 
 
+def test_negative_rain_is_none_and_said(built: Models) -> None:
+    """As regridding leaves it: never amplified, and what is conserved is the field without it."""
+    ds = (kelvin() - 279.9).rename(tas="rain")
+    ds["rain"].attrs["units"] = "mm h-1"
+    ds["rain"][1, :2] = -0.2
+    ds["rain"][2, 0, 0] = np.nan
+    with pytest.warns(Notice, match=r"rain is negative in 16 of 144 cells looked at, -0.2 at least: .* as none"):
+        out = built().downscale(ds, members=2)
+    assert float(out["rain"].min()) >= 0 and not out["rain"][:, 1, :8].any()
+    assert out.attrs["finescale_conservation_residual"] < 1e-5
+    same = built().downscale(ds.clip(min=0), members=2)
+    np.testing.assert_array_equal(out["rain"], same["rain"])
+
+
 def test_lazy_reads_no_values(knowing: Models) -> None:
     knowing().downscale(kelvin(7.0, 17.0), members=1, lazy=True)
     with pytest.raises(InputError, match="its cells are 8 km wide"):

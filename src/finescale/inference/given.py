@@ -137,10 +137,12 @@ class Given:
 
     def _coarse(self, window: Window, member: int) -> Array:
         given = self._of(member)
-        if not given.sources:
-            return np.stack([np.asarray(field[window.read].values, dtype=np.float32) for field in given.fields])
-        blocks = self.domain.blocks.window(*window.read)
-        return np.stack([source.on(blocks) for source in given.sources])
+        if given.sources:
+            blocks = self.domain.blocks.window(*window.read)
+            found = [source.on(blocks) for source in given.sources]
+        else:
+            found = [np.asarray(field[window.read].values, dtype=np.float32) for field in given.fields]
+        return np.stack([target.there(values) for target, values in zip(self.inputs.targets, found, strict=True)])
 
     def model_inputs(self, read: Read) -> batch.Inputs:
         """The windows in which something is known as the model takes them, in its units."""

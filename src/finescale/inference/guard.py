@@ -46,6 +46,8 @@ def check_alike(model: Model, inputs: Inputs, domain: Domain, force: bool, value
         InputError: for such an input.
     """
     found = [*_scales(model, domain, inputs.first)]
+    for target in inputs.targets if values else []:
+        _say_negative(target)
     for target, name in zip(inputs.targets, model.remembers.variables, strict=False):
         found += _values(target, model.remembers.variables[name]) if values else []
     off = [one for one in found if one[0] > SAID]
@@ -75,6 +77,22 @@ def _scales(model: Model, domain: Domain, first: xr.DataArray) -> list[Off]:
         between = " to ".join(dict.fromkeys(map(format_duration, ends)))
         found.append((_beyond(length, *ends), f"its frames last {format_duration(length)}, not {between}"))
     return found
+
+
+def _say_negative(target: Target) -> None:
+    """One line where rain is negative, which is refined as none."""
+    if not target.rain:
+        return
+    parts = list(frames(target.member(0), FRAMES))
+    count, cells = sum(int((part < 0).sum()) for part in parts), sum(part.size for part in parts)
+    if count:
+        least = min(float(part.min(where=part < 0, initial=0.0)) for part in parts)
+        warnings.warn(
+            f"{target.file}: {target.name} is negative in {count} of {cells} cells looked at, {least:.3g} at least: "
+            "negative rain is refined as none",
+            Notice,
+            stacklevel=4,
+        )
 
 
 def _values(target: Target, seen: Seen) -> list[Off]:

@@ -20,7 +20,7 @@ from finescale.data.files import fields, gridded, open_store, select
 from finescale.data.named import title
 from finescale.data.reader import watched
 from finescale.data.sources import DERIVED, Predictors, Source
-from finescale.data.units import conversion, convert_units
+from finescale.data.units import conversion, convert_units, is_rain
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.inference.request import Model
@@ -58,6 +58,15 @@ class Target:
     def member(self, number: int) -> xr.DataArray:
         """One of them (time, y, x)."""
         return self.field.isel(realization=number, drop=True) if "realization" in self.field.dims else self.field
+
+    @cached_property
+    def rain(self) -> bool:
+        """Whether it is rain, which is never negative."""
+        return is_rain(self.field)
+
+    def there(self, values: Array) -> Array:
+        """Own values as they are refined: negative rain, such as regridding leaves, counts as none."""
+        return np.maximum(values, np.float32(0)) if self.rain else values
 
     def in_model(self, values: Array) -> Array:
         """Values in the model's units."""
