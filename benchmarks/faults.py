@@ -52,11 +52,11 @@ def finescale(*words: object) -> list[str]:
     return [sys.executable, "-m", "finescale", *map(str, words)]
 
 
-def ended(command: list[str]) -> tuple[int, int]:
+def ended(command: list[str]) -> tuple[int, list[str]]:
     """Exit code, and lines on stderr that are no progress bar."""
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
     lines = [line for line in done.stderr.splitlines() if line.strip() and "\r" not in line and "|" not in line]
-    return done.returncode, len(lines)
+    return done.returncode, lines
 
 
 def loops(folder: Path, names: list[str], count: int, workers: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -74,7 +74,9 @@ def loops(folder: Path, names: list[str], count: int, workers: int) -> Iterator[
         with ThreadPoolExecutor(workers) as pool:
             results = list(pool.map(ended, map(command, range(count))))
         codes = Counter(code for code, _ in results)
-        yield name, {"codes": dict(codes), "said something": sum(lines > 0 for _, lines in results)}
+        said = {line for _, lines in results for line in lines}
+        found = {"codes": dict(codes), "said something": sum(bool(lines) for _, lines in results)}
+        yield name, found | {"lines": sorted(line.replace(f"{folder}/", "") for line in said)}
 
 
 def kills(folder: Path, count: int, seed: int) -> dict[str, Any]:
@@ -130,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         synthetic_rain((4, 64, 96), seed=args.seed).to_dataset().to_netcdf(folder / "fine.nc", engine="netcdf4")
-        assert ended(finescale("coarsen", folder / "fine.nc", "-o", folder / "coarse.nc", "--factor", "1x4")) == (0, 0)
+        assert ended(finescale("coarsen", folder / "fine.nc", "-o", folder / "coarse.nc", "--factor", "1x4")) == (0, [])
         assert ended(fit(folder, "whole"))[0] == 0
         if "kills" in parts:
             out["kills"] = kills(folder, args.kills, args.seed)
@@ -147,7 +149,8 @@ def report(out: dict[str, Any]) -> str:
         lines.append(f"| training killed: {key} | {value} |")
     for name, found in out.get("loops", {}).items():
         codes = ", ".join(f"{n} × exit {code}" for code, n in found["codes"].items())
-        lines.append(f"| {name} | {codes}; {found['said something']} said something on stderr |")
+        said = "".join(f": *{line}*" for line in found.get("lines", []))
+        lines.append(f"| {name} | {codes}; {found['said something']} said something on stderr{said} |")
     return "\n".join([*lines, ""])
 
 
