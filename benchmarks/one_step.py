@@ -65,6 +65,8 @@ SCORES = {
     "99.9 % bias": "{p999_bias:+.2f}",
 }
 SIZES, COUNTS = (128, 256, 512), (1, 8, 64)
+PRICED = "256², 8 members"
+"""What the plot of scores against price is of."""
 
 
 def main() -> None:
@@ -271,8 +273,11 @@ def command(args: argparse.Namespace, found: dict[str, Any]) -> None:
         with xr.open_dataset(args.data / "mrms_west.nc") as ds:
             frame = ds["precipitation_rate"][0, :, -side:].load()
         rows = frame.fillna(0).mean("lon").rolling(lat=side).mean().dropna("lat")
-        last = int(np.flatnonzero(frame["lat"] == rows["lat"][int(rows.argmax())])[0])
-        frame[None, last - side + 1 : last + 1].drop_encoding().to_netcdf(folder / "fine.nc")
+        last = int(np.flatnonzero(frame["lat"] == rows["lat"][int(np.argmax(rows.values))])[0])
+        square = frame[last - side + 1 : last + 1].expand_dims("time").to_dataset().drop_encoding()
+        for variable in square.variables.values():
+            variable.encoding = {}
+        square.to_netcdf(folder / "fine.nc")
         words = [sys.executable, "-m", "finescale"]
         measured([*words, "coarsen", "fine.nc", "--factor", "1x8", "-o", "coarse.nc"], os.environ, folder)
         model = str(folder_of("one-step", 0, args).resolve())
@@ -317,7 +322,7 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
     args.results.mkdir(parents=True, exist_ok=True)
     (args.results / "one_step.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
     (args.results / "one_step.md").write_text(report(found))
-    if found.get("scores") and found.get("members"):
+    if found.get("scores") and PRICED in {key.rsplit(", ", 1)[0] for key in found.get("members", {})}:
         price(found, args.results / "one_step.png")
 
 
@@ -325,7 +330,7 @@ def price(found: dict[str, Any], path: Path) -> None:
     """CRPS over RainFARM's against milliseconds a member, a panel for each network; seeds as points."""
     from matplotlib.figure import Figure
 
-    cost = next(row for key, row in found["members"].items() if key.startswith("256², 8 "))
+    cost = next(row for key, row in found["members"].items() if key.startswith(PRICED))
     cost = cost | {"RainFARM": cost["RainFARM, ours"]}
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for ax, (place, row) in zip(
