@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -16,6 +18,8 @@ from finescale.errors import InputError, Notice
 def sums(tmp_path):
     """``sums(lower, upper, **attrs)``: a file of amounts 6, 12, 18 … in intervals that begin and end at these hours."""
 
+    number = itertools.count()
+
     def made(lower, upper, **attrs):
         start = np.datetime64("2020-01-01", "ns")
         ends = start + np.array([lower, upper]).T * np.timedelta64(1, "h")
@@ -26,8 +30,10 @@ def sums(tmp_path):
         )
         ds["time_bnds"] = (("time", "bnds"), ends)
         ds["time"].encoding = {"units": "hours since 2020-01-01"}
-        ds.to_netcdf(tmp_path / "sums.nc", engine="netcdf4")
-        return tmp_path / "sums.nc"
+        # A file of its own each time: an earlier one may still be open.
+        path = tmp_path / f"sums{next(number)}.nc"
+        ds.to_netcdf(path, engine="netcdf4")
+        return path
 
     return made
 

@@ -102,9 +102,9 @@ class Smooth(Multiplicative):
             there = wet & (mean > tiny**0.5)
             logarithm = torch.where(there, wanted, 1.0).log() - torch.where(there, mean, 1.0).log()
             logarithm = logarithm.clamp(-STEEPEST, STEEPEST)
-            logarithm = _continued(logarithm, wet) if dry else logarithm
-            total, held = total + logarithm, held * _factors(logarithm, parts)
-        return y * _factors(total, factor)
+            logarithm = continued(logarithm, wet) if dry else logarithm
+            total, held = total + logarithm, held * factors_of(logarithm, parts)
+        return y * factors_of(total, factor)
 
     def _emptied(self, x: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
         """Without cells below ``least``, but for blocks that hold less."""
@@ -126,7 +126,7 @@ class Smooth(Multiplicative):
         return torch.zeros_like(ordered).scatter(1, order, chosen).unflatten(1, x.shape[1:])
 
 
-def _continued(x: Tensor, wet: Tensor) -> Tensor:
+def continued(x: Tensor, wet: Tensor) -> Tensor:
     """x (..., t, h, w) where it is wet, and elsewhere the mean over those of its neighbours in space that are, or 0."""
     known = wet.to(x.dtype)
     near = _around(x * known) / _around(known).clamp_min(torch.finfo(x.dtype).tiny)
@@ -154,7 +154,7 @@ def _parts(factor: Factor) -> tuple[Factor, Factor]:
     return Factor(factor.time, y=factor.y // y, x=factor.x // x), Factor(1, y=y, x=x)
 
 
-def _factors(logarithm: Tensor, factor: Factor) -> Tensor:
+def factors_of(logarithm: Tensor, factor: Factor) -> Tensor:
     """exp of the linearly interpolated logarithm, (..., t, h, w) -> (..., T, H, W).
 
     Along y the factors between two centres are a geometric sequence, so that only coarse rows are exponentiated.
