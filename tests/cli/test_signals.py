@@ -146,9 +146,9 @@ def listing(folder: Path) -> set[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process said; one that does not end is killed, so that the tests do."""
+    """What a process said; one that does not end in ten minutes is killed, so that the tests end."""
     try:
-        return process.communicate(timeout=60)
+        return process.communicate(timeout=600)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

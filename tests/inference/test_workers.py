@@ -190,7 +190,7 @@ if __name__ == "__main__":
         children = [int(word) for word in process.stdout.readline().split()]
         process.send_signal(number)
         try:
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=600)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
