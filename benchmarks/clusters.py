@@ -8,6 +8,8 @@ Data are made, the model is tiny and untrained: what is asked does not depend on
                 an untrained model and of ``--trained`` ones on ``--coarse``
     faults      a worker killed; the whole run killed (SIGKILL) at a random moment, or asked to end (SIGTERM), then
                 ``--resume``: each ``--repeat`` times, and whether the output is the unbroken one's, bit by bit
+    raising     a task that raises, of one thread or of two, then ``--resume``: as ``faults``; struck is exit code 1 and
+                one line
     scaling     seconds on 1 and 2 workers, one thread of a network each
     memory      largest size of a process for domains of 1, 4 and 16 million fine cells and 10, 100, 1000 times, of
                 which one in eight is wet everywhere, in a store with a chunk a time: chunks are read whole
@@ -40,7 +42,7 @@ import xarray as xr
 from commands import measured
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-PARTS = ("equality", "faults", "scaling", "memory", "scheduling", "paper")
+PARTS = ("equality", "faults", "raising", "scaling", "memory", "scheduling", "paper")
 UNET = {"backbone": {"kind": "unet", "width": 8, "multipliers": [1, 1], "blocks": 1}}
 MODEL: dict[str, Any] = {
     "factor": "1x4",
@@ -122,19 +124,26 @@ def apart(found: np.ndarray, whole: np.ndarray) -> dict[str, Any]:
 
 
 def reached(model: Path, coarse: Path, label: str) -> list[dict[str, Any]]:
-    """Windows whose halo is as wide as the domain: what is left then is arithmetic, not what lies beyond the halo."""
+    """Windows with the model's own halo, and with one as wide as the domain: what is left then is arithmetic."""
     import finescale
 
     with xr.open_dataset(coarse, engine="zarr" if coarse.suffix == ".zarr" else None) as ds:
         side = max(ds.sizes.values())
-    settings: dict[str, Any] = {"members": 4, "halo": (0, side, side)}
-    ways = {"windows of a half": (2, 4), "windows of a third, one member at a time": (3, 1)}
-    found = [
-        finescale.downscale(model, coarse, window=(1, side // parts, side // parts), batch=batch, **settings)
-        for parts, batch in ((1, 4), *ways.values())
-    ]
-    whole, *others = (next(iter(one.data_vars.values())).values for one in found if one is not None)
-    return [{"way": f"{way}, halo of all, {label}"} | apart(one, whole) for way, one in zip(ways, others, strict=True)]
+    everything = (0, side, side)
+    ways: dict[str, tuple[int, int, Any]] = {
+        "whole": (1, 4, everything),
+        "windows of a half, halo of all": (2, 4, everything),
+        "windows of a third, one member at a time, halo of all": (3, 1, everything),
+        "windows of a third, the model's halo": (3, 4, None),
+    }
+    found = {}
+    for way, (parts, batch, halo) in ways.items():
+        cut: dict[str, Any] = {"window": (1, side // parts, side // parts), "halo": halo, "batch": batch}
+        members = finescale.downscale(model, coarse, members=4, **cut)
+        assert members is not None
+        found[way] = next(iter(members.data_vars.values())).values
+    whole = found.pop("whole")
+    return [{"way": f"{way}, {label}"} | apart(one, whole) for way, one in found.items()]
 
 
 def faults(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -168,6 +177,46 @@ def faults(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
             count["same bits"] += bool(np.array_equal(values(folder / "f.zarr"), whole))
             args.write({"faults": found})
     return found
+
+
+RAISING = """
+import sys
+from finescale.cli import main
+from finescale.downscaler import Downscaler
+
+sample, calls = Downscaler.sample, 0
+
+def failing(self, *given):
+    global calls
+    calls += 1
+    if calls == {number}:
+        raise RuntimeError("no such kernel")
+    return sample(self, *given)
+
+Downscaler.sample = failing
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def raising(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
+    if not (folder / "whole.zarr").exists():
+        measured(downscale(folder, "whole.zarr", "--window", "1x16"), ENVIRONMENT)
+    whole, rng = values(folder / "whole.zarr"), random.Random(0)
+    count = {"times": 0, "struck": 0, "same bits": 0, "left behind": 0}
+    for number in range(args.repeat):
+        shutil.rmtree(folder / "f.zarr", ignore_errors=True)
+        words = downscale(folder, "f.zarr", "--window", "1x16", "--threads", str(1 + number % 2))
+        script = RAISING.format(number=rng.randint(2, 60))
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words[3:]], env=ENVIRONMENT, capture_output=True, text=True
+        )
+        said = [line for line in done.stderr.splitlines() if "no such kernel" in line]
+        count["times"] += 1
+        count["struck"] += done.returncode == 1 and len(said) == 1 and "Traceback" not in done.stderr
+        measured([*words, "--resume"], ENVIRONMENT)
+        count["same bits"] += bool(np.array_equal(values(folder / "f.zarr"), whole))
+        count["left behind"] += any(folder.glob(".f.*"))
+    return [{"": "a task that raises"} | count]
 
 
 def workers_of(parent: int) -> list[int]:
@@ -258,7 +307,7 @@ def scheduling(_: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def paper(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Cut for real, from coordinates alone; the rate is what ``scaling`` measured on one worker."""
-    from finescale.config.build import load
+    from finescale.config.load import load
     from finescale.inference.cost import Cost, size
     from finescale.inference.prepare import tasks_of
     from finescale.inference.request import Request

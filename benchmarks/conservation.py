@@ -32,7 +32,8 @@ from protocol import WET, processor, rounded, timed_training
 from torch import Tensor
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Tapered
 from finescale.data.files import open_field
 from finescale.data.region import region

@@ -26,10 +26,11 @@ import yaml
 from protocol import fit_command, fitted, processor, rounded
 
 import finescale
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.data.blocks import cells
-from finescale.data.files import select, write
+from finescale.data.files import select
 from finescale.data.sources import Source
+from finescale.data.writing import write
 from finescale.grids.factor import Factor
 from finescale.verify.quantile_mapping import quantile_mapping
 

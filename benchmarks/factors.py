@@ -37,7 +37,8 @@ from protocol import VARIED, WET, processor, rounded, timed_training
 from torch import Tensor
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.config.recipe import recipe
 from finescale.constraints import Additive, Multiplicative, Tapered
 from finescale.data.files import open_field

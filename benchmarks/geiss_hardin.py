@@ -29,7 +29,7 @@ from conservation import SCHEMES, photographs, scores
 from protocol import processor, rounded
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.constraints import Bounded
 from finescale.plots.maps import png
 

@@ -38,7 +38,7 @@ from radar import test_sets
 from torch import Tensor
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.model import sampling

@@ -24,7 +24,8 @@ import torch
 from protocol import VARIED, WET, processor, rounded, timed_training
 from torch import Tensor
 
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.data.files import open_field
 from finescale.data.region import region
 from finescale.downscaler import Downscaler

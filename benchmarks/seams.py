@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.data.coarsen import coarsen
 from finescale.data.files import open_field
 from finescale.data.region import region

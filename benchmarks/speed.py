@@ -36,7 +36,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.data.coarsen import coarsen
 from finescale.data.synthetic import synthetic_rain
 from finescale.diffusion import persistence

@@ -50,7 +50,7 @@ from sst_judge import (
 from sst_report import picture, report, strip
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.config.read import read_config
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor

@@ -29,7 +29,8 @@ from radar import CROP, scored, test_sets, training_crops
 from torch import Tensor
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.diffusion import EDM, Distillation
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor

@@ -39,7 +39,8 @@ from radar import MEAN, SYSTEMS, TRANSFORM, baseline_members, scored, test_sets,
 from torch import Tensor
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.config.read import read_config
 from finescale.constraints import Multiplicative
 from finescale.downscaler import Downscaler

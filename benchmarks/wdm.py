@@ -38,7 +38,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from wavelets import CROP, WET, isolated, scores
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.diffusion.schedule import VPSDE
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor

@@ -37,8 +37,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 
 from finescale.config.build import build_model
-from finescale.data.files import write
 from finescale.data.synthetic import gaussian_field
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 
 # As many as asked for, also where there are fewer cores: sums then go in the order of that many parts.

@@ -22,8 +22,8 @@ import pytest
 import xarray as xr
 
 from finescale.cli import main
-from finescale.data.files import write
 from finescale.data.synthetic import gaussian_field, synthetic_rain
+from finescale.data.writing import write
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

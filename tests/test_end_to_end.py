@@ -13,9 +13,11 @@ import xarray as xr
 import yaml
 
 from finescale.cli.commands import main
-from finescale.config.build import build_model, load
-from finescale.data.files import open_store, write
+from finescale.config.build import build_model
+from finescale.config.load import load
+from finescale.data.files import open_store
 from finescale.data.synthetic import synthetic_rain
+from finescale.data.writing import write
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from finescale.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from finescale import constraints, plots, verify
-    from finescale.config.build import load
+    from finescale.config.load import load
     from finescale.config.recipe import recipe
     from finescale.downscaler import Downscaler
     from finescale.training.fit import fit
@@ -56,7 +56,7 @@ _LAZY = {
     "coarsen": "finescale.verbs",
     "downscale": "finescale.verbs",
     "fit": "finescale.training.fit",
-    "load": "finescale.config.build",
+    "load": "finescale.config.load",
     "recipe": "finescale.config.recipe",
 }
 _ROOMS = ("constraints", "plots", "verify")

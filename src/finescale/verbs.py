@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from finescale.data.coarsen import coarsen as block_means
-from finescale.data.files import check_apart, check_output, gridded, open_store, write
+from finescale.data.files import gridded, open_store
 from finescale.data.files import select as field_of
 from finescale.data.named import Paths, title
 from finescale.data.provenance import provenance
 from finescale.data.reader import watched
 from finescale.data.region import region
+from finescale.data.writing import check_apart, check_output, write
 from finescale.errors import InputError, Notice
 from finescale.grids.dimensions import find
 from finescale.grids.factor import Factor
@@ -212,7 +213,7 @@ def _prediction(
 
 def _loaded(folder: str | Path, compiled: bool) -> Downscaler:
     """A model from its folder, as every worker loads it."""
-    from finescale.config.build import load
+    from finescale.config.load import load
 
     model = load(folder)
     return model.compile_networks() if compiled else model

@@ -10,7 +10,8 @@ import pytest
 import xarray as xr
 
 from finescale.cli import commands, runner
-from finescale.data.files import open_store, write
+from finescale.data.files import open_store
+from finescale.data.writing import write
 
 
 @pytest.fixture

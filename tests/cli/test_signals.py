@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from finescale.data.files import write
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

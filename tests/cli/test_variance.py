@@ -12,9 +12,9 @@ import torch
 import xarray as xr
 
 from finescale.cli import commands, runner
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.data import store
-from finescale.data.files import write
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.model.batch import Inputs, Members

@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.config.read import presets, read_config
 from finescale.errors import InputError
 from finescale.latents import Wavelet

@@ -10,7 +10,7 @@ import xarray as xr
 
 import finescale
 from finescale.cli import main
-from finescale.data.files import write
+from finescale.data.writing import write
 
 
 def test_all_variables_that_have_times(rain: Callable[..., xr.Dataset], tmp_path: Path) -> None:

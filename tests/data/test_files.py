@@ -12,6 +12,7 @@ import xarray as xr
 
 from finescale.cli import main
 from finescale.data import coarsen, files
+from finescale.data.writing import write
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.grids.factor import Factor
@@ -24,7 +25,7 @@ def test_written_and_read_again(rain, tmp_path, name):
     if name == "classic.nc":
         ds.to_netcdf(tmp_path / name, engine="scipy")
     else:
-        files.write(ds, tmp_path / name)
+        write(ds, tmp_path / name)
     back = files.open_field(tmp_path / name)
     assert back.chunks is not None and back.dtype == np.float32
     np.testing.assert_array_equal(back.values, ds["rain"].values)
@@ -58,13 +59,13 @@ def test_geotiff(tmp_path):
     np.testing.assert_array_equal(da.values[0], values)
     np.testing.assert_allclose(coordinates.read_grid(da).y, [50, 48, 46, 44])
     assert coordinates.read_grid(da).geographic
-    files.write(coarsen.coarsen(da, Factor(1, 1)), tmp_path / "a.nc")
+    write(coarsen.coarsen(da, Factor(1, 1)), tmp_path / "a.nc")
     ds = files.open_store(tmp_path / "a.nc")
     assert ds["band"].attrs["grid_mapping"] == "spatial_ref" and "spatial_ref" in ds.variables
 
 
 def test_bad_files(rain, tmp_path):
-    files.write(rain(), tmp_path / "rain.nc")
+    write(rain(), tmp_path / "rain.nc")
     (tmp_path / "text.nc").write_text("hello, I am no NetCDF")
     whole = (tmp_path / "rain.nc").read_bytes()
     (tmp_path / "cut.nc").write_bytes(whole[: len(whole) // 3])
@@ -87,7 +88,7 @@ def test_which_variable(rain, tmp_path):
     ds["crs"] = ((), 0, {"grid_mapping_name": "latitude_longitude"})
     ds["rain"].attrs["grid_mapping"] = "crs"
     ds["series"] = ("time", np.zeros(4))
-    files.write(ds, tmp_path / "a.nc")
+    write(ds, tmp_path / "a.nc")
     da = files.open_field(tmp_path / "a.nc")
     assert da.name == "rain" and "crs" in da.coords and "lat__lower" in da.coords
     ds["wind"] = ds["rain"] * 2
@@ -157,15 +158,15 @@ def test_an_axis_on_two_dimensions_is_refused(rain, tmp_path):
 
 def test_an_existing_output_is_kept_without_overwrite(rain, tmp_path):
     for name in ("a.nc", "a.zarr"):
-        files.write(rain(), tmp_path / name)
+        write(rain(), tmp_path / name)
         with pytest.raises(InputError, match="--overwrite"):
-            files.write(rain(seed=1), tmp_path / name)
-        files.write(rain(seed=1), tmp_path / name, overwrite=True)
+            write(rain(seed=1), tmp_path / name)
+        write(rain(seed=1), tmp_path / name, overwrite=True)
         np.testing.assert_array_equal(files.open_field(tmp_path / name).values, rain(seed=1)["rain"].values)
     with pytest.raises(InputError, match=r"must end in \.nc or \.zarr"):
-        files.write(rain(), tmp_path / "a.grib")
+        write(rain(), tmp_path / "a.grib")
     with pytest.raises(InputError, match="does not exist"):
-        files.write(rain(), tmp_path / "no" / "a.nc")
+        write(rain(), tmp_path / "no" / "a.nc")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nc", "a.zarr"]
 
 
@@ -179,6 +180,6 @@ def test_a_full_disk_leaves_nothing(rain, tmp_path, name, monkeypatch):
 
     monkeypatch.setattr(xr.Dataset, "to_netcdf" if name == "a.nc" else "to_zarr", full)
     with pytest.raises(InputError, match=r"could not be written: the disk is full"):
-        files.write(rain(), tmp_path / name)
+        write(rain(), tmp_path / name)
     assert not (tmp_path / name).exists()
     assert not list(tmp_path.iterdir())

@@ -18,7 +18,7 @@ import xarray as xr
 import zarr
 
 from finescale.cli.commands import main
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.data import growing, journal, place, store
 from finescale.data.files import open_store
 from finescale.data.regions import ZarrRegions

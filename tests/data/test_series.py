@@ -8,8 +8,9 @@ import xarray as xr
 
 import finescale
 from finescale.cli import main
-from finescale.data.files import fields, open_field, open_store, write
+from finescale.data.files import fields, open_field, open_store
 from finescale.data.named import names
+from finescale.data.writing import write
 from finescale.errors import InputError
 
 

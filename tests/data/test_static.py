@@ -9,7 +9,7 @@ import pytest
 import torch
 import xarray as xr
 
-from finescale.config.build import load
+from finescale.config.load import load
 from finescale.data.static import StaticFields
 from finescale.errors import InputError
 from finescale.grids.factor import Factor

@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 
 import finescale
-from finescale.data.files import open_store, write
+from finescale.data.files import open_store
+from finescale.data.writing import write
 from finescale.errors import Notice
 from finescale.grids import curvilinear
 from finescale.grids.coordinates import read_grid

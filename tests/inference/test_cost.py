@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from finescale.cli import main
-from finescale.data.files import write
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 
 COST = "1000 network evaluations for each of 3 members in each of 2 windows, 6,000 in all"

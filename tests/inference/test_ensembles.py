@@ -13,7 +13,7 @@ import xarray as xr
 import finescale
 from finescale.cli import main
 from finescale.data import store
-from finescale.data.files import write
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 

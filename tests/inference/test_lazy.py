@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import finescale
-from finescale.data.files import write
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.inference.tasks import Tasks

@@ -14,8 +14,8 @@ import xarray as xr
 
 import finescale
 from finescale.cli import main
-from finescale.config.build import load
-from finescale.data.files import write
+from finescale.config.load import load
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
 from finescale.grids import coordinates

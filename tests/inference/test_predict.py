@@ -14,9 +14,10 @@ from torch.nn.functional import avg_pool2d
 
 from finescale.data import store
 from finescale.data.atomic import sole_writer
-from finescale.data.files import open_store, write
+from finescale.data.files import open_store
 from finescale.data.journal import JOURNAL
 from finescale.data.static import StaticFields
+from finescale.data.writing import write
 from finescale.errors import InputError
 from finescale.grids import coordinates
 from finescale.grids.blocks import block_means

@@ -15,8 +15,9 @@ import xarray as xr
 import finescale
 from finescale.cli import main
 from finescale.data import store
-from finescale.data.files import open_store, write
+from finescale.data.files import open_store
 from finescale.data.synthetic import gaussian_field
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
 from finescale.grids import coordinates

@@ -20,9 +20,9 @@ import xarray as xr
 
 import finescale
 from finescale.cli import main
-from finescale.data.files import write
 from finescale.data.journal import JOURNAL
 from finescale.data.store import ZarrStore
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.inference import cost, engines

@@ -11,7 +11,8 @@ import torch
 import xarray as xr
 
 from finescale import latents
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.config.read import read_config
 from finescale.config.schema import part
 from finescale.errors import InputError

@@ -70,6 +70,13 @@ def test_windows_are_those_of_the_whole() -> None:
     torch.testing.assert_close(part[..., 64:, :], whole[..., 128:, :], rtol=1e-4, atol=1e-4)
 
 
+def test_windows_are_wider_where_nothing_mends_their_borders() -> None:
+    """Strides of 8 x 4 fine cells: windows of 16 of them, halos of 3, in coarse cells; a sampler's stay as they are."""
+    once, several = build_model(read_config("one-step")), build_model(read_config("wavelet"))
+    assert (once.window, once.halo) == ((1, 64, 64), (0, 12, 12))
+    assert (several.window, several.halo) == ((1, 32, 32), (0, 4, 4))
+
+
 def test_a_generator_takes_the_place_of_the_denoiser() -> None:
     with pytest.raises(InputError, match="set denoiser to none"):
         build_model(read_config("wavelet", {"generator": {"noise": 4}}))

@@ -46,6 +46,7 @@ def test_replication_is_the_adjoint_and_right_inverse_of_the_block_mean(ft, fy, 
         inner(x, coarsen.replicate(c), weight), rel=1e-10, abs=1e-10
     )
     torch.testing.assert_close(coarsen(coarsen.replicate(c)), c, rtol=1e-13, atol=1e-13)
+    assert torch.equal(coarsen.times(x, c), x * coarsen.replicate(c))
 
 
 def test_plain_block_means_agree_with_numpy():

@@ -12,7 +12,8 @@ import torch
 import xarray as xr
 
 from finescale.cli import main
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.config.read import read_config
 from finescale.constraints import Additive, Bounded, Softmax
 from finescale.downscaler import Downscaler

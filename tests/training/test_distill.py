@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from finescale.cli import commands
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.errors import InputError
 from finescale.model.batch import Inputs, Members
 from finescale.operators.coarsen import Coarsen

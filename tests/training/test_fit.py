@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from finescale.config.build import build_model, load
-from finescale.data.files import open_store, write
+from finescale.config.build import build_model
+from finescale.config.load import load
+from finescale.data.files import open_store
+from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.model.batch import Inputs, Members

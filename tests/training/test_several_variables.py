@@ -13,8 +13,8 @@ import xarray as xr
 
 import finescale
 from finescale.cli import main
-from finescale.config.build import load
-from finescale.data.files import write
+from finescale.config.load import load
+from finescale.data.writing import write
 from finescale.errors import InputError, Notice
 from finescale.model.batch import Inputs, Members
 from finescale.operators.coarsen import Coarsen

@@ -13,7 +13,7 @@ import xarray as xr
 
 import finescale
 from finescale.config.read import read_config
-from finescale.data.files import write
+from finescale.data.writing import write
 from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
 from finescale.training import statistics

@@ -18,7 +18,8 @@ import yaml
 import finescale
 from finescale.cli import main
 from finescale.data.extent import ATTRIBUTE
-from finescale.data.files import open_store, write
+from finescale.data.files import open_store
+from finescale.data.writing import write
 
 LATER = '{time: ["2020-06-01T08:00", null]}'
 """The times that are kept aside: 4 of 12."""

@@ -198,7 +198,7 @@ def downscale(
         Replace an output that exists.
     """
     from finescale import verbs
-    from finescale.data.files import check_output
+    from finescale.data.writing import check_output
 
     check_output(output, overwrite)
     size = runner.cells(window, "--window") if window else None

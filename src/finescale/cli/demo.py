@@ -13,8 +13,8 @@ import yaml
 
 from finescale.data.atomic import explained
 from finescale.data.coarsen import coarsen
-from finescale.data.files import write
 from finescale.data.synthetic import synthetic_rain
+from finescale.data.writing import write
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
 
@@ -75,16 +75,16 @@ def run(out: str | Path = "demo-output", overwrite: bool = True) -> dict[str, An
 
 def scorecard(scores: dict[str, Any]) -> str:
     """The systems and their main scores as a table, the best marked with a star, and the comparison in one sentence."""
-    from finescale.verify.scorecard import text, title
+    from finescale.verify.scorecard import enumerated, text, title
 
     systems = scores["systems"]
     ours = systems["ensemble"]["crps"]
     parts = []
-    for name in ("bicubic", "rainfarm"):
+    for name in ("bicubic", "noise", "rainfarm"):
         if name in systems:
             change = ours / systems[name]["crps"] - 1
             parts.append(f"{abs(change):.0%} {'below' if change < 0 else 'ABOVE'} {title(name)}'s")
-    sentence = f"The ensemble's CRPS is {' and '.join(parts)} (mm/h; lower is better)." if parts else scores["verdict"]
+    sentence = f"The ensemble's CRPS is {enumerated(parts)} (mm/h; lower is better)." if parts else scores["verdict"]
     return f"{text(scores)}\n* best\n\n{sentence}"
 
 

@@ -26,10 +26,10 @@ class Smooth(Multiplicative):
 
     L interpolates linearly between the centres of coarse cells, of which dry ones take the mean of their wet
     neighbours: factors vary continuously within and across coarse cells, where `Multiplicative`'s jump at every border
-    and leave its imprint. R rounds bring the block
-    means close to c, and the last factor, constant in each block and near one, makes them exact. It is the smooth
-    rescaling of Tobler's (1979) pycnophylactic interpolation applied to a ratio instead of a field (the iteration, its
-    logarithm and its exact end are ours).
+    and leave its imprint. R rounds, in which parts of blocks stand for their cells, bring the block means close to c,
+    and the last factor, constant in each block and near one, makes them exact. It is the smooth rescaling of Tobler's
+    (1979) pycnophylactic interpolation applied to a ratio instead of a field (the iteration, its logarithm and its
+    exact end are ours).
 
     A block with c > 0 whose y is all zero takes the linearly interpolated coarse field as its y, not a flat square.
     With ``least``, cells that would end below that amount are emptied and the others take what they had, so that no

@@ -282,3 +282,11 @@ def folder(_of: str) -> Path:
     made = tempfile.TemporaryDirectory(prefix="finescale-", ignore_cleanup_errors=True)
     atexit.register(made.cleanup)
     return Path(made.name)
+
+
+def exists(path: Path) -> bool:
+    """Whether ``path`` is there; a name that no file can have is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

@@ -18,7 +18,6 @@ import numpy as np
 import xarray as xr
 
 from finescale.data.atomic import explained, partial_path, publish, remove
-from finescale.data.files import attributes, check_output, prepared
 from finescale.data.finished import Finished
 from finescale.data.growing import UNFINISHED, UNTIL, complete, journal_of
 from finescale.data.journal import journal
@@ -26,6 +25,7 @@ from finescale.data.packing import Packed
 from finescale.data.place import Place, Remote
 from finescale.data.regions import Part, ZarrRegions
 from finescale.data.renew import renew
+from finescale.data.writing import attributes, check_output, prepared
 from finescale.errors import InputError
 
 

@@ -142,7 +142,7 @@ class Given:
             found = [source.on(blocks) for source in given.sources]
         else:
             found = [np.asarray(field[window.read].values, dtype=np.float32) for field in given.fields]
-        return np.stack([target.there(values) for target, values in zip(self.inputs.targets, found, strict=True)])
+        return np.stack([target.clipped(values) for target, values in zip(self.inputs.targets, found, strict=True)])
 
     def model_inputs(self, read: Read) -> batch.Inputs:
         """The windows in which something is known as the model takes them, in its units."""

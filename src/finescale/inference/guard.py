@@ -12,9 +12,11 @@ The length of a frame does not count where values are instantaneous and the mode
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from finescale.data.scales import ends, frames, interval, spacing
 from finescale.errors import InputError, Notice
@@ -46,10 +48,13 @@ def check_alike(model: Model, inputs: Inputs, domain: Domain, force: bool, value
         InputError: for such an input.
     """
     found = [*_scales(model, domain, inputs.first)]
-    for target in inputs.targets if values else []:
-        _say_negative(target)
-    for target, name in zip(inputs.targets, model.remembers.variables, strict=False):
-        found += _values(target, model.remembers.variables[name]) if values else []
+    known = list(model.remembers.variables.values())
+    for number, target in enumerate(inputs.targets if values else ()):
+        seen = known[number] if number < len(known) else None
+        if target.rain or seen is not None:
+            parts = list(frames(target.member(0), FRAMES))
+            _say_negative(target, parts)
+            found += [] if seen is None else _values(target, seen, parts)
     off = [one for one in found if one[0] > SAID]
     if not off:
         return
@@ -79,11 +84,10 @@ def _scales(model: Model, domain: Domain, first: xr.DataArray) -> list[Off]:
     return found
 
 
-def _say_negative(target: Target) -> None:
-    """One line where rain is negative, which is refined as none."""
+def _say_negative(target: Target, parts: Sequence[NDArray[np.float32]]) -> None:
+    """One line where rain is negative in some frames (t, y, x), which is refined as none."""
     if not target.rain:
         return
-    parts = list(frames(target.member(0), FRAMES))
     count, cells = sum(int((part < 0).sum()) for part in parts), sum(part.size for part in parts)
     if count:
         least = min(float(part.min(where=part < 0, initial=0.0)) for part in parts)
@@ -95,11 +99,11 @@ def _say_negative(target: Target) -> None:
         )
 
 
-def _values(target: Target, seen: Seen) -> list[Off]:
-    """The range of values, and how much is wet."""
+def _values(target: Target, seen: Seen, own: Sequence[NDArray[np.float32]]) -> list[Off]:
+    """The range of values of some frames (t, y, x), and how much is wet."""
     if seen.low is None or seen.high is None or seen.high <= seen.low:
         return []
-    parts = [target.in_model(part) for part in frames(target.member(0), FRAMES)]
+    parts = [target.in_model(part) for part in own]
     low, high = zip(*map(ends, parts), strict=True)
     lowest, highest = min(low), max(high)
     if lowest > highest:

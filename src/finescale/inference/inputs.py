@@ -64,8 +64,8 @@ class Target:
         """Whether it is rain, which is never negative."""
         return is_rain(self.field)
 
-    def there(self, values: Array) -> Array:
-        """Own values as they are refined: negative rain, such as regridding leaves, counts as none."""
+    def clipped(self, values: Array) -> Array:
+        """Own values, with negative rain, such as regridding leaves, as none."""
         return np.maximum(values, np.float32(0)) if self.rain else values
 
     def in_model(self, values: Array) -> Array:

@@ -206,7 +206,8 @@ class Components(nn.Module):
         # Patches that overlap are blended; those of a basis of the whole domain are one.
         apart = isinstance(self.latent, PatchPOD) and max(self.latent.reach) == 1
         alone = apart and bool(networks) and all(getattr(backbone, "alone", False) for backbone in networks)
-        return Sizes(factor, self.latent.stride, network, self.mean.stride, frames, alone)
+        once = self.generator is not None
+        return Sizes(factor, self.latent.stride, network, self.mean.stride, frames, alone, once)
 
     @property
     def multiple(self) -> Triple:

@@ -25,6 +25,8 @@ class Sizes:
         mean: fine cells that the mean network's must be multiples of.
         context: L, coarse frames that the networks see at once.
         alone: whether the networks see each latent cell by itself, as those of a basis of the whole domain do.
+        once: whether a network is evaluated once. What it makes of a window's border then stays, where a sampler's later
+            evaluations mend it: windows and halos are wider.
     """
 
     factor: Factor
@@ -33,6 +35,7 @@ class Sizes:
     mean: int
     context: int
     alone: bool = False
+    once: bool = False
 
     @property
     def stride(self) -> Triple:
@@ -49,20 +52,28 @@ class Sizes:
 
     @property
     def window(self) -> Triple:
-        """Default window of a prediction in coarse cells: about 256 × 256 fine cells, and of a sequence 48 frames."""
+        """Default window of a prediction in coarse cells: about 256 × 256 fine cells, and of a sequence 48 frames.
+
+        Of a network that is evaluated once 16 of its strides, where these are more.
+        """
         t, y, x = self.multiple
+        side = max(256, 16 * max(self.stride[1:])) if self.once else 256
         frames = self.context if self.context == 1 else max(2 * self.context, 48 // self.factor.time)
         sides = zip((y, x), (self.factor.y, self.factor.x), strict=True)
-        height, width = (n * max(1, round(256 / (n * f))) for n, f in sides)
+        height, width = (n * max(1, round(side / (n * f))) for n, f in sides)
         return t * -(-frames // t), height, width
 
     @property
     def halo(self) -> Triple:
-        """Default halo of a window in coarse cells: at least 32 fine cells and 2 coarse ones; in time the context."""
+        """Default halo of a window in coarse cells: at least 32 fine cells and 2 coarse ones; in time the context.
+
+        Of a network that is evaluated once at least 3 of its strides.
+        """
         t, y, x = self.multiple
+        wide = max(32, 3 * max(self.stride[1:])) if self.once else 32
         frames = t * -(-self.context // t) if self.context > 1 else 0
         sides = zip((y, x), (self.factor.y, self.factor.x), strict=True)
-        height, width = (n * -(-max(2, -(-32 // f)) // n) for n, f in sides)
+        height, width = (n * -(-max(2, -(-wide // f)) // n) for n, f in sides)
         return frames, height, width
 
     def tiling(self, stride: Triple, window: int | None, halo: int) -> Tiling:

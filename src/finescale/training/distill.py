@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from finescale.config import schema
-from finescale.config.build import build_model, load
+from finescale.config.build import build_model
+from finescale.config.load import load
 from finescale.config.read import read_config
 from finescale.data.extent import merged, parse
 from finescale.data.place import local

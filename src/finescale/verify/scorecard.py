@@ -126,13 +126,13 @@ def _rows(summary: Mapping[str, Any], keys: Sequence[str]) -> list[dict[str, Any
 def text(summary: Mapping[str, Any], keys: Sequence[str] = SHORTEST) -> str:
     """The main scores as lines of text, a column a system, the best of each row marked with a star."""
     rows = _rows(summary, keys)
-    names = [title(name)[:13] for name in summary["systems"]]
-    lines = [f"{'':32}" + "".join(f"{name:>13}" for name in names)]
+    names = [title(name).replace(" + ", "+")[:13] for name in summary["systems"]]
+    lines = [f"{'':32}" + "".join(f"{name:>14}" for name in names)]
     for row in rows:
         unit = ", ".join(part for part in (row["unit"], row["hint"]) if part)
         label = f"{row['name']}" + (f" ({unit})" if len(row["name"]) + len(unit) < 29 and unit else "")
         cells = (f"{cell['text']}{'*' if cell['best'] else ' '}" for cell in row["cells"])
-        lines.append(f"{label:32}" + "".join(f"{cell:>13}" for cell in cells))
+        lines.append(f"{label:32}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -251,6 +251,12 @@ def _number(value: float | None, score: Score) -> str:
     else:
         text = f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"
     return text.replace("-", "−")
+
+
+def enumerated(parts: Sequence[str]) -> str:
+    """``a``, ``a and b``, or ``a, b and c``."""
+    *others, last = parts
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def title(name: str) -> str:

@@ -21,7 +21,7 @@ from finescale.scores.settings import Settings
 from finescale.scores.table import axes, best, scores
 from finescale.verify.align import Aligned
 from finescale.verify.evaluate import wavenumbers
-from finescale.verify.scorecard import confidence, title, verdict
+from finescale.verify.scorecard import confidence, enumerated, title, verdict
 
 DRAWS, LEVEL = 1000, 0.95
 KEPT = 1e-3
@@ -109,8 +109,7 @@ def _fewer(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     fewer = {name: count for name, count in found.items() if count < most}
     if not fewer:
         return []
-    *others, last = (f"{title(name)} {count}" for name, count in fewer.items())
-    names = f"{', '.join(others)} and {last}" if others else last
+    names = enumerated([f"{title(name)} {count}" for name, count in fewer.items()])
     larger = math.sqrt((1 + 1 / min(fewer.values())) / (1 + 1 / most)) - 1
     return [
         f"The ensemble has {most} members, {names}: CRPS, energy score, fair Brier score and spread–skill do not "
