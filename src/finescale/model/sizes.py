@@ -25,8 +25,8 @@ class Sizes:
         mean: fine cells that the mean network's must be multiples of.
         context: L, coarse frames that the networks see at once.
         alone: whether the networks see each latent cell by itself, as those of a basis of the whole domain do.
-        once: whether a network is evaluated once. What it makes of a window's border then stays, where a sampler's later
-            evaluations mend it: windows and halos are wider.
+        once: whether a network is evaluated once. What it makes of a window's border then stays, where later evaluations
+            of a sampler mend it: windows and halos are wider.
     """
 
     factor: Factor
