@@ -25,7 +25,7 @@ class Sizes:
         mean: fine cells that the mean network's must be multiples of.
         context: L, coarse frames that the networks see at once.
         alone: whether the networks see each latent cell by itself, as those of a basis of the whole domain do.
-        once: whether a network is evaluated once. What it makes of a window's border then stays, where later evaluations
+        once: whether a network is evaluated once. What it makes of a window's border then stays, where the later steps
             of a sampler mend it: windows and halos are wider.
     """
 
