@@ -19,7 +19,7 @@ from finescale.errors import Interrupted
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-@dataclass
+@dataclass(eq=False)
 class Asked:
     """Whether to end.
 
@@ -62,8 +62,8 @@ def deferred(again: bool = True) -> Iterator[Asked]:
     try:
         yield asked
     finally:
-        _restore()
         _asked.remove(asked)
+        _restore()  # from here on a signal may act
 
 
 @contextmanager

@@ -115,6 +115,52 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 report.evaluate = slow
 sys.exit(main({arguments}))
 """
+# A signal at every line of what writes a file, one after another: the file is whole, or nothing is there.
+EVERYWHERE = """
+import signal, sys
+from pathlib import Path
+import numpy as np
+import xarray as xr
+from finescale.data.writing import write
+from finescale.errors import Interrupted
+
+def end(number, frame):
+    raise Interrupted(number)
+
+def count(frame, event, argument):
+    if not frame.f_code.co_filename.endswith(("atomic.py", "growing.py", "signals.py", "writing.py")):
+        return None
+    if event == "line":
+        left[0] -= 1
+        if left[0] == 0:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGTERM)
+    return count
+
+signal.signal(signal.SIGTERM, end)
+ds = xr.Dataset({"rain": (("time", "y", "x"), np.ones((1, 4, 4), "f4"))})
+folder = Path("empty")
+folder.mkdir()
+points, stops, left = 0, 0, [0]
+while left[0] <= 0:
+    points += 1
+    left, stopped = [points], False
+    sys.settrace(count)
+    try:
+        write(ds, folder / "out.nc")
+    except Interrupted:
+        stopped = True
+    finally:
+        sys.settrace(None)
+    there = [path.name for path in folder.iterdir()]
+    assert there == ["out.nc"] or (stopped and not there), (points, there)
+    assert signal.getsignal(signal.SIGTERM) is end
+    if there:
+        assert xr.load_dataset(folder / "out.nc").identical(ds)
+        (folder / "out.nc").unlink()
+    stops += not there
+print(points, stops)
+"""
 WORK = {
     "coarsen": ("finescale.data.reader", "Watched._read", True),  # it is told between two pieces of the file
     "downscale": ("finescale.downscaler", "Downscaler.sample", False),
@@ -197,6 +243,13 @@ def test_signals_at_any_moment(files: Path) -> None:
             assert process.returncode == -number and not err, err  # before its handlers are there, or after its end
             (files / "out.nc").unlink(missing_ok=True)
         assert listing(files) == before
+
+
+def test_a_signal_at_every_line_of_the_writing_leaves_all_or_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", EVERYWHERE], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    points, stops = map(int, done.stdout.split())
+    assert points > 100 and 50 < stops < points
 
 
 @pytest.mark.parametrize("lock", [1, 5, 12])

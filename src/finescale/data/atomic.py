@@ -15,9 +15,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from finescale.data.place import Remote, cause_of
-from finescale.errors import InputError
+from finescale.errors import InputError, Interrupted
+from finescale.signals import deferred
 
 
 @contextmanager
@@ -67,28 +69,41 @@ def sole_writer(path: str | Path | Remote) -> Iterator[None]:
 
     Raises:
         InputError: if another process is writing it.
+        Interrupted: after a signal that came while the lock was taken.
     """
     if isinstance(path, Remote):
         yield
         return
     path = Path(path)
     lock = path.with_name(f".{path.name[:64]}.lock")
+    file = None
+    try:
+        with deferred() as asked:  # a signal between the two would leave the file
+            file = _locked(path, lock)
+        if asked.signal is not None:
+            raise Interrupted(asked.signal)
+        yield
+    finally:
+        with deferred():
+            if file is not None:
+                lock.unlink(missing_ok=True)
+                file.close()
+
+
+def _locked(path: Path, lock: Path) -> IO[str]:
     with explained(path):
         file = lock.open("a")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = os.fstat(file.fileno()).st_nlink > 0  # it has lost its name where another's end came in between
-        except BlockingIOError:
-            mine = False
-        except OSError:
-            mine = True  # a file system without locks: outputs are still whole, and the last one stays
-        if not mine:
-            raise InputError(f"another process is writing {path}: wait until it has ended, or name another output")
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mine = os.fstat(file.fileno()).st_nlink > 0  # it has lost its name where another's end came in between
+    except BlockingIOError:
+        mine = False
+    except OSError:
+        mine = True  # a file system without locks: outputs are still whole, and the last one stays
+    if mine:
+        return file
+    file.close()
+    raise InputError(f"another process is writing {path}: wait until it has ended, or name another output")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from finescale.data.place import Place, Remote, exists, place
 from finescale.errors import InputError
 from finescale.grids import relabel
 from finescale.grids.curvilinear import AREA
-from finescale.signals import ending_at_checks
+from finescale.signals import check, deferred, ending_at_checks
 
 _ATTRIBUTE = re.compile(r"(?![ -/:-@\[-^`{-~])[^\x00-\x1f/\x7f\ud800-\udfff\ufffe\uffff]{1,255}(?<! )")
 """A name in NetCDF: no control characters, no slash, no mark or blank first, no blank last."""
@@ -100,19 +100,27 @@ def write(
     ds = prepared(in_file_order(ds))
     for name, given in (encoding or {}).items():
         ds[name].encoding |= dict(given)
-    # Inside too: what failed is there then, and a full disk still full.
-    with explained(where), sole_writer(where), growing(where, overwrite) as temporary, explained(where):
+    # A signal acts between two chunks, or not at all once the output gets its name. `explained` inside too: what failed
+    # is there then, and a full disk still full.
+    with (
+        deferred(),
+        explained(where),
+        sole_writer(where),
+        growing(where, overwrite) as temporary,
+        explained(where),
+        ending_at_checks(),
+    ):
+        check()
         if where.suffix == ".nc":
             for da in ds.data_vars.values():
                 if da.dtype.kind == "f" and da.ndim > 2:
                     da.encoding |= {"zlib": True, "complevel": 1, "shuffle": True}
             assert isinstance(temporary, Path)
-            with ending_at_checks():
-                ds.to_netcdf(temporary, engine="netcdf4")
+            ds.to_netcdf(temporary, engine="netcdf4")
         else:
-            with ending_at_checks():
-                ds.assign_attrs({UNFINISHED: UNTIL}).to_zarr(temporary, mode="w", consolidated=False)
-                complete(temporary)
+            ds.assign_attrs({UNFINISHED: UNTIL}).to_zarr(temporary, mode="w", consolidated=False)
+            complete(temporary)
+        check()
 
 
 def in_file_order(ds: xr.Dataset) -> xr.Dataset:
