@@ -1,11 +1,12 @@
 """finescale: coarse gridded fields in, conserved fine ensembles out.
 
-Five verbs, as on the command line::
+Six verbs, as on the command line::
 
     import finescale
 
     finescale.coarsen("radar.nc", "1x8", "coarse.nc")
     finescale.fit("wavelet", "model", {"data.path": "radar.nc", "train.minutes": 12})
+    finescale.calibrate("model", "radar_elsewhere.nc")
     finescale.downscale("model", "coarse.nc", "ensemble.nc", members=16)
     finescale.verify("ensemble.nc", "radar.nc", "scores")
     print(finescale.recipe("1x8"))
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from finescale.config.load import load
     from finescale.config.recipe import recipe
     from finescale.downscaler import Downscaler
+    from finescale.training.calibrate import calibrate
     from finescale.training.fit import fit
     from finescale.verbs import coarsen, downscale
 
@@ -40,6 +42,7 @@ __all__ = [
     "Factors",
     "Grid",
     "InputError",
+    "calibrate",
     "coarsen",
     "constraints",
     "downscale",
@@ -53,6 +56,7 @@ __all__ = [
 # torch takes seconds to import; `finescale --help` and `import finescale` need none of it.
 _LAZY = {
     "Downscaler": "finescale.downscaler",
+    "calibrate": "finescale.training.calibrate",
     "coarsen": "finescale.verbs",
     "downscale": "finescale.verbs",
     "fit": "finescale.training.fit",

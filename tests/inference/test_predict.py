@@ -24,6 +24,7 @@ from finescale.grids.blocks import block_means
 from finescale.grids.factor import Factor, Factors
 from finescale.inference.tasks import Tasks
 from finescale.model.batch import Ensemble, Inputs, Members
+from finescale.model.calibrated import Calibrated
 from finescale.model.masks import Masks
 from finescale.model.remembers import Remembers
 from finescale.operators.coarsen import Coarsen
@@ -35,11 +36,11 @@ class Fake:
 
     factor = Factor(time=2, y=3, x=4)
     factors = Factors.parse("2x3x4")
-    remembers, masks = Remembers(), Masks()
+    remembers, masks, calibrated = Remembers(), Masks(), Calibrated()
     variables: ClassVar[dict[str, dict[str, str]]] = {"rain": {"units": "mm h-1"}}
     predictors: ClassVar[dict[str, dict[str, str]]] = {}
     conserves = (True,)
-    direct = False
+    direct, neighbours = False, 0
     multiple = (1, 2, 1)
     halo = (0, 2, 1)
     context = 1

@@ -109,6 +109,40 @@ def fit(
 
 
 @app.command
+def calibrate(
+    model: Path,
+    fine: list[str],
+    /,
+    *,
+    factor: str | None = None,
+    variable: str | None = None,
+    select: str | None = None,
+    crops: Whole = 48,
+) -> None:
+    """Make a trained model's spread and smoothness those of a few fine fields of your own; nothing is trained.
+
+    Parameters
+    ----------
+    model
+        A folder written by fit; what is measured is kept in its config.yaml.
+    fine
+        Fine fields on cells like those wanted, of any format that coarsen reads; not those it is judged on afterwards.
+    factor
+        For a model that serves several factors: the one that counts.
+    variable
+        What the model's variable is called there.
+    select
+        Ranges of coordinates to look at, as in data.train: '{time: ["2020-01-01", null]}' is 2020 and later.
+    crops
+        At most so many parts of the fields, as large as those of the training.
+    """
+    from finescale.training.calibrate import calibrate as measure
+
+    part = None if select is None else runner.ranges(select, "--select")
+    print(measure(model, fine, factor=factor, variable=variable, select=part, crops=crops))
+
+
+@app.command
 def downscale(
     model: Path,
     coarse: str,
@@ -127,6 +161,7 @@ def downscale(
     onto: str | None = None,
     mask: str | None = None,
     conserve: bool | None = None,
+    smoothness: float | None = None,
     window: str | None = None,
     precision: str | None = None,
     order: str = "time,realization,y,x",
@@ -176,6 +211,9 @@ def downscale(
         A file with a field on the fine grid, or a larger one: cells where it is not above 0 are missing in the output.
     conserve
         Put fields through the model's constraint, or do not; by default as the model was trained.
+    smoothness
+        How smooth fine fields are, for a model trained with data.smoothing: what calibrate measures, .6 to 1.5 for
+        radar.
     window
         Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
     precision
@@ -216,6 +254,7 @@ def downscale(
         onto=onto,
         mask=mask,
         conserve=conserve,
+        smoothness=smoothness,
         precision=precision,
         order=order,
         workers=workers,

@@ -37,6 +37,7 @@ from finescale.errors import InputError, brief, nearest
 from finescale.grids.factor import Factor, Factors
 from finescale.latents import LatentSpace, LinearLatentSpace
 from finescale.model import conditions, mean
+from finescale.model.calibrated import Calibrated
 from finescale.model.energy import Score
 from finescale.model.factor_scale import SCALARS
 from finescale.model.generator import Generator
@@ -72,7 +73,9 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
     channels = len(variables)
     transform = transform_of(config, variables)
     told = conditions.channels(config.get("predictors") or {})
-    fields = 2 * channels + 1 + len(config.get("static") or []) + len(told)
+    data = config.get("data") or {}
+    fields = 2 * channels * (1 + int(data.get("neighbours") or 0)) + 1 + len(config.get("static") or []) + len(told)
+    fields += bool(data.get("smoothing"))
     for where in ("latent", "mean"):
         if factors.single is None and as_mapping(config.get(where)).get("interval"):
             raise InputError(f"{where}.interval takes the frames of one factor as channels, but {factors} are several")
@@ -128,6 +131,7 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
         raise InputError("mean.conserve puts the mean through the constraint, but there is none: set constraint")
     model.variance = _variance(config.get("variance"), config, latent, fields + channels, scalars)
     model.remembers = call(Remembers, config.get("remembers"), "remembers")
+    model.calibrated = call(Calibrated, config.get("calibrated"), "calibrated")
     model.masks = Masks(model.remembers.masks, channels)
     return model
 

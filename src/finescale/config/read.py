@@ -36,6 +36,7 @@ SECTIONS: dict[str, Any] = {
     "distilled": Settings,
     "trained": list[dict[str, Any]] | None,
     "remembers": Settings,
+    "calibrated": Settings,
 }
 """What each section of a configuration looks like; what is in it, the constructors say."""
 PARTS = ("mean", "latent", "constraint", "schedule", "sampler", "backbone")

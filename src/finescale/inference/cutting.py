@@ -69,7 +69,7 @@ def sequences(model: Model, coarse: xr.DataArray) -> list[tuple[int, int]]:
 
     That ends at gaps in time, where the model sees or makes several frames at once.
     """
-    sequential = model.context > 1 or model.factor.time > 1
+    sequential = model.context > 1 or model.factor.time > 1 or model.neighbours > 0
     gaps = coordinates.breaks(coarse) if sequential else ()
     found = list(pairwise((0, *gaps, coarse.shape[-3])))
     shortest = min(stop - start for start, stop in found)

@@ -6,6 +6,7 @@ All reading of a prediction is `Given.read`, which one thread calls: HDF5 allows
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from finescale.data.sources import Predictors, Source
 from finescale.data.static import StaticFields
-from finescale.grids.coordinates import increasing
+from finescale.grids.coordinates import breaks, increasing
 from finescale.grids.windows import Window
 from finescale.inference.domain import Domain
 from finescale.inference.inputs import Inputs
@@ -37,6 +38,8 @@ class Read:
         windows: the windows.
         coarse: of each the coarse cells (C, t, h, w), every variable in its own units.
         predictors: of each (P, t, h, w); None for a model without.
+        neighbours: of each the coarse frames before and after (2n, C, t, h, w), each variable in its own units; None
+            for a model without.
         static: static fields (S, H, W) on the fine cells of all; None without, or where nothing is known.
         mask: where fine cells are valid (C, H, W) or (1, H, W); None where all are.
         inner: rows and columns of the core among the fine cells.
@@ -48,6 +51,7 @@ class Read:
     static: Tensor | None
     mask: NDArray[np.bool_] | None
     inner: tuple[slice, slice]
+    neighbours: list[Array] | None = None
 
     @property
     def known(self) -> list[bool]:
@@ -63,6 +67,8 @@ class Read:
         digest = hashlib.sha256(self.coarse[number].tobytes())
         if self.predictors is not None:
             digest.update(self.predictors[number].tobytes())
+        if self.neighbours is not None:
+            digest.update(self.neighbours[number].tobytes())
         if self.static is not None:
             digest.update(self.static.numpy().tobytes())
         if self.mask is not None:
@@ -88,12 +94,14 @@ class Given:
         domain: where they are wanted.
         static: static fields, for a model that takes them.
         mask: the fine cells that are valid; None where all are.
+        neighbours: coarse frames before, and after, each one that the model sees too.
     """
 
     inputs: Inputs
     domain: Domain
     static: StaticFields | None = None
     mask: Mask | None = None
+    neighbours: int = 0
 
     @cached_property
     def _kept(self) -> dict[int, _Member]:
@@ -111,7 +119,8 @@ class Given:
 
     def read(self, windows: Sequence[Window], member: int) -> Read:
         """What the windows need from files, of one member of the input."""
-        coarse, (_, cells, inner) = [self._coarse(w, member) for w in windows], windows[0].scaled(self.domain.factor)
+        coarse = [self._coarse(window.read, member) for window in windows]
+        _, cells, inner = windows[0].scaled(self.domain.factor)
         mask = None if self.mask is None else self.mask.valid[:, *cells[1:]]
         read = Read(windows, coarse, None, None, mask, inner[1:])
         if not any(read.known):
@@ -120,7 +129,10 @@ class Given:
         if predictors is not None:
             told = [predictors.on(self.domain.blocks.window(*window.read)) for window in windows]
         return replace(
-            read, predictors=told, static=None if self.static is None else self._static(self.static, windows[0])
+            read,
+            predictors=told,
+            static=None if self.static is None else self._static(self.static, windows[0]),
+            neighbours=[self._near(window, member) for window in windows] if self.neighbours else None,
         )
 
     def valid(self, window: Window) -> list[NDArray[np.bool_] | None]:
@@ -135,21 +147,38 @@ class Given:
         """Static fields (S, H, W) on the fine cells that a window reads."""
         return torch.from_numpy(static.at(self.domain.fine.window(*window.scaled(self.domain.factor)[1])))
 
-    def _coarse(self, window: Window, member: int) -> Array:
+    @cached_property
+    def _ends(self) -> list[int]:
+        """First frames of sequences without gaps in time, and the frame after the last."""
+        return [0, *breaks(self.domain.coarse), self.domain.coarse.shape[-3]]
+
+    def _near(self, window: Window, member: int) -> Array:
+        """The coarse frames about those of a window (2n, C, t, h, w), NaN beyond the ends of its sequence."""
+        t, n = window.read[0], self.neighbours
+        at = bisect_right(self._ends, t.start)
+        first, stop = max(self._ends[at - 1], t.start - n), min(self._ends[at], t.stop + n)
+        values = self._coarse((slice(first, stop), *window.read[1:]), member)
+        wide = ((0, 0), (first - t.start + n, t.stop + n - stop), (0, 0), (0, 0))
+        values, count = np.pad(values, wide, constant_values=np.nan), t.stop - t.start
+        return np.stack([values[:, n + by : n + by + count] for by in range(-n, n + 1) if by])
+
+    def _coarse(self, cells: tuple[slice, slice, slice], member: int) -> Array:
         given = self._of(member)
         if given.sources:
-            blocks = self.domain.blocks.window(*window.read)
+            blocks = self.domain.blocks.window(*cells)
             found = [source.on(blocks) for source in given.sources]
         else:
-            found = [np.asarray(field[window.read].values, dtype=np.float32) for field in given.fields]
+            found = [np.asarray(field[cells].values, dtype=np.float32) for field in given.fields]
         return np.stack([target.clipped(values) for target, values in zip(self.inputs.targets, found, strict=True)])
 
     def model_inputs(self, read: Read) -> batch.Inputs:
         """The windows in which something is known as the model takes them, in its units."""
         known = read.known
         windows = list(compress(read.windows, known))
-        stacked = np.stack(list(compress(read.coarse, known)))
-        coarse = np.stack([t.in_model(stacked[:, n]) for n, t in enumerate(self.inputs.targets)], axis=1)
+        coarse = self._in_model(np.stack(list(compress(read.coarse, known))), 1)
+        near = None
+        if read.neighbours is not None:
+            near = torch.from_numpy(self._in_model(np.stack(list(compress(read.neighbours, known))), 2))
         told = None if read.predictors is None else np.stack(list(compress(read.predictors, known)))
         area = self.domain.area(windows[0].read)
         return batch.Inputs(
@@ -159,4 +188,10 @@ class Given:
             [window.start for window in windows],
             None if told is None else torch.from_numpy(told),
             None if read.mask is None else torch.from_numpy(read.mask.copy()),
+            neighbours=near,
         )
+
+    def _in_model(self, values: Array, axis: int) -> Array:
+        """Every variable, along an axis, in the model's units."""
+        targets = self.inputs.targets
+        return np.stack([target.in_model(np.take(values, n, axis=axis)) for n, target in enumerate(targets)], axis=axis)

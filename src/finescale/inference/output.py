@@ -176,6 +176,7 @@ class Output:
             "seed": tasks.request.seed,
             "steps": tasks.request.steps,
             "batch": tasks.members_at_once,
+            "calibrated": tasks.model.calibrated.plain(),
             "variance": tasks.source,
             "conserve": list(tasks.model.conserves),
             "precision": str(tasks.request.rounding or ""),

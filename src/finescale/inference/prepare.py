@@ -40,6 +40,7 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
     wanted = factor_to(inputs.first, request.to) if request.to is not None else request.factor
     model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
     model = model if request.conserve is None else model.conserving(request.conserve)
+    model = model if request.smoothness is None else model.told(request.smoothness)
     domain = _domain(inputs, model.factor, request.onto)
     # Told before anything is computed: windows without a halo would not show it.
     plane = zip(domain.coarse.shape[-2:], (model.factor.y, model.factor.x), strict=True)
@@ -54,7 +55,7 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
     request, static = request.of(model), _static(model, request)
     evaluations = model.evaluations(request.steps)
     mask = mask_of(model, domain, request.mask)
-    tasks = Tasks(model, Given(inputs, domain, static, mask), request)
+    tasks = Tasks(model, Given(inputs, domain, static, mask, model.neighbours), request)
     _check_covered(inputs, domain)
     check_alike(model, inputs, domain, request.force, values)
     if evaluations >= SLOW and request.count:

@@ -17,6 +17,7 @@ from finescale.errors import InputError, Notice, brief
 from finescale.grids.factor import Factor, Factors
 from finescale.grids.windows import Triple
 from finescale.model.batch import Ensemble, Inputs, Members
+from finescale.model.calibrated import Calibrated
 from finescale.model.masks import Masks
 from finescale.model.remembers import Remembers
 from finescale.model.uncertainty import Marginals
@@ -30,6 +31,8 @@ ORDERS = ("time,realization,y,x", "realization,time,y,x")
 """Of the dimensions of an output."""
 RANGES = {"members": (0, 100_000), "seed": (0, 2**63 - 1), "steps": (1, 100_000), "batch": (1, 10**9)}
 """Least and most of what is counted."""
+MOST = 4
+"""Of an exponent; that of a smooth field is 2."""
 
 
 class Model(Protocol):
@@ -44,9 +47,13 @@ class Model(Protocol):
     @property
     def masks(self) -> Masks: ...
     @property
+    def calibrated(self) -> Calibrated: ...
+    @property
     def variables(self) -> Mapping[str, Mapping[str, Any]]: ...
     @property
     def predictors(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def neighbours(self) -> int: ...
     @property
     def direct(self) -> bool: ...
     @property
@@ -72,6 +79,7 @@ class Model(Protocol):
 
     def at(self, factor: Factor, force: bool = False) -> Self: ...
     def conserving(self, wanted: bool) -> Self: ...
+    def told(self, smoothness: float) -> Self: ...
     def at_once(self, cells: int) -> int: ...
     def check_plane(self, height: int, width: int) -> None: ...
     def sample(self, given: Inputs, members: Members) -> Ensemble: ...
@@ -106,6 +114,8 @@ class Request:
             significant digits; None for single precision.
         order: of an output's dimensions: "time, realization, y, x" or "realization, time, y, x".
         conserve: put fields through the model's constraint, or do not; None for what the model was trained for.
+        smoothness: how smooth fine fields are, for a model that is told: the exponent ζ of their structure function
+            (`finescale.operators.structure`); None for what was calibrated, or that of the training data.
     """
 
     members: int | None = None
@@ -125,6 +135,7 @@ class Request:
     conserve: bool | None = None
     precision: str | float | None = None
     order: str = ORDERS[0]
+    smoothness: float | None = None
 
     def __post_init__(self) -> None:
         if self.members == 0 and self.variance is False:
@@ -139,6 +150,8 @@ class Request:
                 raise InputError(f"{name} is {brief(cells)}, but must be three whole numbers (t, y, x) from {least} on")
         if self._order not in ORDERS:
             raise InputError(f"--order is {brief(self.order)}, but must be {' or '.join(map(repr, ORDERS))}")
+        if self.smoothness is not None and not 0 <= self.smoothness <= MOST:
+            raise InputError(f"smoothness is {brief(self.smoothness)}, but must be a number from 0 to {MOST}")
         self.rounding  # noqa: B018  (says what is wrong with it)
         if self.factor is not None and self.to is not None:
             raise InputError("give either a factor or a resolution to reach, not both")

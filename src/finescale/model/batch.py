@@ -29,6 +29,9 @@ class Inputs:
         mask: (B, C, H, W), or (C, H, W) for all, True where fine cells are valid, of every variable or (C = 1) of
             all; None where all are. Block means are those over valid cells; the others are NaN.
         predictors: (B, P, t, h, w), where the model takes them: other fields on the coarse cells; NaN where unknown.
+        smoothness: (B,), how smooth the fine fields are, where the model takes that; None for what it usually is.
+        neighbours: (B, 2n, C, t, h, w), where the model takes them: of every coarse frame those at −n … −1, 1 … n; NaN
+            where unknown. None for none known.
     """
 
     coarse: Tensor
@@ -37,6 +40,8 @@ class Inputs:
     origin: Triple | Sequence[Triple] = (0, 0, 0)
     predictors: Tensor | None = None
     mask: Tensor | None = None
+    smoothness: Tensor | None = None
+    neighbours: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, ndim in (("area", 3), ("static", 4), ("mask", 4)):

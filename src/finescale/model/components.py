@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ from finescale.errors import InputError
 from finescale.grids.factor import Factor, Factors
 from finescale.grids.windows import Triple
 from finescale.latents import LatentSpace, PatchPOD
+from finescale.model.calibrated import Calibrated
 from finescale.model.conditions import Conditions, channels
 from finescale.model.factor_scale import FactorScale, factor_features
 from finescale.model.generator import Generator
@@ -32,6 +34,7 @@ from finescale.model.process import Process
 from finescale.model.remembers import Remembers
 from finescale.model.sizes import Sizes, coarse_frames
 from finescale.model.variance import VarianceHead
+from finescale.operators.structure import exponent
 from finescale.transforms.base import Transform
 
 LEAST_AT_ONCE, CELLS_AT_ONCE = 8, 2**18
@@ -73,13 +76,21 @@ class Components(nn.Module):
         self.rest_gain = None if self.gain is None or latent.exact else FactorScale(1)
         channels_of_noise = latent.channels if generator is None else generator.noise
         self.noise = (Persistent if process.persistent else White)(channels_of_noise)
-        self.conditions = Conditions(config.get("static") or [], channels(config.get("predictors") or {}))
+        data = config.get("data") or {}
+        self.conditions = Conditions(
+            config.get("static") or [],
+            channels(config.get("predictors") or {}),
+            bool(data.get("smoothing")),
+            int(data.get("neighbours") or 0),
+        )
         self.transform, self.mean, self.latent = transform, mean, latent
         self.denoiser, self.generator = denoiser, generator
         # Variance of the residual without sampling; models configured so are given one.
         self.variance: VarianceHead | None = None
         # What its training data were like, and where they were always missing; training says so.
         self.remembers, self.masks = Remembers(), Masks()
+        # What was measured on fine fields of the user's.
+        self.calibrated = Calibrated()
         # What a direct model may be put through at prediction is no part of what it learns.
         self.offered = constraint if isinstance(constraint, Constraint) else None
         self.constraint = None if self.direct else self.offered
@@ -139,6 +150,22 @@ class Components(nn.Module):
         model.constraint = self.offered if wanted else None
         return model
 
+    def told(self, smoothness: float) -> Self:
+        """This model told how smooth fine fields are (`Conditions`); weights are shared.
+
+        Raises:
+            InputError: if its networks take no such number.
+        """
+        if not self.conditions.smoothness:
+            raise InputError(
+                "this model was trained without a smoothness (data.smoothing): leave --smoothness out, or train one "
+                "with --set data.smoothing=1.5"
+            )
+        model = copy.copy(self)
+        model._modules = self._modules.copy()
+        model.calibrated = replace(self.calibrated, smoothness=smoothness)
+        return model
+
     @property
     def conserves(self) -> list[bool]:
         """Of every variable, whether its block means are made those of the coarse field."""
@@ -174,6 +201,21 @@ class Components(nn.Module):
         """Transform's space -> units; logits, which have none, are left to their constraint."""
         logits = self.constraint is not None and self.constraint.domain == "logits"
         return y if logits else self.transform.inverse(y)
+
+    def smoothness_of(self, fine: Tensor) -> Tensor | None:
+        """How smooth fields (B, C, T, H, W) are, as `Conditions` are told it (B,); None for a model that takes no such
+        number.
+
+        The exponent ζ of the structure function of the first variable in the transform's space, over known cells, of
+        amounts such as rain over wet ones.
+        """
+        if not self.conditions.smoothness:
+            return None
+        y = self.transform(fine)[:, :1]
+        counted = fine[:, :1].isfinite()
+        if self.offered is not None and self.offered.keeps_zero:
+            counted = counted & (y > self.transform(torch.zeros_like(fine))[:, :1])
+        return exponent(y, counted)
 
     def encode(self, residual: Tensor, factor: Factor) -> Tensor:
         """Residual (B, C, T, H, W) -> latent of unit variance (B, K, T', H', W')."""
@@ -228,6 +270,11 @@ class Components(nn.Module):
     def context(self) -> int:
         """L, the coarse frames that the networks see at once, those of training."""
         return self.sizes.context
+
+    @property
+    def neighbours(self) -> int:
+        """Coarse frames before, and after, each one that the networks see too."""
+        return self.conditions.neighbours
 
     @property
     def variables(self) -> dict[str, dict[str, Any]]:

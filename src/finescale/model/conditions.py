@@ -22,29 +22,53 @@ def channels(predictors: Iterable[str]) -> list[str]:
 
 
 class Conditions(nn.Module):
-    """Conditioning fields (B, 2C + 1 + S + P, T, H, W) from coarse fields in the transform's space.
+    """Conditioning fields (B, 2C + 1 + S + P + 2nC + 1, T, H, W) from coarse fields in the transform's space.
+
+    2n neighbouring coarse frames are interpolated; where one is unknown it is taken to be as the frame itself.
+
+    The last one, where it is asked for, is the same everywhere: 2 (ζ − 1), with the exponent ζ of the structure
+    function of fine fields (`finescale.operators.structure`), which says how smooth they are. Products of radars differ
+    in it, as effective resolutions do.
 
     Args:
         names: S static fields that the model takes, such as elevation.
         predictors: P other fields on the coarse cells that it takes, such as pressure.
+        smoothness: whether it is told how smooth fine fields are.
+        neighbours: n coarse frames before, and after, each one that it sees too.
     """
 
     mean: Tensor
     std: Tensor
     predictor_mean: Tensor
     predictor_std: Tensor
+    usual: Tensor
 
-    def __init__(self, names: Sequence[str] = (), predictors: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        predictors: Sequence[str] = (),
+        smoothness: bool = False,
+        neighbours: int = 0,
+    ) -> None:
         super().__init__()
+        self.smoothness, self.neighbours = smoothness, neighbours
         self.names, self.predictors = list(names), list(predictors)
         self.register_buffer("mean", torch.zeros(len(self.names), 1, 1))
         self.register_buffer("std", torch.ones(len(self.names), 1, 1))
         if predictors:
             self.register_buffer("predictor_mean", torch.zeros(len(predictors), 1, 1, 1))
             self.register_buffer("predictor_std", torch.ones(len(predictors), 1, 1, 1))
+        if smoothness:
+            self.register_buffer("usual", torch.ones(()))
 
     def forward(
-        self, y: Tensor, factor: Factor, static: Tensor | None = None, predictors: Tensor | None = None
+        self,
+        y: Tensor,
+        factor: Factor,
+        static: Tensor | None = None,
+        predictors: Tensor | None = None,
+        smoothness: Tensor | None = None,
+        neighbours: Tensor | None = None,
     ) -> Tensor:
         """The interpolated and the replicated coarse field, where it is known, static fields, and predictors.
 
@@ -53,6 +77,8 @@ class Conditions(nn.Module):
             factor: from coarse to fine.
             static: (B, S, H, W); given to the networks in standard deviations, 0 where unknown.
             predictors: (B, P, t, h, w); likewise, interpolated.
+            smoothness: (B,), the exponent ζ of fine fields, NaN where unknown; None for the training data's mean.
+            neighbours: (B, 2n, C, t, h, w), NaN where unknown; None for all unknown.
 
         Raises:
             InputError: if the static fields or the predictors are not those of training.
@@ -75,10 +101,26 @@ class Conditions(nn.Module):
         if predictors is not None:
             scaled = ((predictors - self.predictor_mean) / self.predictor_std).nan_to_num()
             fields.append(upsample(scaled, factor, "cubic"))
+        if self.neighbours:
+            own = y[:, None].expand(-1, 2 * self.neighbours, -1, -1, -1, -1)
+            near = own if neighbours is None else torch.where(neighbours.isnan(), own, neighbours)
+            fields.append(upsample(near.flatten(1, 2), factor, "cubic"))
+        if self.smoothness:
+            exponents = self.usual.expand(len(y)) if smoothness is None else smoothness.to(y)
+            told = 2 * (torch.where(exponents.isnan(), self.usual, exponents) - 1)
+            fields.append(told.reshape(-1, 1, 1, 1, 1).expand(-1, 1, *fields[0].shape[2:]))
         return torch.cat(fields, 1)
 
-    def fit(self, static: Sequence[Tensor], predictors: Sequence[Tensor] = ()) -> None:
-        """Mean and standard deviation of static fields (B, S, H, W) and predictors (B, P, t, h, w) over known cells."""
+    def fit(
+        self, static: Sequence[Tensor], predictors: Sequence[Tensor] = (), smoothness: Sequence[Tensor] = ()
+    ) -> None:
+        """Mean and standard deviation of static fields (B, S, H, W) and predictors (B, P, t, h, w) over known cells.
+
+        The mean alone of the exponents ζ (B,) of fine fields, where they are told.
+        """
+        exponents = torch.cat([part.flatten() for part in smoothness]) if smoothness else torch.empty(0)
+        if self.smoothness and bool(exponents.isfinite().any()):
+            self.usual.copy_(exponents.nanmean())
         if static:
             _fit(static, self.mean, self.std)
         if predictors:

@@ -18,6 +18,7 @@ from finescale.grids.factor import Factor
 from finescale.model.batch import Batch
 from finescale.model.components import Components
 from finescale.model.mean import MeanModel
+from finescale.model.sampling import transformed
 from finescale.model.share import Share
 from finescale.model.sizes import pad
 from finescale.operators.coarsen import Coarsen
@@ -164,8 +165,9 @@ def _pair(model: Components, batch: Batch, factor: Factor) -> tuple[Tensor, Tens
 
     Unknown cells of the target take the interpolated coarse value, so that they carry no residual.
     """
-    cond = model.conditions(model.transform(batch.coarse), factor, batch.static, batch.predictors)
-    y = model.transform(batch.fine)
+    coarse, y = model.transform(batch.coarse), model.transform(batch.fine)
+    smoothness, near = model.smoothness_of(batch.fine), transformed(model, batch.neighbours)
+    cond = model.conditions(coarse, factor, batch.static, batch.predictors, smoothness, near)
     y = torch.where(y.isnan(), cond[:, : y.shape[1]], y)
     known = batch.fine.isfinite().all(dim=1, keepdim=True).to(y.dtype)
     sizes = model.sizes_at(factor)

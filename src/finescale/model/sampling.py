@@ -51,8 +51,18 @@ def conditions(model: Components, given: Inputs) -> Tensor:
     """
     sizes = model.sizes
     sizes.check_plane(*fine_size(model, given)[1:])
-    told = model.conditions(model.transform(given.coarse), model.factor, given.static, given.predictors)
+    y = model.transform(given.coarse)
+    smoothness = given.smoothness
+    if smoothness is None and model.calibrated.smoothness is not None:
+        smoothness = torch.full((len(y),), model.calibrated.smoothness)
+    near = transformed(model, given.neighbours)
+    told = model.conditions(y, model.factor, given.static, given.predictors, smoothness, near)
     return pad(told, sizes.stride)
+
+
+def transformed(model: Components, neighbours: Tensor | None) -> Tensor | None:
+    """Neighbouring frames (B, 2n, C, t, h, w) in the transform's space."""
+    return None if neighbours is None else model.transform(neighbours.flatten(0, 1)).unflatten(0, neighbours.shape[:2])
 
 
 def mean(model: Components, given: Inputs, cond: Tensor) -> Tensor:
@@ -79,7 +89,13 @@ def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members:
         items = torch.tensor([item for item, _ in some], device=mu.device)
         places = [(member, corners[item]) for item, member in some]
         found.append(make(items, model.noise.fields(size_of(told), places, members.seed, mu.device)))
-    return torch.cat(found).unflatten(0, (len(given), len(members)))
+    z = torch.cat(found).unflatten(0, (len(given), len(members)))
+    if model.calibrated.spread == 1:
+        return z
+    # A generator's deviations are those from what it makes of no noise.
+    centre = make(torch.arange(len(given)), lambda _: told.new_zeros(len(given), model.noise.channels, *size_of(told)))
+    centre = centre[:, None] if model.generator is not None else torch.zeros_like(z[:, :1])
+    return centre + model.calibrated.spread * (z - centre)
 
 
 Make = Callable[[Tensor, Callable[[int], Tensor]], Tensor]

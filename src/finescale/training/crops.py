@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from finescale.grids.factor import Factor, Factors
 from finescale.model.batch import Batch
 from finescale.operators.coarsen import Coarsen
 from finescale.training import survey_cache
-from finescale.training.cutting import Augmentation, Cut, Variation, varied
+from finescale.training.cutting import Augmentation, Cut, Variation, doubled, varied
 from finescale.training.fields import SHARE, Field, available, check_crop, nbytes
 from finescale.training.processes import here
 from finescale.training.survey import Criteria, Survey, Triple, joined, none_counts, survey
@@ -56,6 +57,7 @@ class Crops:
         augmentation: how `draw` chooses and varies them.
         frames: coarse frames of a crop at each factor; None for as many as T holds.
         static: static fields that crops carry.
+        neighbours: coarse frames before, and after, each one that crops carry too.
         partners: of every field, what other sources say of it.
         weighted: give batches that are drawn the weights of their crops.
         memory: bytes up to which fields are held in memory; beyond, crops are read when they are drawn. None for a
@@ -78,13 +80,14 @@ class Crops:
         static: StaticFields | None = None,
         partners: Sequence[Partner] | None = None,
         *,
+        neighbours: int = 0,
         weighted: bool = False,
         memory: int | None = None,
         stores: Sequence[Sequence[Path]] | None = None,
     ) -> None:
         self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
-        self.augmentation, self.weighted = augmentation or Augmentation(), weighted
+        self.augmentation, self.weighted, self.neighbours = augmentation or Augmentation(), weighted, neighbours
         self.stride = stride or max(1, crop[1] // 4)
         hold = nbytes(fields) <= (available() // SHARE // here() if memory is None else memory)
         self.fields: list[Field] = []
@@ -144,10 +147,14 @@ class Crops:
         chosen = np.searchsorted(self.cumulative, rng.random(count), side="right").clip(0, len(self) - 1)
         shifts = [rng.integers(-(self.stride // 2), self.stride // 2 + 1, size=2) for _ in chosen]
         variations = [Variation.drawn(self.augmentation, rng) for _ in chosen]
-        chosen = chosen[items]
+        chosen, variations = chosen[items], variations[items]
         picks = [self._shifted(self.positions[n], by) for n, by in zip(chosen, shifts[items], strict=True)]
-        cuts = [self._cut(pick, factor) for pick in picks]
-        cuts = [varied(cut, how, factor) for cut, how in zip(cuts, variations[items], strict=True)]
+        cuts = [self._cut(pick, factor, how.double) for pick, how in zip(picks, variations, strict=True)]
+        cuts = [varied(cut, how, factor) for cut, how in zip(cuts, variations, strict=True)]
+        for cut, how in zip(cuts, variations, strict=True):
+            if how.alone:
+                more = self.neighbours * factor.time
+                cut.fine[:, :more], cut.fine[:, -more:] = np.nan, np.nan
         return self._batch(cuts, factor, torch.from_numpy(self._weights(chosen)) if self.weighted else None)
 
     def apart(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
@@ -224,21 +231,59 @@ class Crops:
     def _box(self, pick: Position, size: Triple) -> NDArray[np.float32]:
         return self.fields[pick[0]].box(*_cells(pick, size))
 
-    def _cut(self, pick: Position, factor: Factor) -> Cut:
-        """What a crop carries, in whole blocks of the factor."""
+    def _cut(self, pick: Position, factor: Factor, double: bool = False) -> Cut:
+        """What a crop carries, in whole blocks of the factor; of cells of double size where they count."""
         t, y, x = (n // f * f for n, f in zip(self.crop, factor, strict=True))
         t = t if self.frames is None else min(t, self.frames(factor) * factor.time)
-        field, cells = self.fields[pick[0]], _cells(pick, (t, y, x))
+        if double and self.fields[pick[0]].partner is None:
+            wide = self._widened(pick)
+            if wide is not None:
+                return doubled(self._piece(wide, (t, 2 * y, 2 * x), factor))
+        return self._piece(pick, (t, y, x), factor)
+
+    def _widened(self, pick: Position) -> Position | None:
+        """Where a crop of twice the rows and columns lies about this one; None where none does that counts."""
+        size = (self.crop[0], 2 * self.crop[1], 2 * self.crop[2])
+        room = np.array(self.fields[pick[0]].shape[2:]) - size[1:]
+        if (room < 0).any():
+            return None
+        wide = pick.copy()
+        wide[2:] = np.clip(wide[2:] - np.array(self.crop[1:]) // 2, 0, room)
+        return wide if self.criteria.accept(self._box(wide, size)) else None
+
+    def _piece(self, pick: Position, size: Triple, factor: Factor) -> Cut:
+        """So many cells of a field from a position on, and what is known of them."""
+        field, cells = self.fields[pick[0]], _cells(pick, size)
         coarse, predictors = (None, None) if field.partner is None else field.partner.of(*cells, factor)
         static = None if field.static is None else field.static[:, *cells[1:]]
-        return Cut(field.box(*cells), field.area[cells[1:]], static, coarse, predictors)
+        return Cut(self._values(field, cells, factor), field.area[cells[1:]], static, coarse, predictors)
+
+    def _values(self, field: Field, cells: tuple[slice, slice, slice], factor: Factor) -> NDArray[np.float32]:
+        """The fine cells of a crop, with the frames of its neighbours, unknown beyond the ends of its sequence."""
+        if not self.neighbours:
+            return field.box(*cells)
+        t, *space = cells
+        more = self.neighbours * factor.time
+        ends = [0, *field.gaps, field.shape[1]]
+        at = bisect_right(ends, t.start)
+        # Whole coarse frames alone.
+        before = min(more, (t.start - ends[at - 1]) // factor.time * factor.time)
+        after = min(more, max(0, ends[at] - t.stop) // factor.time * factor.time)
+        values = field.box(slice(t.start - before, t.stop + after), *space)
+        return np.pad(values, ((0, 0), (more - before, more - after), (0, 0), (0, 0)), constant_values=np.nan)
 
     def _batch(self, cuts: Sequence[Cut], factor: Factor, weight: Tensor | None = None) -> Batch:
         fine, area, static, coarse, predictors = (_stacked(parts) for parts in zip(*cuts, strict=True))
         assert fine is not None and area is not None
+        near = None
         if coarse is None:
             coarse = Coarsen(factor, area[:, None, None], ~fine.isnan())(fine)
-        return Batch(coarse, area, static, predictors=predictors, fine=fine, weight=weight)
+        if self.neighbours:
+            n, more = self.neighbours, self.neighbours * factor.time
+            count, fine = coarse.shape[2] - 2 * n, fine[:, :, more : fine.shape[2] - more].contiguous()
+            near = torch.stack([coarse[:, :, n + by : n + by + count] for by in range(-n, n + 1) if by], 1)
+            coarse = coarse[:, :, n : n + count].contiguous()
+        return Batch(coarse, area, static, predictors=predictors, neighbours=near, fine=fine, weight=weight)
 
 
 def _cells(pick: Position, size: Triple) -> tuple[slice, slice, slice]:

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from finescale.grids.factor import Factor
 
 Array = NDArray[np.float32]
+ALONE = 0.1
+"""Share of crops that are shown without their neighbouring frames, as a single frame is predicted."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +26,23 @@ class Augmentation:
             carry most of a score are seen more often; 0 for all alike.
         rescale: multiply the first variable of a crop by exp(rescale · N(0, 1)), so that amounts beyond the training
             region's are seen; for amounts such as rain only.
+        smoothing: smooth a quarter of the crops by a Gaussian with a standard deviation of up to so many cells, and
+            take another quarter of cells of double size, so that smoother and rougher fields are seen; 0 for neither.
+        neighbours: whether crops have neighbouring frames, without which a tenth of them go.
     """
 
     turn: bool = True
     favour: float = 0.0
     rescale: float = 0.0
+    smoothing: float = 0.0
+    neighbours: bool = False
 
 
 class Cut(NamedTuple):
     """One crop.
 
     Attributes:
-        fine: (C, T, H, W); NaN where unknown.
+        fine: (C, T, H, W); NaN where unknown. With n neighbouring coarse frames, n·ft frames more before and after.
         area: (H, W) cell areas.
         static: (S, H, W), where there are static fields.
         coarse: (C, t, h, w) of a coarse source; None for the block means.
@@ -54,21 +62,34 @@ class Variation(NamedTuple):
     Attributes:
         times: what its first variable is multiplied by.
         turns: transpose, flip y, flip x.
+        blur: standard deviation of the Gaussian that smooths it, in cells.
+        double: whether it is cut twice as large and averaged to cells of double size.
+        alone: whether it goes without its neighbouring frames.
     """
 
     times: float = 1.0
     turns: tuple[bool, bool, bool] = (False, False, False)
+    blur: float = 0.0
+    double: bool = False
+    alone: bool = False
 
     @classmethod
     def drawn(cls, augmentation: Augmentation, rng: np.random.Generator) -> Variation:
         """One at random, which takes as many random numbers whatever the crop."""
         times = float(np.exp(augmentation.rescale * rng.standard_normal())) if augmentation.rescale else 1.0
         transpose, y, x = map(bool, rng.integers(2, size=3)) if augmentation.turn else (False,) * 3
-        return cls(times, (transpose, y, x))
+        found = cls(times, (transpose, y, x))
+        if augmentation.smoothing:
+            which, share = rng.random(2)
+            blur = augmentation.smoothing * share if which < 0.25 else 0.0
+            found = found._replace(blur=blur, double=bool(which >= 0.75))
+        return found._replace(alone=bool(rng.random() < ALONE)) if augmentation.neighbours else found
 
 
 def varied(cut: Cut, variation: Variation, factor: Factor) -> Cut:
-    """A crop with its first variable's amounts, fine and coarse, then the orientation of all of it, changed."""
+    """A crop smoothed, then its first variable's amounts, fine and coarse, and the orientation of all of it changed."""
+    if variation.blur:
+        cut = cut._replace(fine=blurred(cut.fine, variation.blur))
     if variation.times != 1:
         by = np.ones((len(cut.fine), 1, 1, 1), np.float32)
         by[0] = variation.times
@@ -83,3 +104,27 @@ def varied(cut: Cut, variation: Variation, factor: Factor) -> Cut:
     fine, area, *rest = (None if part is None else np.ascontiguousarray(part) for part in parts)
     assert fine is not None and area is not None
     return Cut(fine, area, *rest)
+
+
+def blurred(fine: Array, std: float) -> Array:
+    """Fields (C, T, H, W) smoothed in space by a Gaussian, over known cells: Σ w x / Σ w."""
+    known = np.isfinite(fine)
+    sigmas = (0, 0, std, std)
+    sums = gaussian_filter(np.where(known, fine, 0), sigmas, mode="nearest")
+    smooth = sums if known.all() else sums / np.maximum(gaussian_filter(known.astype(np.float32), sigmas), 1e-6)
+    return np.where(known, smooth, np.float32(np.nan)).astype(np.float32, copy=False)
+
+
+def doubled(cut: Cut) -> Cut:
+    """A crop of cells of double size: means of 2 × 2 cells of what changes in space; unknown where one of them is."""
+
+    def means(part: Array | None) -> Array | None:
+        if part is None:
+            return None
+        *first, height, width = part.shape
+        found: Array = part.reshape(*first, height // 2, 2, width // 2, 2).mean(axis=(-3, -1))
+        return found
+
+    fine, area, static = means(cut.fine), means(cut.area), means(cut.static)
+    assert fine is not None and area is not None
+    return cut._replace(fine=fine, area=area, static=static)

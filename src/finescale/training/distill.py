@@ -114,6 +114,7 @@ def student_config(teacher: Downscaler, source: Path, overrides: Mapping[str, An
     if isinstance(teacher.process.sampler, Consistency):
         raise InputError(f"{source} is itself distilled: name the model that it was distilled from")
     config = deepcopy(teacher.config)
+    config.pop("calibrated", None)  # of the teacher's members
     old = Training(**{"steps": 1} | {k: v for k, v in config.get("train", {}).items() if k in ("batch", "lr")})
     kept = {key: value for key, value in config.get("train", {}).items() if key in KEPT}
     config["train"] = kept | {"batch": max(1, old.batch // PICKS), "lr": old.lr / 2}

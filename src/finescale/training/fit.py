@@ -87,7 +87,7 @@ def _fit(
     processes.check_batch(training.batch)
     processes.once(partial(check_folder, folder, resolved, overwrite))
     opened = open_data(resolved, stores)
-    resolved = {key: value for key, value in resolved.items() if key != "remembers"} | opened.told
+    resolved = {key: value for key, value in resolved.items() if key not in ("remembers", "calibrated")} | opened.told
     if not overwrite:
         processes.once(partial(check_same, folder, resolved))
     torch.manual_seed(training.seed)

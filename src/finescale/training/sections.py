@@ -13,6 +13,7 @@ from finescale.errors import InputError
 from finescale.ranges import Cells, Inside, NotNegative, Positive, Seed, Share
 
 Exponent = Annotated[float, Field(ge=0, le=10)]
+Neighbours = Annotated[int, Field(ge=0, le=16)]
 Batch = Annotated[int, Field(ge=1, le=2**16)]
 Folds = Annotated[int, Field(ge=0, le=64)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -35,6 +36,8 @@ class Data:
             `finescale.data.sources.DERIVED` (day of year, hour, latitude, cell size).
         crop: fine cells of a training crop, one number or (y, x).
         frames: coarse frames of a crop, the context that the networks see at once; 1 unless a horizon is given.
+        neighbours: coarse frames before, and after, each one that the networks see too, without making them: on data
+            every few minutes a coarse cell sees the rain move through it. A tenth of the crops go without.
         horizon: instead, the fine frames that a crop covers, at least two coarse ones: the same stretch of time
             whatever the factor.
         min_valid: least share of known cells in a crop.
@@ -48,6 +51,9 @@ class Data:
         memory: up to how many bytes fields are held in memory, such as 4GB; larger ones are read while training goes
             on. None for a quarter of the memory that is available.
         rescale: multiply training crops by exp(rescale · N(0, 1)).
+        smoothing: show the networks how smooth fine fields are (`finescale.model.conditions.Conditions`), and train on
+            smoother and rougher ones than there are: a quarter of the crops smoothed by Gaussians of a standard
+            deviation of up to so many cells, another quarter of cells of double size. 0 for neither.
         static: files of static fields, such as elevation, that the networks see beside the coarse field.
         train: ranges of coordinates to train on, ``{lon: [null, -94]}``; None for all.
         valid: ranges to validate on; None for the training data.
@@ -60,6 +66,7 @@ class Data:
     predictors: list[str] | None = None
     crop: Cells | tuple[Cells, Cells] = 128
     frames: Cells | None = None
+    neighbours: Neighbours = 0
     horizon: Cells | None = None
     min_valid: Share = 0.95
     min_wet: Share = 0.0
@@ -69,6 +76,7 @@ class Data:
     weighted: bool = False
     memory: Bytes | None = None
     rescale: Exponent = 0.0
+    smoothing: Exponent = 0.0
     static: str | list[str] | None = None
     train: dict[str, list[Any]] | None = None
     valid: dict[str, list[Any]] | None = None

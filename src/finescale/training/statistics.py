@@ -90,6 +90,7 @@ def fit_statistics(model: Downscaler, crops: Sequence[Batch], device: torch.devi
     model.conditions.fit(
         [batch.static.to(device) for batch in crops if batch.static is not None],
         [batch.predictors.to(device) for batch in crops if batch.predictors is not None],
+        [told for batch in crops if (told := model.smoothness_of(batch.fine.to(device))) is not None],
     )
 
 

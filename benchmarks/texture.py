@@ -1,0 +1,231 @@
+"""Texture and spread at home and elsewhere: remedies one by one, and calibration on five fields.
+
+    python benchmarks/texture.py DATA [--systems wavelet one-step] [--minutes 12] [--seeds 1]
+
+Every system is a preset with the settings that its row's command names, trained on MRMS west of -94 degrees for the
+same minutes of processor time. At 1x8 it is scored on crops of MRMS east of -90 degrees and of networks that it has
+never seen, as it is, and after `finescale.calibrate` on five fields of the first two fifths of that network's times (at
+home on the strip that training validates on); the scores are of the second half of the times. `imprint` and the shares
+are of members, those of the truth in a row of their own.
+
+Finished models under --cache are read back, interrupted ones resumed; what texture.json holds is not done again. Writes
+texture.json, texture.md and texture.png as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from commands import trained, training_told
+from one_step import CROP, FACTOR, SCORES, scored
+from protocol import WET, rounded
+
+import finescale
+from finescale.cli.allocator import keep_memory
+from finescale.config.load import load
+from finescale.data.files import open_field
+from finescale.data.region import region
+from finescale.data.units import convert_units
+from finescale.downscaler import Downscaler
+from finescale.grids.coordinates import increasing
+from finescale.model.batch import Batch, Members
+from finescale.model.calibrated import Calibrated
+from finescale.plots.maps import png
+from finescale.training.crops import Crops
+from finescale.verify import baselines
+
+OLD = {"latent": {"kind": "wavelet", "levels": 2, "family": "haar"}, "constraint": "multiplicative"}
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "wavelet": ("wavelet", {}),
+    "wavelet, Haar and blockwise": ("wavelet", OLD),
+    "one-step": ("one-step", {}),
+    "one-step, smoothing 0": ("one-step", {"data.smoothing": 0.0}),
+    "one-step, neighbours 2": ("one-step", {"data.neighbours": 2}),
+}
+PLACES: dict[str, tuple[str, Mapping[str, Any] | None]] = {
+    "MRMS, east": ("mrms_west.nc", {"lon": [-90, None]}),
+    "FMI": ("fmi_20160928.nc", None),
+    "MCH": ("mch_20150515.nc", None),
+    "DWD": ("dwd_radklim_20170816.nc", None),
+    "MeteoNet": ("meteonet_radar_se_201608.nc", None),
+    "Brisbane": ("bom_brisbane_20201031.nc", None),
+}
+HOME = {"lon": [-94, -90]}
+FIELDS = 5
+"""Fine fields that a model is calibrated on."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--places", nargs="+", default=list(PLACES), choices=list(PLACES))
+    parser.add_argument("--minutes", type=float, default=12.0, help="of processor time, for all networks of a system")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--crops", type=int, default=48)
+    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/texture"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+    keep_memory()
+    file = args.results / "texture.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"systems": {}, "places": {}}
+    for seed in range(args.seeds):
+        for system in args.systems:
+            name = f"{system}, seed {seed}"
+            model = made(system, seed, args, found, name)
+            for place in args.places:
+                score(model, place, name, args, found)
+                write(found, args)
+    picture(args)
+
+
+def made(system: str, seed: int, args: argparse.Namespace, found: dict[str, Any], name: str) -> Downscaler:
+    """A system, trained by its command."""
+    preset, changes = SYSTEMS[system]
+    settings = changes | {
+        "data.path": str(args.data / "mrms_west.nc"),
+        "data.train": {"lon": [None, -94]},
+        "data.valid": {"lon": [-94, -90]},
+        "train.minutes": args.minutes,
+        "train.clock": "cpu",
+        "train.seed": seed,
+    }
+    folder = folder_of(system, seed, args)
+    model = load(trained(preset, settings, folder)).eval()
+    found["systems"][name] = training_told(folder) | {"parameters": model.parameters_by_part}
+    return model
+
+
+def folder_of(system: str, seed: int, args: argparse.Namespace) -> Path:
+    return Path(args.cache) / f"{system.replace(' ', '-').replace(',', '')}-seed{seed}-{args.minutes:g}min"
+
+
+def fields(place: str, args: argparse.Namespace) -> tuple[xr.DataArray, list[int], xr.DataArray]:
+    """A network's field, the frames that count, evenly spread over its second half, and the fields to calibrate on."""
+    name, ranges = PLACES[place]
+    whole = convert_units(increasing(open_field(args.data / name)), "mm h-1")
+    field = region(whole, ranges).load()
+    count = field.sizes["time"]
+    frames = sorted(set(np.linspace(count // 2, count - 1, 8).round().astype(int).tolist()))
+    other = region(whole, HOME) if ranges is not None else field
+    few = sorted(set(np.linspace(0, count * 2 // 5 - 1, FIELDS).round().astype(int).tolist()))
+    return field, frames, other.isel(time=few)
+
+
+def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Scores of a system at a place, as it is and calibrated; those of RainFARM the first time."""
+    here = found["places"].setdefault(place, {"systems": {}})
+    if f"{name}, calibrated" in here["systems"]:
+        return
+    field, frames, few = fields(place, args)
+    batch = crops_of(field, frames, model.neighbours, args)
+    here["crops"] = len(batch)
+    if "RainFARM" not in here["systems"]:
+        farm = baselines.rainfarm(batch.coarse[:, 0, 0].numpy(), FACTOR, members=args.members, seed=0)
+        here["systems"]["RainFARM"] = scored(np.asarray(farm, dtype=np.float32), batch.fine, batch.coarse)
+    model.calibrated = Calibrated()
+    here["systems"][name] = scored(ensemble(model, batch, args.members), batch.fine, batch.coarse)
+    told = finescale.calibrate(model, few)
+    calibrated = scored(ensemble(model, batch, args.members), batch.fine, batch.coarse)
+    here["systems"][f"{name}, calibrated"] = calibrated | {
+        "calibrated": {"spread": told.calibrated.spread, "smoothness": told.calibrated.smoothness}
+    }
+
+
+def crops_of(field: xr.DataArray, frames: list[int], neighbours: int, args: argparse.Namespace) -> Batch:
+    """Crops apart from each other in the frames that count, with the coarse frames about them."""
+    size = (1, CROP, CROP)
+    some = Crops([[field.isel(time=frames)]], FACTOR, size, WET)
+    order = np.random.default_rng(1).permutation(len(some.positions))
+    chosen: list[Any] = []
+    for number in order:
+        pick = some.positions[number]
+        if all(pick[1] != other[1] or np.any(np.abs(pick[2:] - other[2:]) >= CROP) for other in chosen):
+            chosen.append(pick)
+        if len(chosen) == args.crops:
+            break
+    positions = np.array(chosen)
+    positions[:, 1] = np.array(frames)[positions[:, 1]]
+    return Crops([[field]], FACTOR, size, WET, neighbours=neighbours).at(positions, FACTOR)
+
+
+def ensemble(model: Downscaler, batch: Batch, count: int) -> np.ndarray[Any, Any]:
+    """Members (M, N, H, W) of crops, each with noise of its own."""
+    origins = [(0, n * model.multiple[1] * 64, 0) for n in range(len(batch))]
+    placed = replace(batch, origin=origins)
+    parts = [model.sample(part, Members(range(count), seed=0)).fields[:, :, 0, 0] for part in placed.split(8)]
+    return torch.cat(parts).transpose(0, 1).numpy()
+
+
+def picture(args: argparse.Namespace) -> None:
+    """Truth and a member of the wettest crop of every place: of each system, and calibrated."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure
+
+    systems = [name for name in args.systems if (folder_of(name, 0, args) / "command.txt").is_file()]
+    figure = Figure(figsize=(2.3 * (2 + 2 * len(systems)), 2.3 * len(args.places)), layout="constrained")
+    axes = figure.subplots(len(args.places), 2 + 2 * len(systems), squeeze=False)
+    models = {name: load(folder_of(name, 0, args) / "model").eval() for name in systems}
+    for row, place in enumerate(args.places):
+        field, frames, few = fields(place, args)
+        shown: dict[str, Any] = {}
+        for name, model in models.items():
+            batch = crops_of(field, frames, model.neighbours, args)
+            wettest = int(batch.fine.nan_to_num().mean((1, 2, 3, 4)).argsort(descending=True)[1])
+            one = batch[slice(wettest, wettest + 1)]
+            shown |= {"coarse": one.coarse[0, 0, 0], "truth": one.fine[0, 0, 0]}
+            model.calibrated = Calibrated()
+            shown[name] = ensemble(model, one, 1)[0, 0]
+            finescale.calibrate(model, few)
+            shown[f"{name}, calibrated"] = ensemble(model, one, 1)[0, 0]
+        for column, (title, values) in enumerate(shown.items()):
+            image = axes[row, column].imshow(
+                np.ma.masked_less(np.asarray(values), 0.1),
+                norm=LogNorm(0.1, 100),
+                cmap="viridis",
+                interpolation="nearest",
+                origin="lower",
+            )
+            axes[row, column].set(xticks=[], yticks=[])
+            axes[row, column].set_title(title if row == 0 else "", fontsize=8)
+        axes[row, 0].set_ylabel(place)
+    figure.colorbar(image, ax=axes, label="rain rate (mm/h)", shrink=0.6)
+    (args.results / "texture.png").write_bytes(png(figure, limit=500_000))
+
+
+def write(found: dict[str, Any], args: argparse.Namespace) -> None:
+    args.results.mkdir(parents=True, exist_ok=True)
+    (args.results / "texture.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
+    lines = [
+        "# Texture and spread, at home and elsewhere\n",
+        f"1x8, crops of 128², {args.members} members, {args.minutes:g} minutes of one core each. "
+        "`benchmarks/texture.py` says what is compared; calibrated: on five earlier fields of the network.\n",
+    ]
+    for place, here in found["places"].items():
+        lines += [f"\n## {place}: {here['crops']} crops\n", f"| system | {' | '.join(SCORES)} | calibrated |"]
+        lines.append(f"|{'---|' * (len(SCORES) + 2)}")
+        farm = here["systems"]["RainFARM"]
+        truth = {key: farm.get(f"{key}_truth", np.nan) for key in farm}
+        for name, row in {"truth": truth, **here["systems"]}.items():
+            values = " | ".join(form.format(**row).replace("+nan", "").replace("nan", "") for form in SCORES.values())
+            told = row.get("calibrated", {})
+            said = ", ".join(f"{key} {value:.2f}" for key, value in told.items() if value is not None)
+            lines.append(f"| {name} | {values} | {said} |")
+    lines += ["\n## Training\n", "| system | parameters | command |", "|---|---|---|"]
+    for name, row in found["systems"].items():
+        size = sum(row["parameters"].values()) / 1e6
+        lines.append(f"| {name} | {size:.2f} M | `{row['command']}` |")
+    (args.results / "texture.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

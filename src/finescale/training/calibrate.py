@@ -1,0 +1,180 @@
+"""Calibration of a trained model on a few fine fields of the user's own: ``finescale calibrate MODEL FINE``.
+
+Nothing is trained. Measured are how smooth the fine fields are, for a model whose networks are told
+(`finescale.model.conditions`), and by what the members' deviations have to be multiplied for a spread–skill ratio of 1
+(`finescale.model.calibrated`): with r(s) the ratio after a factor s, the next one is found from the last two by the
+secant of log r over log s, which is nearly a line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from finescale.config.load import load
+from finescale.data.atomic import atomic, explained
+from finescale.data.place import local
+from finescale.downscaler import Downscaler
+from finescale.errors import InputError
+from finescale.grids.factor import Factor
+from finescale.model.batch import Batch, Members
+from finescale.model.calibrated import Calibrated
+from finescale.scores.settings import Settings
+from finescale.scores.sums import Sums
+from finescale.training.data import Fine, listed, open_data
+
+MEMBERS = 8
+LEAST, MOST = 0.25, 4.0
+"""Factors of the spread that are tried."""
+ROUNDS = 6
+CLOSE = 0.01
+"""|log of the ratio| at which the search ends."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured.
+
+    Attributes:
+        calibrated: what the model works with from now on.
+        usual: smoothness of the training data; None for a model that is not told.
+        crops: on how many crops.
+        before: spread–skill ratio with a factor of 1 and the training data's smoothness.
+        after: with what was measured.
+    """
+
+    calibrated: Calibrated
+    usual: float | None
+    crops: int
+    before: float
+    after: float
+
+    def __str__(self) -> str:
+        said = f"spread {self.calibrated.spread:.2f}: spread–skill {self.before:.2f} -> {self.after:.2f}"
+        if self.calibrated.smoothness is not None:
+            said = f"smoothness {self.calibrated.smoothness:.2f} (training {self.usual:.2f}), {said}"
+        return f"{said}, on {self.crops} crops"
+
+
+def calibrate(
+    model: str | Path | Downscaler,
+    fine: Fine | Sequence[Fine],
+    *,
+    factor: str | Factor | None = None,
+    variable: str | None = None,
+    select: Mapping[str, Sequence[Any]] | None = None,
+    crops: int = 48,
+    seed: int = 0,
+) -> Calibration:
+    """Measure smoothness and spread on fine fields, and keep them in the model: in its ``config.yaml``, if a folder.
+
+    Args:
+        model: a model that makes ensembles, or its folder.
+        fine: fine fields as for `finescale.fit`: a few that hold weather of many kinds say more than many alike. They
+            must not be those that the model is judged on afterwards.
+        factor: for a model of several factors, the one that counts.
+        variable: what its one variable is called there.
+        select: ranges of coordinates to look at, as ``data.train`` of a configuration.
+        crops: at most so many.
+        seed: of crops and members.
+
+    Raises:
+        InputError: for a model without members or one that was told nothing to compare with, or fields that cannot be
+            used.
+
+    >>> finescale.calibrate("model", "radar.nc")  # doctest: +SKIP
+    """
+    folder = None if isinstance(model, Downscaler) else local(model, "a model")
+    found = model if isinstance(model, Downscaler) else load(folder)  # type: ignore[arg-type]
+    if found.deterministic:
+        raise InputError("this model makes one field, whose spread is none: calibrate is for ensembles")
+    batch = _batch(found, fine, factor, variable, select, crops, seed)
+    served = found.at(Factor.between(batch.coarse.shape, batch.fine.shape))
+    exponents = found.smoothness_of(batch.fine.to(found.device))
+    usual = None if exponents is None else float(found.conditions.usual)
+    smoothness = None
+    if exponents is not None and bool(exponents.isfinite().any()):
+        smoothness = round(float(exponents.nanmean()), 3)
+    names = list(listed(fine))
+    before = _ratio(served, batch, Calibrated(), seed)
+    spread, after = _spread(served, batch, Calibrated(smoothness), seed)
+    calibrated = Calibrated(smoothness, round(spread, 3), ", ".join(names)[:200])
+    found.calibrated, found.config["calibrated"] = calibrated, calibrated.plain()
+    if folder is not None:
+        path = folder / "config.yaml"
+        with explained(path), atomic(path) as temporary:
+            temporary.write_text(yaml.safe_dump(found.config, sort_keys=False), encoding="utf-8")
+    return Calibration(calibrated, usual, len(batch), before, after)
+
+
+def _batch(
+    model: Downscaler,
+    fine: Fine | Sequence[Fine],
+    factor: str | Factor | None,
+    variable: str | None,
+    select: Mapping[str, Sequence[Any]] | None,
+    crops: int,
+    seed: int,
+) -> Batch:
+    """Crops of the fine fields, chosen as those of the training were."""
+    wanted = model.at(factor).factor if factor is not None else model.factor
+    config = dict(model.config) | {"factor": str(wanted)}
+    data = dict(config.get("data") or {}) | {"train": select, "valid": None}
+    names = list(model.variables)
+    if variable is not None:
+        if len(names) > 1:
+            raise InputError(f"the model makes {', '.join(names)}: their names in the file must be these")
+        data["variable"] = variable
+        settings = model.variables.get(names[0], {}) if names else {}
+        config["variables"] = {variable: settings} if names else None
+    stores = listed(fine)
+    config["data"] = data | {"path": list(stores)}
+    opened = open_data(config, stores)
+    return opened.crops()[0].apart(crops, seed)
+
+
+def _spread(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int) -> tuple[float, float]:
+    """The factor with which the spread is right, as nearly as the range allows, and the ratio that it gives."""
+    tried: list[tuple[float, float]] = []
+    log, low, high = 0.0, math.log(LEAST), math.log(MOST)
+    for _ in range(ROUNDS):
+        ratio = _ratio(model, batch, replace(calibrated, spread=math.exp(log)), seed)
+        if not (math.isfinite(ratio) and ratio > 0):
+            raise InputError("the members do not differ on these fields: there is no spread to calibrate")
+        tried.append((log, math.log(ratio)))
+        if abs(tried[-1][1]) <= CLOSE:
+            break
+        slope = 1.0
+        if len(tried) > 1 and tried[-1][0] != tried[-2][0]:
+            slope = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
+        log = min(max(log - tried[-1][1] / max(slope, 0.2), low), high)
+        if any(abs(log - before) < 1e-3 for before, _ in tried):
+            break
+    best = min(tried, key=lambda one: abs(one[1]))
+    return math.exp(best[0]), math.exp(best[1])
+
+
+def _ratio(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int) -> float:
+    """The spread–skill ratio over crops: of several variables the geometric mean of theirs."""
+    model.calibrated = calibrated
+    parts = batch.split(max(1, model.at_once(batch.fine[0, 0].numel()) // MEMBERS))
+    names = len(batch.fine[0])
+    sums = [Sums(Settings(factor=None, full=False)) for _ in range(names)]
+    start = 0
+    for part in parts:
+        # Far from each other, so that no two crops share their noise.
+        origins = [(0, model.multiple[1] * 4096 * (start + n), 0) for n in range(len(part))]
+        drawn = model.sample(replace(part, origin=origins), Members(range(MEMBERS), seed))
+        fields, truth = drawn.fields.float().cpu().numpy(), part.fine.cpu().numpy()
+        start += len(part)
+        for n, one in enumerate(sums):
+            for item, fine in zip(fields[:, :, n], truth[:, n], strict=True):
+                one.add(item, np.where(np.isfinite(item).all(axis=0), fine, np.nan), None, False)
+    ratios = [one.scores()["spread_skill"] for one in sums]
+    return float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-12)))))

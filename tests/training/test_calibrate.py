@@ -1,0 +1,188 @@
+"""Calibration: the spread and the smoothness of a model put right on fine fields, by the command and in Python."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+from scipy.ndimage import gaussian_filter
+
+import finescale
+from finescale.cli import main
+from finescale.config.build import build_model
+from finescale.config.read import read_config
+from finescale.data.synthetic import synthetic_rain
+from finescale.errors import InputError
+from finescale.model.batch import Inputs, Members
+from finescale.model.calibrated import Calibrated
+from finescale.training.crops import Crops
+from finescale.training.cutting import Augmentation, Cut, blurred, doubled
+
+SMALL: dict[str, Any] = {
+    "factor": "1x4",
+    "generator.backbone.width": 8,
+    "generator.backbone.multipliers": [1, 2],
+    "generator.width": 8,
+    "generator.blocks": 1,
+    "generator.noise": 3,
+    "latent.side": 4,
+    "data": {"crop": 32, "min_wet": 0.0, "min_valid": 0.5, "smoothing": 1.5},
+    "train": {"steps": 30, "minutes": None, "batch": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained model, and rain that is smoother than what it was trained on."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    rain = synthetic_rain((4, 96, 96), seed=1)
+    rain.to_dataset().to_netcdf(folder / "rain.nc", engine="netcdf4")
+    finescale.fit(read_config("one-step", SMALL), folder / "model", data=folder / "rain.nc")
+    other = synthetic_rain((4, 96, 96), seed=2)
+    smooth = other.copy(data=gaussian_filter(other.values, (0, 1.5, 1.5)))
+    smooth.to_dataset().to_netcdf(folder / "smooth.nc", engine="netcdf4")
+    return folder
+
+
+@pytest.fixture
+def model(there: Path, tmp_path: Path) -> Path:
+    """A copy of the model that a test may change."""
+    shutil.copytree(there / "model", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_command_puts_the_spread_right_and_is_kept(
+    there: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine = str(there / "smooth.nc")
+    before = (model / "weights.safetensors").read_bytes()
+    assert main(["calibrate", str(model), fine, "--crops", "12"]) == 0
+    said = capsys.readouterr().out
+    loaded = finescale.load(model)
+    assert (model / "weights.safetensors").read_bytes() == before
+    assert loaded.calibrated.path == fine and f"spread {loaded.calibrated.spread:.2f}" in said
+    assert loaded.calibrated.smoothness is not None
+    assert loaded.calibrated.smoothness > float(loaded.conditions.usual) + 0.2
+    again = finescale.calibrate(loaded, fine, crops=12)
+    assert again.calibrated == loaded.calibrated and abs(np.log(again.after)) < abs(np.log(again.before))
+    assert again.after == pytest.approx(1, abs=0.03)
+    assert loaded.fingerprint != finescale.load(there / "model").fingerprint
+    main(["info", str(model)])
+    assert "calibrated: {smoothness" in capsys.readouterr().out
+
+
+def test_training_again_forgets_it(there: Path, model: Path, tmp_path: Path) -> None:
+    finescale.calibrate(model, there / "smooth.nc", crops=4)
+    config = yaml.safe_load((model / "config.yaml").read_text())
+    assert "calibrated" in config
+    config["train"] = {"steps": 1, "batch": 2}
+    assert "calibrated" not in finescale.fit(config, tmp_path / "again").config
+
+
+def test_a_spread_multiplies_deviations_from_the_centre(built: Callable[..., Any]) -> None:
+    """Diffusion: those of the residual from the mean. A generator: those from what it makes of no noise."""
+    torch.manual_seed(0)
+    given, members = Inputs(torch.rand(1, 1, 1, 8, 8)), Members(range(3), 1)
+    for model in (built().conserving(False), small()):
+        first = model.draw(given, members)
+        model.calibrated = Calibrated(spread=2.0)
+        second = model.draw(given, members)
+        model.calibrated = Calibrated(spread=1e-6)
+        centre = model.draw(given, members)
+        torch.testing.assert_close(centre[:, 0], centre[:, 1], rtol=0, atol=1e-4)
+        torch.testing.assert_close(second - centre, 2 * (first - centre), rtol=0.05, atol=0.02)
+
+
+def small(**changes: Any) -> Any:
+    model = build_model(read_config("one-step", SMALL | changes)).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def test_the_networks_are_told_how_smooth_fields_are() -> None:
+    torch.manual_seed(0)
+    given, members = Inputs(torch.rand(2, 1, 1, 8, 8)), Members(range(1), 1)
+    model = small()
+    usual = model.sample(given, members).fields
+    told = model.told(1.4).sample(given, members).fields
+    assert float((usual - told).abs().mean()) > 1e-4
+    assert torch.equal(model.told(1.0).sample(given, members).fields, usual)  # what it takes for usual, untrained
+    each = replace(given, smoothness=torch.tensor([1.4, torch.nan]))
+    both = model.sample(each, members).fields
+    torch.testing.assert_close(both[0], told[0])
+    torch.testing.assert_close(both[1], usual[1])
+    with pytest.raises(InputError, match="trained without a smoothness"):
+        small(**{"data.smoothing": 0.0}).told(1.0)
+
+
+def test_a_prediction_is_told_it_too(there: Path, model: Path, tmp_path: Path) -> None:
+    finescale.coarsen(there / "smooth.nc", "1x4", tmp_path / "coarse.nc")
+    words = ["downscale", str(model), str(tmp_path / "coarse.nc"), "--members", "1", "-o"]
+    assert main([*words, str(tmp_path / "a.nc")]) == 0
+    assert main([*words, str(tmp_path / "b.nc"), "--smoothness", "1.4"]) == 0
+    assert main([*words, str(tmp_path / "c.nc"), "--smoothness", "-1"]) == 2
+    a, b = (xr.load_dataset(tmp_path / name)["precipitation_rate"].values for name in ("a.nc", "b.nc"))
+    assert np.nanmean(np.abs(a - b)) > 1e-4
+
+
+def test_what_cannot_be_calibrated(there: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fine = str(there / "smooth.nc")
+    before = (model / "config.yaml").read_bytes()
+    assert main(["calibrate", str(model), str(there / "none.nc")]) == 2
+    assert main(["calibrate", str(model), fine, "--select", "{time: [2050-01-01, null]}"]) == 2
+    assert main(["calibrate", str(there), fine]) == 2
+    assert main(["calibrate", str(model), fine, "--factor", "1x3"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 4
+    assert (model / "config.yaml").read_bytes() == before
+    with pytest.raises(InputError, match="one field"):
+        finescale.calibrate(small(generator=None, mean="interpolation", denoiser="none"), fine)
+
+
+# --- crops of other smoothness
+
+
+def test_a_crop_of_double_cells_is_the_means_of_two_by_two() -> None:
+    fine = np.arange(2 * 8 * 8, dtype=np.float32).reshape(1, 2, 8, 8)
+    fine[0, 0, 0, 0] = np.nan
+    area = np.linspace(1, 2, 8, dtype=np.float32)[:, None].repeat(8, 1)
+    cut = doubled(Cut(fine, area, area[None]))
+    wanted = xr.DataArray(fine, dims=list("ctyx")).coarsen(y=2, x=2).reduce(np.mean)
+    np.testing.assert_allclose(cut.fine, wanted)
+    assert cut.area.shape == (4, 4) and cut.static is not None and cut.static.shape == (1, 4, 4)
+
+
+def test_smoothing_keeps_what_is_unknown_and_means() -> None:
+    fine = np.random.default_rng(0).gamma(0.5, 1, (1, 1, 64, 64)).astype(np.float32)
+    smooth = blurred(fine, 1.2)
+    np.testing.assert_allclose(smooth, gaussian_filter(fine, (0, 0, 1.2, 1.2), mode="nearest"), rtol=1e-5)
+    fine[0, 0, :20] = np.nan
+    part = blurred(fine, 1.2)
+    assert np.array_equal(np.isnan(part), np.isnan(fine)) and float(np.nanmean(part)) == pytest.approx(
+        float(np.nanmean(fine)), rel=0.05
+    )
+    constant = np.where(np.isnan(fine), np.nan, np.float32(3))
+    np.testing.assert_allclose(blurred(constant, 2.0), constant, rtol=1e-5)
+
+
+def test_crops_differ_in_smoothness_where_that_is_asked_for(there: Path) -> None:
+    rain = xr.open_dataset(there / "rain.nc")["precipitation_rate"].load()
+    plain = Crops([[rain]], finescale.Factor(1, 4), (1, 32, 32), augmentation=Augmentation())
+    other = Crops([[rain]], finescale.Factor(1, 4), (1, 32, 32), augmentation=Augmentation(smoothing=2.0))
+    model = small()
+    ends = []
+    for crops in (plain, other):
+        batch = crops.draw(64, 3)
+        assert batch.fine.shape == (64, 1, 1, 32, 32)
+        exponents = model.smoothness_of(batch.fine)
+        assert exponents is not None
+        ends.append(np.nanquantile(exponents.numpy(), [0.1, 0.9]))
+    assert ends[1][1] > ends[0][1] + 0.2
