@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from finescale.data.files import open_field
 from finescale.data.region import region
 from finescale.data.units import convert_units
 from finescale.downscaler import Downscaler
+from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
 from finescale.model.batch import Batch, Members
 from finescale.model.calibrated import Calibrated
@@ -48,7 +50,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "wavelet, Haar and blockwise": ("wavelet", OLD),
     "one-step": ("one-step", {}),
     "one-step, smoothing 0": ("one-step", {"data.smoothing": 0.0}),
-    "one-step, neighbours 2": ("one-step", {"data.neighbours": 2}),
+    "one-step, smoothing 0, neighbours 2": ("one-step", {"data.smoothing": 0.0, "data.neighbours": 2}),
 }
 PLACES: dict[str, tuple[str, Mapping[str, Any] | None]] = {
     "MRMS, east": ("mrms_west.nc", {"lon": [-90, None]}),
@@ -109,16 +111,19 @@ def folder_of(system: str, seed: int, args: argparse.Namespace) -> Path:
     return Path(args.cache) / f"{system.replace(' ', '-').replace(',', '')}-seed{seed}-{args.minutes:g}min"
 
 
-def fields(place: str, args: argparse.Namespace) -> tuple[xr.DataArray, list[int], xr.DataArray]:
-    """A network's field, the frames that count, evenly spread over its second half, and the fields to calibrate on."""
+def fields(place: str, neighbours: int, args: argparse.Namespace) -> tuple[xr.DataArray, list[int], xr.DataArray]:
+    """A network's field, the frames that count, evenly spread over its second half, and the fields to calibrate on.
+
+    These are evenly spread over the first two fifths, or, where neighbouring frames matter, the first ones.
+    """
     name, ranges = PLACES[place]
     whole = convert_units(increasing(open_field(args.data / name)), "mm h-1")
     field = region(whole, ranges).load()
     count = field.sizes["time"]
     frames = sorted(set(np.linspace(count // 2, count - 1, 8).round().astype(int).tolist()))
     other = region(whole, HOME) if ranges is not None else field
-    few = sorted(set(np.linspace(0, count * 2 // 5 - 1, FIELDS).round().astype(int).tolist()))
-    return field, frames, other.isel(time=few)
+    step = 1 if neighbours else max(1, (count * 2 // 5 - 1) // (FIELDS - 1))
+    return field, frames, other.isel(time=slice(0, FIELDS * step, step))
 
 
 def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, found: dict[str, Any]) -> None:
@@ -126,7 +131,7 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
     here = found["places"].setdefault(place, {"systems": {}})
     if f"{name}, calibrated" in here["systems"]:
         return
-    field, frames, few = fields(place, args)
+    field, frames, few = fields(place, model.neighbours, args)
     batch = crops_of(field, frames, model.neighbours, args)
     here["crops"] = len(batch)
     if "RainFARM" not in here["systems"]:
@@ -134,11 +139,14 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
         here["systems"]["RainFARM"] = scored(np.asarray(farm, dtype=np.float32), batch.fine, batch.coarse)
     model.calibrated = Calibrated()
     here["systems"][name] = scored(ensemble(model, batch, args.members), batch.fine, batch.coarse)
-    told = finescale.calibrate(model, few)
+    try:
+        told = finescale.calibrate(model, few)
+    except InputError as error:  # too little rain in those fields
+        here["systems"][f"{name}, calibrated"] = {"failed": str(error)}
+        return
     calibrated = scored(ensemble(model, batch, args.members), batch.fine, batch.coarse)
-    here["systems"][f"{name}, calibrated"] = calibrated | {
-        "calibrated": {"spread": told.calibrated.spread, "smoothness": told.calibrated.smoothness}
-    }
+    found_there = {"spread": told.calibrated.spread, "smoothness": told.calibrated.smoothness, "crops": told.crops}
+    here["systems"][f"{name}, calibrated"] = calibrated | {"calibrated": found_there}
 
 
 def crops_of(field: xr.DataArray, frames: list[int], neighbours: int, args: argparse.Namespace) -> Batch:
@@ -176,16 +184,17 @@ def picture(args: argparse.Namespace) -> None:
     axes = figure.subplots(len(args.places), 2 + 2 * len(systems), squeeze=False)
     models = {name: load(folder_of(name, 0, args) / "model").eval() for name in systems}
     for row, place in enumerate(args.places):
-        field, frames, few = fields(place, args)
         shown: dict[str, Any] = {}
         for name, model in models.items():
+            field, frames, few = fields(place, model.neighbours, args)
             batch = crops_of(field, frames, model.neighbours, args)
             wettest = int(batch.fine.nan_to_num().mean((1, 2, 3, 4)).argsort(descending=True)[1])
             one = batch[slice(wettest, wettest + 1)]
             shown |= {"coarse": one.coarse[0, 0, 0], "truth": one.fine[0, 0, 0]}
             model.calibrated = Calibrated()
             shown[name] = ensemble(model, one, 1)[0, 0]
-            finescale.calibrate(model, few)
+            with suppress(InputError):
+                finescale.calibrate(model, few)
             shown[f"{name}, calibrated"] = ensemble(model, one, 1)[0, 0]
         for column, (title, values) in enumerate(shown.items()):
             image = axes[row, column].imshow(
@@ -216,9 +225,11 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
         farm = here["systems"]["RainFARM"]
         truth = {key: farm.get(f"{key}_truth", np.nan) for key in farm}
         for name, row in {"truth": truth, **here["systems"]}.items():
+            if "failed" in row:
+                continue
             values = " | ".join(form.format(**row).replace("+nan", "").replace("nan", "") for form in SCORES.values())
             told = row.get("calibrated", {})
-            said = ", ".join(f"{key} {value:.2f}" for key, value in told.items() if value is not None)
+            said = ", ".join(f"{key} {value:.3g}" for key, value in told.items() if value is not None)
             lines.append(f"| {name} | {values} | {said} |")
     lines += ["\n## Training\n", "| system | parameters | command |", "|---|---|---|"]
     for name, row in found["systems"].items():

@@ -31,6 +31,7 @@ BUDGET = ["--set", "train.minutes=null", "--set", "train.steps=2", "--set", "tra
 SMALLER = {
     "fit": [*BUDGET, "--set", "mean.backbone.width=8", "--set", "denoiser.backbone.width=8"],
     "fit --distill": BUDGET,
+    "calibrate": ["--crops", "2"],
     "downscale": ["--members", "2"],
     "verify": ["--baselines", "nearest"],
 }

@@ -112,7 +112,7 @@ def test_wrong_configurations(folder: Path, tmp_path: Path, capsys: pytest.Captu
     model = tmp_path / "model"
     data = f"data.path={folder / 'fine.nc'}"
     fit = ["fit", "wavelet", "-o", str(model), "--set", data]
-    assert "did you mean 'levels'" in refused([*fit, "--set", "latent.level=1", "--set", "data.crop=16"], capsys)
+    assert "did you mean 'side'" in refused([*fit, "--set", "latent.sid=4", "--set", "data.crop=16"], capsys)
     assert "did you mean 'wavelet'" in refused(["fit", "wavelt", "-o", str(model)], capsys)
     assert "data.path is missing" in refused(["fit", "wavelet", "-o", str(model)], capsys)
     assert "does not exist" in refused([*fit[:-1], "data.path=nowhere.nc"], capsys)

@@ -13,7 +13,7 @@ from finescale.config.build import build_model
 from finescale.config.load import load
 from finescale.config.read import presets, read_config
 from finescale.errors import InputError
-from finescale.latents import Wavelet
+from finescale.latents import Lapped
 from finescale.model.batch import Inputs, Members
 
 
@@ -33,9 +33,9 @@ def test_presets_build_and_sample(name: str, native: bool) -> None:
 
 
 def test_a_configuration_may_start_from_a_preset() -> None:
-    config = read_config({"preset": "wavelet", "latent": {"levels": 1}, "constraint": "additive"}, {"factor": "1x10"})
+    config = read_config({"preset": "wavelet", "latent": {"side": 8}, "constraint": "additive"}, {"factor": "1x10"})
     model = build_model(config)
-    assert isinstance(model.latent, Wavelet) and model.latent.levels == 1 and str(model.factor) == "1x10"
+    assert isinstance(model.latent, Lapped) and model.latent.stride == (1, 8, 8) and str(model.factor) == "1x10"
     assert type(model.constraint).__name__ == "Additive"
 
 

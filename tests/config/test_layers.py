@@ -45,12 +45,23 @@ def test_nested_mappings_are_merged_on_the_command_line(data: Path, tmp_path: Pa
     assert config["process"]["schedule"] == {"kind": "edm", "sigma_max": 5, "sigma_min": 0.02, "rho": 7}
 
 
+PROCESS = {
+    "schedule": {"kind": "edm", "sigma_max": 20, "sigma_min": 0.02, "rho": 7},
+    "noise": {"mean": -0.4, "std": 1.2},
+    "sampler": "dpm",
+    "steps": 8,
+}
+"""Of the preset `wavelet`."""
+
+
 @pytest.mark.parametrize(
     ("overrides", "section", "wanted"),
     [
-        ({"latent": {"levels": 1}}, "latent", {"kind": "wavelet", "levels": 1, "family": "haar"}),
-        ({"latent.levels": 1}, "latent", {"kind": "wavelet", "levels": 1, "family": "haar"}),
-        ({"latent": {"kind": "wavelet", "levels": 1}}, "latent", {"kind": "wavelet", "levels": 1, "family": "haar"}),
+        ({"process": {"steps": 4}}, "process", PROCESS | {"steps": 4}),
+        ({"process.steps": 4}, "process", PROCESS | {"steps": 4}),
+        ({"latent.side": 8}, "latent", {"kind": "lapped", "side": 8}),
+        ({"latent": {"kind": "lapped", "side": 8}}, "latent", {"kind": "lapped", "side": 8}),
+        ({"constraint": {"kind": "smooth", "rounds": 2}}, "constraint", {"kind": "smooth", "least": 0.05, "rounds": 2}),
         # another kind, another section
         ({"latent": {"kind": "patch_pod"}}, "latent", {"kind": "patch_pod"}),
         ({"latent.kind": "pixel"}, "latent", {"kind": "pixel"}),
@@ -59,9 +70,7 @@ def test_nested_mappings_are_merged_on_the_command_line(data: Path, tmp_path: Pa
         ({"latent.modes": 4, "latent": "patch_pod"}, "latent", {"kind": "patch_pod", "modes": 4}),
         ({"latent": "pixel"}, "latent", "pixel"),
         ({"denoiser.backbone.kind": "vit"}, "denoiser", {"backbone": {"kind": "vit"}}),
-        # bare names are kinds
         ({"constraint.kind": "bounded"}, "constraint", {"kind": "bounded"}),
-        ({"constraint.scope": "frame"}, "constraint", {"kind": "multiplicative", "scope": "frame"}),
         ({"denoiser": "none"}, "denoiser", "none"),
         # one of steps and minutes
         ({"train.steps": 5}, "train", {"steps": 5, "batch": 16}),
@@ -73,6 +82,12 @@ def test_nested_mappings_are_merged_on_the_command_line(data: Path, tmp_path: Pa
 )
 def test_overrides_of_a_preset(overrides: dict[str, Any], section: str, wanted: object) -> None:
     assert read_config("wavelet", overrides)[section] == wanted
+
+
+def test_bare_names_are_kinds() -> None:
+    wanted = {"kind": "multiplicative", "scope": "frame"}
+    assert read_config("space-time", {"constraint.scope": "frame"})["constraint"] == wanted
+    assert read_config("space-time", {"constraint.kind": "bounded"})["constraint"] == {"kind": "bounded"}
 
 
 def test_the_later_of_steps_and_minutes_wins(tmp_path: Path) -> None:

@@ -90,9 +90,10 @@ def test_a_smooth_field_has_next_to_no_detail(levels: int) -> None:
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_ours_adds_no_detail_where_fine_is_the_upsampled_coarse_field(levels: int) -> None:
     """The same check of mean + residual: of a field that the mean foretells nothing is left to make, trained or not."""
-    config = {"latent.levels": levels, "mean": "interpolation", "constraint": "none", "transform": ["standardize"]}
+    config = {"mean": "interpolation", "constraint": "none", "transform": ["standardize"]}
     small = {"factor": "1x4", "denoiser.backbone": {"kind": "unet", "width": 8, "multipliers": [1], "blocks": 1}}
-    model = build_model(read_config("wavelet", small | config)).eval()
+    latent = {"latent": {"kind": "wavelet", "levels": levels}}
+    model = build_model(read_config("wavelet", small | config | latent)).eval()
     smooth = upsample(COARSE, Factor.parse("1x4"), "cubic")
     spread = {}
     for name, fine in (("smooth", smooth), ("rough", smooth + 0.1 * torch.randn(smooth.shape))):

@@ -75,6 +75,11 @@ def test_the_command_puts_the_spread_right_and_is_kept(
     assert again.calibrated == loaded.calibrated and abs(np.log(again.after)) < abs(np.log(again.before))
     assert again.after == pytest.approx(1, abs=0.03)
     assert loaded.fingerprint != finescale.load(there / "model").fingerprint
+    new = model.parent / "new"
+    assert main(["calibrate", str(there / "model"), fine, "--crops", "12", "-o", str(new)]) == 0
+    assert finescale.load(new).calibrated == loaded.calibrated
+    assert main(["calibrate", str(there / "model"), fine, "--crops", "12", "-o", str(new)]) == 2
+    assert "calibrated" not in yaml.safe_load((there / "model" / "config.yaml").read_text())
     main(["info", str(model)])
     assert "calibrated: {smoothness" in capsys.readouterr().out
 

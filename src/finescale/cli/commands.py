@@ -114,6 +114,7 @@ def calibrate(
     fine: list[str],
     /,
     *,
+    output: Annotated[Path | None, Parameter(["--output", "-o"])] = None,
     factor: str | None = None,
     variable: str | None = None,
     select: str | None = None,
@@ -124,9 +125,11 @@ def calibrate(
     Parameters
     ----------
     model
-        A folder written by fit; what is measured is kept in its config.yaml.
+        A folder written by fit.
     fine
         Fine fields on cells like those wanted, of any format that coarsen reads; not those it is judged on afterwards.
+    output
+        A new folder for the calibrated model; unless given, what is measured is kept in the model's own config.yaml.
     factor
         For a model that serves several factors: the one that counts.
     variable
@@ -139,7 +142,7 @@ def calibrate(
     from finescale.training.calibrate import calibrate as measure
 
     part = None if select is None else runner.ranges(select, "--select")
-    print(measure(model, fine, factor=factor, variable=variable, select=part, crops=crops))
+    print(measure(model, fine, output, factor=factor, variable=variable, select=part, crops=crops))
 
 
 @app.command

@@ -9,6 +9,7 @@ secant of log r over log s, which is nearly a line.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +22,20 @@ from finescale.config.load import load
 from finescale.data.atomic import atomic, explained
 from finescale.data.place import local
 from finescale.downscaler import Downscaler
-from finescale.errors import InputError
+from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor
 from finescale.model.batch import Batch, Members
 from finescale.model.calibrated import Calibrated
 from finescale.scores.settings import Settings
 from finescale.scores.sums import Sums
 from finescale.training.data import Fine, listed, open_data
+from finescale.training.fit import check_writable
 
 MEMBERS = 8
+FEW = 16
+"""Crops below which it is said that they are few."""
+MANY = 10_000
+"""Crops at most."""
 LEAST, MOST = 0.25, 4.0
 """Factors of the spread that are tried."""
 ROUNDS = 6
@@ -65,6 +71,7 @@ class Calibration:
 def calibrate(
     model: str | Path | Downscaler,
     fine: Fine | Sequence[Fine],
+    out: str | Path | None = None,
     *,
     factor: str | Factor | None = None,
     variable: str | None = None,
@@ -78,6 +85,7 @@ def calibrate(
         model: a model that makes ensembles, or its folder.
         fine: fine fields as for `finescale.fit`: a few that hold weather of many kinds say more than many alike. They
             must not be those that the model is judged on afterwards.
+        out: a new folder for the calibrated model; None for the model's own.
         factor: for a model of several factors, the one that counts.
         variable: what its one variable is called there.
         select: ranges of coordinates to look at, as ``data.train`` of a configuration.
@@ -85,12 +93,18 @@ def calibrate(
         seed: of crops and members.
 
     Raises:
-        InputError: for a model without members or one that was told nothing to compare with, or fields that cannot be
-            used.
+        InputError: for a model without members, fields that cannot be used, or a folder that is there already.
 
-    >>> finescale.calibrate("model", "radar.nc")  # doctest: +SKIP
+    >>> finescale.calibrate("model", "radar.nc", "mine")  # doctest: +SKIP
     """
     folder = None if isinstance(model, Downscaler) else local(model, "a model")
+    new = None if out is None else local(out, "a model")
+    if new is not None and new.exists():
+        raise InputError(f"{new} exists: name a new folder for the calibrated model")
+    if not 1 <= crops <= MANY:
+        raise InputError(f"crops is {crops}, but must be from 1 to {MANY}")
+    if new is not None:
+        check_writable(new)
     found = model if isinstance(model, Downscaler) else load(folder)  # type: ignore[arg-type]
     if found.deterministic:
         raise InputError("this model makes one field, whose spread is none: calibrate is for ensembles")
@@ -104,9 +118,19 @@ def calibrate(
     names = list(listed(fine))
     before = _ratio(served, batch, Calibrated(), seed)
     spread, after = _spread(served, batch, Calibrated(smoothness), seed)
+    if len(batch) < min(FEW, crops):
+        warnings.warn(
+            f"the fields hold {len(batch)} crops with enough in them: what is measured is that of their weather alone; "
+            "give fields of more kinds",
+            Notice,
+            stacklevel=2,
+        )
     calibrated = Calibrated(smoothness, round(spread, 3), ", ".join(names)[:200])
     found.calibrated, found.config["calibrated"] = calibrated, calibrated.plain()
-    if folder is not None:
+    if new is not None:
+        with explained(new):
+            found.save(new)
+    elif folder is not None:
         path = folder / "config.yaml"
         with explained(path), atomic(path) as temporary:
             temporary.write_text(yaml.safe_dump(found.config, sort_keys=False), encoding="utf-8")
