@@ -44,10 +44,15 @@ from finescale.plots.maps import png
 from finescale.training.crops import Crops
 from finescale.verify import baselines
 
-OLD = {"latent": {"kind": "wavelet", "levels": 2, "family": "haar"}, "constraint": "multiplicative"}
+OLD = {
+    "latent": {"kind": "wavelet", "levels": 2, "family": "haar"},
+    "constraint": "multiplicative",
+    "data.smoothing": 0.0,
+}
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "wavelet": ("wavelet", {}),
-    "wavelet, Haar and blockwise": ("wavelet", OLD),
+    "wavelet, smoothing 0": ("wavelet", {"data.smoothing": 0.0}),
+    "wavelet, smoothing 0, Haar and blockwise": ("wavelet", OLD),
     "one-step": ("one-step", {}),
     "one-step, smoothing 0": ("one-step", {"data.smoothing": 0.0}),
     "one-step, smoothing 0, neighbours 2": ("one-step", {"data.smoothing": 0.0, "data.neighbours": 2}),
@@ -205,7 +210,7 @@ def picture(args: argparse.Namespace) -> None:
                 origin="lower",
             )
             axes[row, column].set(xticks=[], yticks=[])
-            axes[row, column].set_title(title if row == 0 else "", fontsize=8)
+            axes[row, column].set_title(title.replace(", ", "\n") if row == 0 else "", fontsize=9)
         axes[row, 0].set_ylabel(place)
     figure.colorbar(image, ax=axes, label="rain rate (mm/h)", shrink=0.6)
     (args.results / "texture.png").write_bytes(png(figure, limit=500_000))

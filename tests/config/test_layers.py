@@ -28,7 +28,8 @@ def test_nested_mappings_are_merged_in_python(data: Path, tmp_path: Path) -> Non
         },
     )
     assert model.config["data"] == {
-        "crop": 32, "min_valid": 0.95, "min_wet": 0.05, "wet": 0.1, "favour": 0.5, "rescale": 0.4, "path": str(data),
+        "crop": 32, "min_valid": 0.95, "min_wet": 0.05, "wet": 0.1, "favour": 0.5, "rescale": 0.4, "smoothing": 1.5,
+        "path": str(data),
     }  # fmt: skip
     assert model.config["train"] == {"batch": 2, "steps": 2}
     assert model.config["mean"]["fold"] == 4 and model.config["mean"]["backbone"]["kind"] == "unet"

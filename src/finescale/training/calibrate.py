@@ -41,6 +41,8 @@ LEAST, MOST = 0.25, 4.0
 ROUNDS = 6
 CLOSE = 0.01
 """|log of the ratio| at which the search ends."""
+STEEP = 0.2
+"""Least slope that the search goes by."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def calibrate(
         smoothness = round(float(exponents.nanmean()), 3)
     names = list(listed(fine))
     before = _ratio(served, batch, Calibrated(), seed)
-    spread, after = _spread(served, batch, Calibrated(smoothness), seed)
+    first = before if smoothness is None else _ratio(served, batch, Calibrated(smoothness), seed)
+    spread, after = _spread(served, batch, Calibrated(smoothness), seed, first)
     if len(batch) < min(FEW, crops):
         warnings.warn(
             f"the fields hold {len(batch)} crops with enough in them: what is measured is that of their weather alone; "
@@ -163,23 +166,30 @@ def _batch(
     return opened.crops()[0].apart(crops, seed)
 
 
-def _spread(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int) -> tuple[float, float]:
-    """The factor with which the spread is right, as nearly as the range allows, and the ratio that it gives."""
+def _spread(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int, ratio: float) -> tuple[float, float]:
+    """The factor with which the spread is right, as nearly as the range allows, and the ratio that it gives.
+
+    Args:
+        model: whose members are drawn.
+        batch: crops.
+        calibrated: with a factor of 1.
+        seed: of the members.
+        ratio: that of a factor of 1.
+    """
     tried: list[tuple[float, float]] = []
     log, low, high = 0.0, math.log(LEAST), math.log(MOST)
-    for _ in range(ROUNDS):
-        ratio = _ratio(model, batch, replace(calibrated, spread=math.exp(log)), seed)
+    while True:
         if not (math.isfinite(ratio) and ratio > 0):
             raise InputError("the members do not differ on these fields: there is no spread to calibrate")
         tried.append((log, math.log(ratio)))
-        if abs(tried[-1][1]) <= CLOSE:
-            break
         slope = 1.0
-        if len(tried) > 1 and tried[-1][0] != tried[-2][0]:
+        if len(tried) > 1:
             slope = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
-        log = min(max(log - tried[-1][1] / max(slope, 0.2), low), high)
-        if any(abs(log - before) < 1e-3 for before, _ in tried):
+        log = min(max(log - tried[-1][1] / max(slope, STEEP), low), high)
+        known = any(abs(log - before) < CLOSE / 10 for before, _ in tried)
+        if abs(tried[-1][1]) <= CLOSE or known or len(tried) == ROUNDS:
             break
+        ratio = _ratio(model, batch, replace(calibrated, spread=math.exp(log)), seed)
     best = min(tried, key=lambda one: abs(one[1]))
     return math.exp(best[0]), math.exp(best[1])
 
