@@ -60,6 +60,8 @@ SCORES = {
     "imprint": "{imprint:.2f}",
     "… half cells": "{imprint_middle:.2f}",
     "isolated wet": "{isolated_wet:.4f}",
+    "… dry": "{isolated_dry:.4f}",
+    "direction": "{directionality:.2f}",
     "drizzle": "{drizzle:.4f}",
     "flat squares": "{uniform_blocks:.4f}",
     "99.9 % bias": "{p999_bias:+.2f}",

@@ -216,6 +216,12 @@ def picture(args: argparse.Namespace) -> None:
     (args.results / "texture.png").write_bytes(png(figure, limit=500_000))
 
 
+def told_of(row: Mapping[str, Any], form: str) -> str:
+    """A score in its form; nothing where it is not there."""
+    value = row.get(form.split("{")[1].split(":")[0])
+    return "" if value is None or not np.isfinite(value) else form.format(**row)
+
+
 def write(found: dict[str, Any], args: argparse.Namespace) -> None:
     args.results.mkdir(parents=True, exist_ok=True)
     (args.results / "texture.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
@@ -232,7 +238,7 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
         for name, row in {"truth": truth, **here["systems"]}.items():
             if "failed" in row:
                 continue
-            values = " | ".join(form.format(**row).replace("+nan", "").replace("nan", "") for form in SCORES.values())
+            values = " | ".join(told_of(row, form) for form in SCORES.values())
             told = row.get("calibrated", {})
             said = ", ".join(f"{key} {value:.3g}" for key, value in told.items() if value is not None)
             lines.append(f"| {name} | {values} | {said} |")

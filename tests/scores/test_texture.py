@@ -68,19 +68,21 @@ def test_specks_and_squares_equal_loops() -> None:
     rng = np.random.default_rng(1)
     truth, members = rain(rng, 2, 12, 18) * (rng.random((2, 12, 18)) < 0.3), rain(rng, 3, 2, 12, 18)
     members[0, 0, :3, 3:6] = 2.5
+    members[0, 0, 8:11, 8:11], members[0, 0, 9, 9] = 1.0, 0.02
     members[2, 1, 3:6, :3] = 0.01
     truth[1, 6:9, 9:12] = 7.0
     truth[0, 5, 5] = np.nan
     found = scored(members, truth, Factor(1, 3))
     known = np.isfinite(truth)
     for end, fields in (("", members), ("_truth", truth[None])):
-        alone = drizzle = flat = wet = 0
+        alone = hole = drizzle = flat = wet = 0
         for field, here in [(x, k) for one in fields for x, k in zip(one, known, strict=True)]:
             for i, j in np.argwhere(here):
                 near = field[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2][
                     here[max(i - 1, 0) : i + 2, max(j - 1, 0) : j + 2]
                 ]
                 alone += field[i, j] >= 0.1 and (near >= 0.1).sum() == 1
+                hole += field[i, j] < 0.1 and (near >= 0.1).sum() == 8
                 drizzle += 0 < field[i, j] < 0.05
             for i, j in np.ndindex(4, 6):
                 block = (slice(3 * i, 3 * i + 3), slice(3 * j, 3 * j + 3))
@@ -89,9 +91,10 @@ def test_specks_and_squares_equal_loops() -> None:
                     flat += np.ptp(field[block]) == 0
         cells = known.sum() * len(fields)
         assert found[f"isolated_wet{end}"] == pytest.approx(alone / cells, rel=1e-12)
+        assert found[f"isolated_dry{end}"] == pytest.approx(hole / cells, rel=1e-12)
         assert found[f"drizzle{end}"] == pytest.approx(drizzle / cells, rel=1e-12)
         assert found[f"uniform_blocks{end}"] == pytest.approx(flat / wet, rel=1e-12)
-    assert found["uniform_blocks_truth"] > 0 < found["isolated_wet_truth"]
+    assert found["uniform_blocks_truth"] > 0 < found["isolated_wet_truth"] and found["isolated_dry"] > 0
 
 
 def test_texture_distance_is_that_of_structure_functions() -> None:

@@ -28,6 +28,7 @@ named after the score does both for members (M, T, H, W) and truth (T, H, W).
     spectra        power spectra and their distance       distribution   quantiles, maximum, wet fraction
     temporal       autocorrelation, border ratio          conservation   block means against the coarse field
     wet_days       wet days, length of dry spells         across         several variables together
+    direction      streaks, by the structure tensor
     texture        imprint of coarse cells, specks, flat squares, structure functions
 
 No file here knows torch, xarray or a file format; `finescale.verify` brings data here and shows what comes out.

@@ -12,6 +12,7 @@ from finescale.scores import (
     conservation,
     crps,
     deterministic,
+    direction,
     distribution,
     events,
     fss,
@@ -51,6 +52,7 @@ STATISTICS: tuple[Statistic, ...] = (
     texture.OFFSETS,
     texture.BLOCKS,
     texture.SPECKS,
+    direction.DIRECTION,
     temporal.STEPS,
     wet_days.WET_DAYS,
 )

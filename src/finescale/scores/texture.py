@@ -11,6 +11,7 @@ between fine cells i − 1 and i, and o = i mod f, so that steps with o = 0 cros
 Of rain, with w the areas of cells:
 
     isolated_wet       share of cells that are wet, with none of their eight neighbours wet
+    isolated_dry       share of cells that are dry, with all of their eight neighbours known and wet
     drizzle            share of cells above zero and below what a radar sees
     uniform_blocks     share of the wet coarse cells, all of whose fine cells are known, that are one flat square
     texture_distance   root mean square, over lags r = 1, 2, 4, 8, 16 cells along y and x, of log10 of the members' over
@@ -77,7 +78,7 @@ def offset_formula(terms: Array) -> dict[str, Array]:
 
 
 def speck_terms(frame: Frame, settings: Settings) -> Array:
-    """Σw over isolated wet cells, over drizzle, and over all (2, 3) of the members (each) and the truth."""
+    """Σw over isolated wet cells, isolated dry ones, drizzle, and all (2, 4) of the members (each) and the truth."""
     assert settings.dry is not None
 
     def counted(x: Array) -> list[float]:
@@ -87,7 +88,8 @@ def speck_terms(frame: Frame, settings: Settings) -> Array:
         rows = beside[:-2] + beside[1:-1] + beside[2:]
         nine = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]
         drizzle = (x > 0) & (x < settings.dry)
-        return [float(frame.w[field].sum()) for field in (wet & (nine == 1), drizzle)] + [float(frame.w.sum())]
+        hole = ~wet & (frame.w > 0) & (nine == 8)
+        return [float(frame.w[field].sum()) for field in (wet & (nine == 1), hole, drizzle)] + [float(frame.w.sum())]
 
     true = frame.of_truth("specks", lambda: counted(frame.y))
     return np.stack([np.mean([counted(x) for x in frame.x], axis=0), true])
@@ -187,7 +189,7 @@ OFFSETS = Statistic(
 SPECKS = Statistic(
     "specks",
     speck_terms,
-    lambda terms, members, settings: _shares(("isolated_wet", "drizzle"), terms),
+    lambda terms, members, settings: _shares(("isolated_wet", "isolated_dry", "drizzle"), terms),
     (
         Score(
             "isolated_wet",
@@ -195,6 +197,14 @@ SPECKS = Statistic(
             "truth",
             "Fields",
             "Share of cells that are wet among eight dry neighbours; best is that of the truth. Higher: speckle.",
+            style="percent",
+        ),
+        Score(
+            "isolated_dry",
+            "Isolated dry cells",
+            "truth",
+            "Fields",
+            "Share of cells that are dry among eight wet neighbours; best is that of the truth. Higher: holes.",
             style="percent",
         ),
         Score(
