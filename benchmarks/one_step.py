@@ -33,7 +33,7 @@ import numpy as np
 import torch
 import xarray as xr
 from commands import measured
-from protocol import fit_command, fitted, interleaved, processor, rounded
+from protocol import fit_command, fitted, interleaved, processor, rounded, west
 from radar import test_sets
 from torch import Tensor
 
@@ -93,14 +93,7 @@ def main() -> None:
 
 def trained(preset: str, seed: int, args: argparse.Namespace) -> tuple[Downscaler, str]:
     """A system, and the command that trains it."""
-    settings = {
-        "data.path": str(args.data / "mrms_west.nc"),
-        "data.train": {"lon": [None, -94]},
-        "data.valid": {"lon": [-94, -90]},
-        "train.minutes": args.minutes,
-        "train.clock": "cpu",
-        "train.seed": seed,
-    }
+    settings = west(args.data, args.minutes, seed)
     folder = folder_of(preset, seed, args)
     if not (folder / "config.yaml").is_file():
         fitted(preset, settings, folder)

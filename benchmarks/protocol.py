@@ -58,6 +58,18 @@ def fitted(preset: str, settings: Mapping[str, Any], folder: Path) -> None:
     (folder / "time.json").write_text(json.dumps(spent))
 
 
+def west(data: Path, minutes: float, seed: int) -> dict[str, Any]:
+    """Settings of a training on MRMS west of -94 degrees, validated up to -90, for minutes of processor time."""
+    return {
+        "data.path": str(data / "mrms_west.nc"),
+        "data.train": {"lon": [None, -94]},
+        "data.valid": {"lon": [-94, -90]},
+        "train.minutes": minutes,
+        "train.clock": "cpu",
+        "train.seed": seed,
+    }
+
+
 def fit_command(preset: str, settings: Mapping[str, Any]) -> str:
     """The command that trains the same model into the folder ``model``; files are named without their folders."""
     words = ["finescale", "fit", preset, "-o", "model"]

@@ -27,7 +27,7 @@ import torch
 import xarray as xr
 from commands import trained, training_told
 from one_step import CROP, FACTOR, SCORES, scored
-from protocol import WET, rounded
+from protocol import WET, rounded, west
 
 import finescale
 from finescale.cli.allocator import keep_memory
@@ -98,14 +98,7 @@ def main() -> None:
 def made(system: str, seed: int, args: argparse.Namespace, found: dict[str, Any], name: str) -> Downscaler:
     """A system, trained by its command."""
     preset, changes = SYSTEMS[system]
-    settings = changes | {
-        "data.path": str(args.data / "mrms_west.nc"),
-        "data.train": {"lon": [None, -94]},
-        "data.valid": {"lon": [-94, -90]},
-        "train.minutes": args.minutes,
-        "train.clock": "cpu",
-        "train.seed": seed,
-    }
+    settings = changes | west(args.data, args.minutes, seed)
     folder = folder_of(system, seed, args)
     model = load(trained(preset, settings, folder)).eval()
     found["systems"][name] = training_told(folder) | {"parameters": model.parameters_by_part}

@@ -37,6 +37,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 
 from finescale.config.build import build_model
+from finescale.config.read import read_config
 from finescale.data.synthetic import gaussian_field
 from finescale.data.writing import write
 from finescale.downscaler import Downscaler
@@ -120,6 +121,32 @@ def tiny() -> dict[str, Any]:
         "constraint": "multiplicative",
         "precision": "float32",
     }
+
+
+@pytest.fixture(scope="session")
+def generating() -> dict[str, Any]:
+    """What makes of the preset one-step a model that is trained and evaluated in a moment."""
+    return {
+        "factor": "1x4",
+        "generator.backbone.width": 8,
+        "generator.backbone.multipliers": [1, 2],
+        "generator.width": 8,
+        "generator.blocks": 1,
+        "generator.noise": 3,
+    }
+
+
+@pytest.fixture(scope="session")
+def generator(generating: dict[str, Any]) -> Callable[..., Downscaler]:
+    """``generator(**changes)``: an untrained one all of whose layers say something: some start at zero."""
+
+    def build(**changes: Any) -> Downscaler:
+        model = build_model(read_config("one-step", generating | changes)).eval()
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        return model
+
+    return build
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def test_the_five_verbs_do_what_the_commands_do(tmp_path: Path) -> None:
     assert str(finescale.recipe("3x10")).startswith("3x10 (time x space)")
     lines = repr(finescale.load(tmp_path / "model")).splitlines()
     assert len(lines) <= 10 and lines[0] == "Downscaler of precipitation_rate in mm h-1"
-    for words in ("factor     1x4", "wavelet", "unet", "M parameters", "multiplicative", "2 steps on"):
+    for words in ("factor     1x4", "lapped", "unet", "M parameters", "smooth", "2 steps on"):
         assert any(words in line for line in lines), (words, lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,24 +17,6 @@ from finescale.grids.factor import Factor
 from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.coarsen import Coarsen
 
-SMALL: dict[str, Any] = {
-    "factor": "1x4",
-    "generator.backbone.width": 8,
-    "generator.backbone.multipliers": [1, 2],
-    "generator.width": 8,
-    "generator.blocks": 1,
-    "generator.noise": 3,
-}
-
-
-def small(**changes: Any) -> Downscaler:
-    """An untrained model all of whose layers say something: some start at zero."""
-    model = build_model(read_config("one-step", SMALL | changes)).eval()
-    assert model.generator is not None
-    for parameter in model.generator.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model
-
 
 @pytest.mark.parametrize(
     "changes",
@@ -46,9 +29,9 @@ def small(**changes: Any) -> Downscaler:
     ],
     ids=["rain", "additive", "sequence", "several factors", "pixels"],
 )
-def test_members(changes: dict[str, Any]) -> None:
+def test_members(changes: dict[str, Any], generator: Callable[..., Downscaler]) -> None:
     """They conserve, differ, and are the same whichever are drawn with them, window by window or at once."""
-    model = small(**changes)
+    model = generator(**changes)
     model = model if model.chosen else model.at("2x4")
     coarse = torch.rand(1, 1, 2, 16, 16)
     drawn = model.sample(Inputs(coarse), Members(range(3), seed=5))
@@ -61,9 +44,9 @@ def test_members(changes: dict[str, Any]) -> None:
     torch.testing.assert_close(alone.fields[:, 0], drawn.fields[:, 2], rtol=1e-4, atol=1e-4)
 
 
-def test_windows_are_those_of_the_whole() -> None:
+def test_windows_are_those_of_the_whole(generator: Callable[..., Downscaler]) -> None:
     """Noise is a function of position, and the networks are local: a window with a wide halo gives the same cells."""
-    model = small(**{"generator.backbone.multipliers": [1]})
+    model = generator(**{"generator.backbone.multipliers": [1]})
     coarse = torch.rand(1, 1, 1, 48, 24)
     whole = model.sample(Inputs(coarse), Members(range(1))).fields
     part = model.sample(Inputs(coarse[..., 16:, :], origin=(0, 16, 0)), Members(range(1))).fields
@@ -77,7 +60,7 @@ def test_windows_are_wider_where_nothing_mends_their_borders() -> None:
     assert (several.window, several.halo) == ((1, 32, 32), (0, 4, 4))
 
 
-def test_a_generator_takes_the_place_of_the_denoiser() -> None:
+def test_a_generator_takes_the_place_of_the_denoiser(generator: Callable[..., Downscaler]) -> None:
     with pytest.raises(InputError, match="set denoiser to none"):
         build_model(read_config("wavelet", {"generator": {"noise": 4}}))
     with pytest.raises(InputError, match=r"generator\.score\.patch; did you mean 'patches'"):
@@ -85,12 +68,12 @@ def test_a_generator_takes_the_place_of_the_denoiser() -> None:
     with pytest.raises(InputError, match=r"generator\.backbone\.kind is 'edsr'"):
         build_model(read_config("one-step", {"generator.backbone": {"kind": "edsr"}}))
     with pytest.raises(InputError, match="has no denoiser"):
-        small().variance_source("denoiser", 8)
-    assert small().variance_source("auto", 8) == "members"
+        generator().variance_source("denoiser", 8)
+    assert generator().variance_source("auto", 8) == "members"
 
 
-def test_the_loss_reaches_every_network_and_ignores_what_is_unknown() -> None:
-    model = small(**{"generator.backbone.attention": False})  # which one frame has no use for
+def test_the_loss_reaches_every_network_and_ignores_what_is_unknown(generator: Callable[..., Downscaler]) -> None:
+    model = generator(**{"generator.backbone.attention": False})  # which one frame has no use for
     fine = torch.rand(2, 1, 1, 32, 32) * 5
     fine[:, :, :, :8] = torch.nan
     batch = Batch(Coarsen(model.factor)(fine), fine=fine)
@@ -101,9 +84,9 @@ def test_the_loss_reaches_every_network_and_ignores_what_is_unknown() -> None:
     assert all(bool(p.grad.any()) for p in model.generator.parameters() if p.grad is not None and p.ndim > 1)
 
 
-def test_crops_that_are_seen_more_often_weigh_less() -> None:
+def test_crops_that_are_seen_more_often_weigh_less(generator: Callable[..., Downscaler]) -> None:
     """L = mean w_i L_i."""
-    model, fine = small(), torch.rand(2, 1, 1, 32, 32)
+    model, fine = generator(), torch.rand(2, 1, 1, 32, 32)
     coarse = Coarsen(model.factor)(fine)
 
     def loss(weight: list[float] | None) -> float:

@@ -17,7 +17,6 @@ from scipy.ndimage import gaussian_filter
 
 import finescale
 from finescale.cli import main
-from finescale.config.build import build_model
 from finescale.config.read import read_config
 from finescale.data.synthetic import synthetic_rain
 from finescale.errors import InputError
@@ -26,13 +25,7 @@ from finescale.model.calibrated import Calibrated
 from finescale.training.crops import Crops
 from finescale.training.cutting import Augmentation, Cut, blurred, doubled
 
-SMALL: dict[str, Any] = {
-    "factor": "1x4",
-    "generator.backbone.width": 8,
-    "generator.backbone.multipliers": [1, 2],
-    "generator.width": 8,
-    "generator.blocks": 1,
-    "generator.noise": 3,
+SMOOTHING: dict[str, Any] = {
     "latent.side": 4,
     "data": {"crop": 32, "min_wet": 0.0, "min_valid": 0.5, "smoothing": 1.5},
     "train": {"steps": 30, "minutes": None, "batch": 4},
@@ -40,12 +33,12 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trained model, and rain that is smoother than what it was trained on."""
     folder = tmp_path_factory.mktemp("calibrate")
     rain = synthetic_rain((4, 96, 96), seed=1)
     rain.to_dataset().to_netcdf(folder / "rain.nc", engine="netcdf4")
-    finescale.fit(read_config("one-step", SMALL), folder / "model", data=folder / "rain.nc")
+    finescale.fit(read_config("one-step", generating | SMOOTHING), folder / "model", data=folder / "rain.nc")
     other = synthetic_rain((4, 96, 96), seed=2)
     smooth = other.copy(data=gaussian_filter(other.values, (0, 1.5, 1.5)))
     smooth.to_dataset().to_netcdf(folder / "smooth.nc", engine="netcdf4")
@@ -92,11 +85,13 @@ def test_training_again_forgets_it(there: Path, model: Path, tmp_path: Path) -> 
     assert "calibrated" not in finescale.fit(config, tmp_path / "again").config
 
 
-def test_a_spread_multiplies_deviations_from_the_centre(built: Callable[..., Any]) -> None:
+def test_a_spread_multiplies_deviations_from_the_centre(
+    built: Callable[..., Any], generator: Callable[..., Any]
+) -> None:
     """Diffusion: those of the residual from the mean. A generator: those from what it makes of no noise."""
     torch.manual_seed(0)
     given, members = Inputs(torch.rand(1, 1, 1, 8, 8)), Members(range(3), 1)
-    for model in (built().conserving(False), small()):
+    for model in (built().conserving(False), generator()):
         first = model.draw(given, members)
         model.calibrated = Calibrated(spread=2.0)
         second = model.draw(given, members)
@@ -106,17 +101,10 @@ def test_a_spread_multiplies_deviations_from_the_centre(built: Callable[..., Any
         torch.testing.assert_close(second - centre, 2 * (first - centre), rtol=0.05, atol=0.02)
 
 
-def small(**changes: Any) -> Any:
-    model = build_model(read_config("one-step", SMALL | changes)).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model
-
-
-def test_the_networks_are_told_how_smooth_fields_are() -> None:
+def test_the_networks_are_told_how_smooth_fields_are(generator: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     given, members = Inputs(torch.rand(2, 1, 1, 8, 8)), Members(range(1), 1)
-    model = small()
+    model = generator()
     usual = model.sample(given, members).fields
     told = model.told(1.4).sample(given, members).fields
     assert float((usual - told).abs().mean()) > 1e-4
@@ -126,7 +114,7 @@ def test_the_networks_are_told_how_smooth_fields_are() -> None:
     torch.testing.assert_close(both[0], told[0])
     torch.testing.assert_close(both[1], usual[1])
     with pytest.raises(InputError, match="trained without a smoothness"):
-        small(**{"data.smoothing": 0.0}).told(1.0)
+        generator(**{"data.smoothing": 0.0}).told(1.0)
 
 
 def test_a_prediction_is_told_it_too(there: Path, model: Path, tmp_path: Path) -> None:
@@ -139,7 +127,9 @@ def test_a_prediction_is_told_it_too(there: Path, model: Path, tmp_path: Path) -
     assert np.nanmean(np.abs(a - b)) > 1e-4
 
 
-def test_what_cannot_be_calibrated(there: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_calibrated(
+    there: Path, model: Path, capsys: pytest.CaptureFixture[str], generator: Callable[..., Any]
+) -> None:
     fine = str(there / "smooth.nc")
     before = (model / "config.yaml").read_bytes()
     assert main(["calibrate", str(model), str(there / "none.nc")]) == 2
@@ -149,7 +139,7 @@ def test_what_cannot_be_calibrated(there: Path, model: Path, capsys: pytest.Capt
     assert len(capsys.readouterr().err.splitlines()) == 4
     assert (model / "config.yaml").read_bytes() == before
     with pytest.raises(InputError, match="one field"):
-        finescale.calibrate(small(generator=None, mean="interpolation", denoiser="none"), fine)
+        finescale.calibrate(generator(generator=None, mean="interpolation", denoiser="none"), fine)
 
 
 # --- crops of other smoothness
@@ -178,11 +168,11 @@ def test_smoothing_keeps_what_is_unknown_and_means() -> None:
     np.testing.assert_allclose(blurred(constant, 2.0), constant, rtol=1e-5)
 
 
-def test_crops_differ_in_smoothness_where_that_is_asked_for(there: Path) -> None:
+def test_crops_differ_in_smoothness_where_that_is_asked_for(there: Path, generator: Callable[..., Any]) -> None:
     rain = xr.open_dataset(there / "rain.nc")["precipitation_rate"].load()
     plain = Crops([[rain]], finescale.Factor(1, 4), (1, 32, 32), augmentation=Augmentation())
     other = Crops([[rain]], finescale.Factor(1, 4), (1, 32, 32), augmentation=Augmentation(smoothing=2.0))
-    model = small()
+    model = generator()
     ends = []
     for crops in (plain, other):
         batch = crops.draw(64, 3)

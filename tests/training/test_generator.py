@@ -10,21 +10,12 @@ import pytest
 import finescale
 from finescale.cli import main
 
-SMALL: dict[str, Any] = {
-    "factor": "1x4",
-    "generator.backbone.width": 8,
-    "generator.backbone.multipliers": [1, 2],
-    "generator.width": 8,
-    "generator.blocks": 1,
-    "generator.noise": 3,
-}
-
 
 def test_fit_trains_one_and_downscale_draws_from_it(
-    waves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    waves: Path, generating: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the command line, as every other preset."""
-    settings = SMALL | {"data.path": waves, "data.crop": 32, "data.min_wet": 0, "train.steps": 3, "train.batch": 2}
+    settings = generating | {"data.path": waves, "data.crop": 32, "data.min_wet": 0, "train.steps": 3, "train.batch": 2}
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     assert main(["fit", "one-step", "-o", str(tmp_path / "model"), *words]) == 0
     assert main(["coarsen", str(waves), "-o", str(tmp_path / "c.nc"), "--factor", "1x4"]) == 0

@@ -20,13 +20,7 @@ from finescale.training.cutting import Augmentation
 
 GAP = 5
 """The first frame after a gap in time."""
-SMALL: dict[str, Any] = {
-    "factor": "1x4",
-    "generator.backbone.width": 8,
-    "generator.backbone.multipliers": [1, 2],
-    "generator.width": 8,
-    "generator.blocks": 1,
-    "generator.noise": 3,
+SEEING: dict[str, Any] = {
     "latent.side": 4,
     "data": {"crop": 32, "min_wet": 0.0, "min_valid": 0.5, "neighbours": 2},
     "train": {"steps": 20, "minutes": None, "batch": 4},
@@ -87,11 +81,11 @@ def test_drawn_crops_are_varied_with_their_neighbours_and_some_go_without() -> N
 
 
 @pytest.fixture(scope="module")
-def there(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("neighbours")
     rain().to_dataset().to_netcdf(folder / "fine.nc", engine="netcdf4")
     finescale.coarsen(folder / "fine.nc", "1x4", folder / "coarse.nc")
-    finescale.fit(read_config("one-step", SMALL), folder / "model", data=folder / "fine.nc")
+    finescale.fit(read_config("one-step", generating | SEEING), folder / "model", data=folder / "fine.nc")
     return folder
 
 
