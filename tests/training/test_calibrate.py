@@ -22,8 +22,11 @@ from finescale.data.synthetic import synthetic_rain
 from finescale.errors import InputError
 from finescale.model.batch import Inputs, Members
 from finescale.model.calibrated import Calibrated
+from finescale.scores.settings import Settings
+from finescale.scores.sums import Sums
 from finescale.training.crops import Crops
 from finescale.training.cutting import Augmentation, Cut, blurred, doubled
+from finescale.training.survey import Criteria
 
 SMOOTHING: dict[str, Any] = {
     "latent.side": 4,
@@ -75,6 +78,19 @@ def test_the_command_puts_the_spread_right_and_is_kept(
     assert "calibrated" not in yaml.safe_load((there / "model" / "config.yaml").read_text())
     main(["info", str(model)])
     assert "calibrated: {smoothness" in capsys.readouterr().out
+
+
+def test_the_ratio_is_that_of_verify(there: Path) -> None:
+    model, factor = finescale.load(there / "model"), finescale.Factor(1, 4)
+    field = xr.open_dataset(there / "smooth.nc")["precipitation_rate"].load()
+    said = finescale.calibrate(model, field, crops=6)
+    model.calibrated = Calibrated()
+    batch = Crops([[field]], factor, (1, 32, 32), Criteria(0.5, 0.0, 0.1)).apart(6)
+    origins = [(0, model.multiple[1] * 4096 * n, 0) for n in range(len(batch))]
+    drawn = model.sample(replace(batch, origin=origins), Members(range(8))).fields[:, :, 0, 0].transpose(0, 1)
+    sums = Sums(Settings(full=False))
+    sums.add(drawn.numpy(), batch.fine[:, 0, 0].numpy(), None, False)
+    assert said.before == pytest.approx(sums.scores()["spread_skill"], rel=1e-4)
 
 
 def test_training_again_forgets_it(there: Path, model: Path, tmp_path: Path) -> None:

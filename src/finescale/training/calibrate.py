@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 import yaml
 
 from finescale.config.load import load
@@ -26,8 +26,6 @@ from finescale.errors import InputError, Notice
 from finescale.grids.factor import Factor
 from finescale.model.batch import Batch, Members
 from finescale.model.calibrated import Calibrated
-from finescale.scores.settings import Settings
-from finescale.scores.sums import Sums
 from finescale.training.data import Fine, listed, open_data
 from finescale.training.fit import check_writable
 
@@ -195,20 +193,18 @@ def _spread(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int, 
 
 
 def _ratio(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int) -> float:
-    """The spread–skill ratio over crops: of several variables the geometric mean of theirs."""
+    """√((M+1)/M ⟨s²⟩) / √⟨(x̄ − y)²⟩ over known cells; of several variables the geometric mean of theirs."""
     model.calibrated = calibrated
-    parts = batch.split(max(1, model.at_once(batch.fine[0, 0].numel()) // MEMBERS))
-    names = len(batch.fine[0])
-    sums = [Sums(Settings(factor=None, full=False)) for _ in range(names)]
+    variance, square = torch.zeros(2, len(batch.fine[0]), dtype=torch.float64)
     start = 0
-    for part in parts:
+    for part in batch.split(max(1, model.at_once(batch.fine[0, 0].numel()) // MEMBERS)):
         # Far from each other, so that no two crops share their noise.
         origins = [(0, model.multiple[1] * 4096 * (start + n), 0) for n in range(len(part))]
-        drawn = model.sample(replace(part, origin=origins), Members(range(MEMBERS), seed))
-        fields, truth = drawn.fields.float().cpu().numpy(), part.fine.cpu().numpy()
         start += len(part)
-        for n, one in enumerate(sums):
-            for item, fine in zip(fields[:, :, n], truth[:, n], strict=True):
-                one.add(item, np.where(np.isfinite(item).all(axis=0), fine, np.nan), None, False)
-    ratios = [one.scores()["spread_skill"] for one in sums]
-    return float(np.exp(np.mean(np.log(np.maximum(ratios, 1e-12)))))
+        fields = model.sample(replace(part, origin=origins), Members(range(MEMBERS), seed)).fields.cpu()
+        error = fields.mean(1) - part.fine.cpu()
+        known = error.isfinite()
+        for sums, terms in ((variance, fields.var(1)), (square, error.square())):
+            sums += torch.where(known, terms, 0.0).sum((0, 2, 3, 4), dtype=torch.float64)
+    ratios = ((MEMBERS + 1) / MEMBERS * variance / square).sqrt()
+    return float(ratios.log().mean().exp())
