@@ -224,14 +224,17 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
         "`benchmarks/texture.py` says what is compared; calibrated: on five earlier fields of the network.\n",
     ]
     for place, here in found["places"].items():
-        lines += [f"\n## {place}: {here['crops']} crops\n", f"| system | {' | '.join(SCORES)} | calibrated |"]
-        lines.append(f"|{'---|' * (len(SCORES) + 2)}")
+        shown = {
+            title: form for title, form in SCORES.items() if any(told_of(r, form) for r in here["systems"].values())
+        }
+        lines += [f"\n## {place}: {here['crops']} crops\n", f"| system | {' | '.join(shown)} | calibrated |"]
+        lines.append(f"|{'---|' * (len(shown) + 2)}")
         farm = here["systems"]["RainFARM"]
         truth = {key: farm.get(f"{key}_truth", np.nan) for key in farm}
         for name, row in {"truth": truth, **here["systems"]}.items():
             if "failed" in row:
                 continue
-            values = " | ".join(told_of(row, form) for form in SCORES.values())
+            values = " | ".join(told_of(row, form) for form in shown.values())
             told = row.get("calibrated", {})
             said = ", ".join(f"{key} {value:.3g}" for key, value in told.items() if value is not None)
             lines.append(f"| {name} | {values} | {said} |")
