@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import BoundaryNorm
 from matplotlib.image import imsave
-from texture import crops_of, ensemble, fields
+from one_step import ensemble
+from texture import crops_of, fields
 
 import finescale
 from finescale.config.load import load

@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,7 @@ def scores(args: argparse.Namespace, found: dict[str, Any]) -> None:
                 continue
             model, command = trained(preset, seed, args)
             for place, (fine, coarse, area) in tests.items():
-                fields = ensemble(model, coarse, area, args.members)
+                fields = ensemble(model, Inputs(coarse, area), args.members)
                 rows[place]["systems"][name] = scored(fields, fine, coarse) | {"command": command}
             found.setdefault("training", {})[name] = {
                 "command": command,
@@ -136,14 +137,10 @@ def scores(args: argparse.Namespace, found: dict[str, Any]) -> None:
     write(found, args)
 
 
-def ensemble(model: Downscaler, coarse: Tensor, area: Tensor, count: int) -> np.ndarray[Any, Any]:
+def ensemble(model: Downscaler, given: Inputs, count: int) -> np.ndarray[Any, Any]:
     """Members (M, N, H, W) of crops, each with noise of its own."""
-    origins = [(0, n * model.multiple[1] * 64, 0) for n in range(len(coarse))]
-    parts = []
-    for start in range(0, len(coarse), 8):
-        cut = slice(start, start + 8)
-        given = Inputs(coarse[cut], area=area[cut], origin=origins[cut])
-        parts.append(model.sample(given, Members(range(count), seed=0)).fields[:, :, 0, 0])
+    placed = replace(given, origin=[(0, n * model.multiple[1] * 64, 0) for n in range(len(given))])
+    parts = [model.sample(part, Members(range(count), seed=0)).fields[:, :, 0, 0] for part in placed.split(8)]
     return torch.cat(parts).transpose(0, 1).numpy()
 
 
@@ -166,7 +163,7 @@ def picture(model: Downscaler, tests: dict[str, Any], preset: str, args: argpars
     for row, (place, (fine, coarse, area)) in enumerate(tests.items()):
         wettest = int(fine.nan_to_num().mean((1, 2, 3, 4)).argsort(descending=True)[1])
         one = slice(wettest, wettest + 1)
-        drawn = ensemble(model, coarse[one], area[one], 2)[:, 0]
+        drawn = ensemble(model, Inputs(coarse[one], area[one]), 2)[:, 0]
         columns = {
             f"coarse, {place}": coarse[wettest, 0, 0],
             "member 1": drawn[0],

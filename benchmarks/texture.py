@@ -18,15 +18,13 @@ import argparse
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from commands import trained, training_told
-from one_step import CROP, FACTOR, SCORES, scored
+from one_step import CROP, FACTOR, SCORES, ensemble, scored
 from protocol import WET, rounded, west
 
 import finescale
@@ -38,7 +36,7 @@ from finescale.data.units import convert_units
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
-from finescale.model.batch import Batch, Members
+from finescale.model.batch import Batch
 from finescale.model.calibrated import Calibrated
 from finescale.plots.maps import png
 from finescale.training.crops import Crops
@@ -150,26 +148,9 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
 def crops_of(field: xr.DataArray, frames: list[int], neighbours: int, args: argparse.Namespace) -> Batch:
     """Crops apart from each other in the frames that count, with the coarse frames about them."""
     size = (1, CROP, CROP)
-    some = Crops([[field.isel(time=frames)]], FACTOR, size, WET)
-    order = np.random.default_rng(1).permutation(len(some.positions))
-    chosen: list[Any] = []
-    for number in order:
-        pick = some.positions[number]
-        if all(pick[1] != other[1] or np.any(np.abs(pick[2:] - other[2:]) >= CROP) for other in chosen):
-            chosen.append(pick)
-        if len(chosen) == args.crops:
-            break
-    positions = np.array(chosen)
+    positions = Crops([[field.isel(time=frames)]], FACTOR, size, WET).places_apart(args.crops, seed=1)
     positions[:, 1] = np.array(frames)[positions[:, 1]]
     return Crops([[field]], FACTOR, size, WET, neighbours=neighbours).at(positions, FACTOR)
-
-
-def ensemble(model: Downscaler, batch: Batch, count: int) -> np.ndarray[Any, Any]:
-    """Members (M, N, H, W) of crops, each with noise of its own."""
-    origins = [(0, n * model.multiple[1] * 64, 0) for n in range(len(batch))]
-    placed = replace(batch, origin=origins)
-    parts = [model.sample(part, Members(range(count), seed=0)).fields[:, :, 0, 0] for part in placed.split(8)]
-    return torch.cat(parts).transpose(0, 1).numpy()
 
 
 def picture(args: argparse.Namespace) -> None:

@@ -72,10 +72,7 @@ def _assembled(config: Mapping[str, Any]) -> Downscaler:
     variables = variables_of(config)
     channels = len(variables)
     transform = transform_of(config, variables)
-    told = conditions.channels(config.get("predictors") or {})
-    data = config.get("data") or {}
-    fields = 2 * channels * (1 + int(data.get("neighbours") or 0)) + 1 + len(config.get("static") or []) + len(told)
-    fields += bool(data.get("smoothing"))
+    fields = conditions.Conditions.of(config).channels(channels)
     for where in ("latent", "mean"):
         if factors.single is None and as_mapping(config.get(where)).get("interval"):
             raise InputError(f"{where}.interval takes the frames of one factor as channels, but {factors} are several")

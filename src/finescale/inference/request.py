@@ -17,7 +17,7 @@ from finescale.errors import InputError, Notice, brief
 from finescale.grids.factor import Factor, Factors
 from finescale.grids.windows import Triple
 from finescale.model.batch import Ensemble, Inputs, Members
-from finescale.model.calibrated import Calibrated
+from finescale.model.calibrated import LARGEST, Calibrated
 from finescale.model.masks import Masks
 from finescale.model.remembers import Remembers
 from finescale.model.uncertainty import Marginals
@@ -31,8 +31,6 @@ ORDERS = ("time,realization,y,x", "realization,time,y,x")
 """Of the dimensions of an output."""
 RANGES = {"members": (0, 100_000), "seed": (0, 2**63 - 1), "steps": (1, 100_000), "batch": (1, 10**9)}
 """Least and most of what is counted."""
-MOST = 4
-"""Of an exponent; that of a smooth field is 2."""
 
 
 class Model(Protocol):
@@ -150,8 +148,8 @@ class Request:
                 raise InputError(f"{name} is {brief(cells)}, but must be three whole numbers (t, y, x) from {least} on")
         if self._order not in ORDERS:
             raise InputError(f"--order is {brief(self.order)}, but must be {' or '.join(map(repr, ORDERS))}")
-        if self.smoothness is not None and not 0 <= self.smoothness <= MOST:
-            raise InputError(f"smoothness is {brief(self.smoothness)}, but must be a number from 0 to {MOST}")
+        if self.smoothness is not None and not 0 <= self.smoothness <= LARGEST:
+            raise InputError(f"smoothness is {brief(self.smoothness)}, but must be a number from 0 to {LARGEST}")
         self.rounding  # noqa: B018  (says what is wrong with it)
         if self.factor is not None and self.to is not None:
             raise InputError("give either a factor or a resolution to reach, not both")

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-Exponent = Annotated[float, Field(ge=0, le=4)]
+LARGEST = 4
+"""Exponent that may be told; that of a smooth field is 2."""
+Exponent = Annotated[float, Field(ge=0, le=LARGEST)]
 Spread = Annotated[float, Field(gt=0, le=10)]
 
 

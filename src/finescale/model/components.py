@@ -24,7 +24,7 @@ from finescale.grids.factor import Factor, Factors
 from finescale.grids.windows import Triple
 from finescale.latents import LatentSpace, PatchPOD
 from finescale.model.calibrated import Calibrated
-from finescale.model.conditions import Conditions, channels
+from finescale.model.conditions import Conditions
 from finescale.model.factor_scale import FactorScale, factor_features
 from finescale.model.generator import Generator
 from finescale.model.masks import Masks
@@ -76,13 +76,7 @@ class Components(nn.Module):
         self.rest_gain = None if self.gain is None or latent.exact else FactorScale(1)
         channels_of_noise = latent.channels if generator is None else generator.noise
         self.noise = (Persistent if process.persistent else White)(channels_of_noise)
-        data = config.get("data") or {}
-        self.conditions = Conditions(
-            config.get("static") or [],
-            channels(config.get("predictors") or {}),
-            bool(data.get("smoothing")),
-            int(data.get("neighbours") or 0),
-        )
+        self.conditions = Conditions.of(config)
         self.transform, self.mean, self.latent = transform, mean, latent
         self.denoiser, self.generator = denoiser, generator
         # Variance of the residual without sampling; models configured so are given one.
@@ -129,10 +123,14 @@ class Components(nn.Module):
         if factor not in self.factors and not (force and self.factors.single is None):
             mend = "train one for it" if self.factors.single else "train one for it, or pass --force"
             raise InputError(f"this model was trained for factors {self.factors}, not {factor}: {mend}")
-        model = copy.copy(self)
-        # Parts are shared; which parts there are, and the choice, are its own.
-        model._modules = self._modules.copy()
+        model = self._sharing()
         model.chosen = factor
+        return model
+
+    def _sharing(self) -> Self:
+        """A model that shares the parts; which there are, and what is chosen, is its own."""
+        model = copy.copy(self)
+        model._modules = self._modules.copy()
         return model
 
     def conserving(self, wanted: bool) -> Self:
@@ -145,8 +143,7 @@ class Components(nn.Module):
             raise InputError("this model has no constraint to conserve the coarse field by: leave --conserve out")
         if not wanted and self.offered is not None and self.offered.domain == "logits":
             raise InputError("this model makes its fields by its constraint: leave --no-conserve out")
-        model = copy.copy(self)
-        model._modules = self._modules.copy()
+        model = self._sharing()
         model.constraint = self.offered if wanted else None
         return model
 
@@ -161,8 +158,7 @@ class Components(nn.Module):
                 "this model was trained without a smoothness (data.smoothing): leave --smoothness out, or train one "
                 "with --set data.smoothing=1.5"
             )
-        model = copy.copy(self)
-        model._modules = self._modules.copy()
+        model = self._sharing()
         model.calibrated = replace(self.calibrated, smoothness=smoothness)
         return model
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,22 @@ class Conditions(nn.Module):
             self.register_buffer("predictor_std", torch.ones(len(predictors), 1, 1, 1))
         if smoothness:
             self.register_buffer("usual", torch.ones(()))
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """Those that a configuration asks for."""
+        data = config.get("data") or {}
+        return cls(
+            config.get("static") or [],
+            channels(config.get("predictors") or {}),
+            bool(data.get("smoothing")),
+            int(data.get("neighbours") or 0),
+        )
+
+    def channels(self, variables: int) -> int:
+        """How many fields there are for so many variables C."""
+        given = len(self.names) + len(self.predictors) + self.smoothness
+        return 2 * variables * (1 + self.neighbours) + 1 + given
 
     def forward(
         self,

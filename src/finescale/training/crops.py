@@ -166,6 +166,10 @@ class Crops:
             factor: the factor, where there are several; None draws one.
         """
         factor = factor or self.factors.draw(np.random.default_rng(seed))
+        return self.at(self.places_apart(count, seed), factor)
+
+    def places_apart(self, count: int, seed: int = 0) -> NDArray[np.int32]:
+        """Positions (n, 4) of crops, at most ``count``, that do not overlap within a frame."""
         order = np.random.default_rng(seed).permutation(len(self.positions))
         chosen: list[Position] = []
         for number in order:
@@ -174,7 +178,7 @@ class Crops:
                 chosen.append(pick)
             if len(chosen) == count:
                 break
-        return self.at(np.array(chosen), factor)
+        return np.array(chosen)
 
     def side_by_side(self, cells: int) -> NDArray[np.int32]:
         """Positions (n, 4) of all crops that do not overlap, in the order of fields and times.

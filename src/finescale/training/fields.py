@@ -135,7 +135,7 @@ def check_crop(field: xr.DataArray, factors: Factors, crop: Triple) -> None:
     if any(n < c for n, c in zip(field.shape, crop, strict=True)):
         raise InputError(
             f"a field of {field.shape} cells (time, y, x) is smaller than the training crop {crop}: "
-            "lower data.crop or data.frames"
+            "take a larger one, or lower data.crop or data.frames"
         )
 
 
