@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import BoundaryNorm
 from matplotlib.image import imsave
-from one_step import ensemble
+from one_step_systems import ensemble
 from texture import crops_of, fields
 
 import finescale
@@ -47,7 +47,7 @@ def main() -> None:
         batch = crops_of(field, frames, model.neighbours, args)
         if args.calibrate:
             finescale.calibrate(model, few)
-        drawn = ensemble(model, batch, 1)[0]
+        drawn = ensemble(model, batch, 1)[0, :, 0]
         pairs += [(place, truth, member) for truth, member in zip(batch.fine[:, 0, 0].numpy(), drawn, strict=True)]
     order, sides = rng.permutation(len(pairs)), rng.integers(2, size=len(pairs))
     rows, answers = [], []

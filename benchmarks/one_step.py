@@ -1,14 +1,18 @@
 """One evaluation a member: what it costs, part by part, and what it scores, beside diffusion and RainFARM.
 
-    python benchmarks/one_step.py DATA [--minutes 24] [--seeds 1] [--parts scores,parts,members]
+    python benchmarks/one_step.py DATA [--minutes 12] [--seeds 1] [--parts scores,terms,parts,members,command]
 
 DATA is a folder with mrms_west.nc, fmi_20160928.nc and mch_20150515.nc. Every system is a preset, trained by the
-command that its row names, on MRMS west of -94 degrees, for the same minutes of processor time.
+command that its row names, on MRMS west of -94 degrees, for the same minutes of processor time; distilled models get a
+third of that besides.
 
-    scores    at 1x8, on crops of MRMS east of -90 degrees and of two networks that no system has seen: CRPS, energy
-              score, spread-skill ratio, spectra, and the scores of texture, with the truth's
+    scores    at 1x8 and 1x10, on crops of MRMS east of -90 degrees and of two networks that no system has seen, and at
+              3x10 on sequences of the first: CRPS, energy and variogram score, spread-skill ratio, spectra, and the
+              scores of texture, with the truth's
+    terms     the same at 1x8 of `one-step` with one thing changed at a time, all trained for a quarter of the minutes
     parts     milliseconds of processor time a member, part by part, for fields of 128, 256 and 512 cells a side and 1,
-              8 and 64 members, with the threads that torch is given
+              8 and 64 members, with the threads that torch is given, and the rate of multiplications in the networks
+              over that of a large matrix product
     members   milliseconds a member of each system and of both RainFARMs, in turn, in the same sizes
     command   `finescale downscale` of 64 members of 1024 cells a side, from file to file
 
@@ -25,7 +29,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,26 +37,24 @@ import numpy as np
 import torch
 import xarray as xr
 from commands import measured
-from protocol import fit_command, fitted, interleaved, processor, rounded, west
-from radar import test_sets
+from one_step_systems import ABLATION, CROP, FACTOR, SYSTEMS, Run, Test, ensemble, scored, tests
+from protocol import interleaved, processor, rounded
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from finescale.cli.allocator import keep_memory
-from finescale.config.load import load
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.model import sampling
 from finescale.model.batch import Inputs, Members
 from finescale.plots.maps import png
-from finescale.scores.settings import Settings
-from finescale.scores.sums import Sums
 from finescale.verify import baselines
 
-FACTOR, CROP = Factor.parse("1x8"), 128
-PRESETS = ("one-step", "wavelet")
 SCORES = {
     "CRPS": "{crps:.4f}",
+    "… of amounts ≥ 5": "{threshold_weighted_crps:.4f}",
     "energy score": "{energy_score:.3f}",
+    "variogram score": "{variogram_score:.3f}",
     "spread–skill": "{spread_skill:.2f}",
     "spectral distance": "{log_spectral_distance:.3f}",
     "… of log-rain": "{log_spectral_distance_log_rain:.3f}",
@@ -66,7 +67,16 @@ SCORES = {
     "drizzle": "{drizzle:.4f}",
     "flat squares": "{uniform_blocks:.4f}",
     "99.9 % bias": "{p999_bias:+.2f}",
+    "lag-1 autocorrelation": "{autocorrelation:.2f}",
+    "border ratio": "{border_ratio:.2f}",
 }
+SYSTEMS_AT = {
+    "1x8": ("one-step", "wavelet", "distilled", "wavelet, blocks of 8", "distilled, blocks of 8"),
+    "1x10": ("one-step", "wavelet", "distilled"),
+    "3x10": ("one-step", "space-time"),
+}
+"""Systems of each factor; the first two of 1x8 with all seeds."""
+SEEDED = ("one-step", "wavelet")
 SIZES, COUNTS = (128, 256, 512), (1, 8, 64)
 PRICED = "256², 8 members"
 """What the plot of scores against price is of."""
@@ -75,9 +85,10 @@ PRICED = "256², 8 members"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--parts", default="scores,parts,members,command")
-    parser.add_argument("--presets", nargs="+", default=list(PRESETS))
-    parser.add_argument("--minutes", type=float, default=24.0, help="of processor time, for all networks of a system")
+    parser.add_argument("--parts", default="scores,terms,parts,members,command")
+    parser.add_argument("--factors", nargs="+", default=list(SYSTEMS_AT), choices=list(SYSTEMS_AT))
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--minutes", type=float, default=12.0, help="of processor time, for all networks of a system")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--crops", type=int, default=48)
     parser.add_argument("--members", type=int, default=8)
@@ -88,82 +99,79 @@ def main() -> None:
     keep_memory()
     file = args.results / "one_step.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    steps = {"scores": scores, "terms": terms, "parts": parts, "members": members, "command": command}
     for part in args.parts.split(","):
-        {"scores": scores, "parts": parts, "members": members, "command": command}[part](args, found)
+        steps[part](args, found)
 
 
-def trained(preset: str, seed: int, args: argparse.Namespace) -> tuple[Downscaler, str]:
-    """A system, and the command that trains it."""
-    settings = west(args.data, args.minutes, seed)
-    folder = folder_of(preset, seed, args)
-    if not (folder / "config.yaml").is_file():
-        fitted(preset, settings, folder)
-    return load(folder).eval().requires_grad_(False), fit_command(preset, settings)
-
-
-def folder_of(preset: str, seed: int, args: argparse.Namespace) -> Path:
-    return Path(args.cache) / f"{preset}-seed{seed}-{args.minutes:g}min"
+def run_of(name: str, args: argparse.Namespace, factor: str = "1x8", seed: int = 0) -> Run:
+    return Run(name, factor, seed, args.minutes, args.data, args.cache)
 
 
 # --- scores
 
 
 def scores(args: argparse.Namespace, found: dict[str, Any]) -> None:
-    rows = found.setdefault("scores", {})
-    tests = dict(test_sets(argparse.Namespace(data=args.data, crops=args.crops), FACTOR, CROP))
-    for place, (fine, coarse, _) in tests.items():
-        here = rows.setdefault(place, {"crops": len(fine), "systems": {}})["systems"]
+    for factor in args.factors:
+        there = dict(tests(args.data, Factor.parse(factor), args.crops))
+        rows = found.setdefault("scores", {}).setdefault(factor, {})
+        for seed in range(args.seeds):
+            for name in SYSTEMS_AT[factor]:
+                if name in args.systems and (not seed or (factor == "1x8" and name in SEEDED)):
+                    row(run_of(name, args, factor, seed), there, rows, args, found)
+        write(found, args)
+
+
+def terms(args: argparse.Namespace, found: dict[str, Any]) -> None:
+    """One thing changed at a time, at home."""
+    there = {place: test for place, test in tests(args.data, FACTOR, args.crops) if place == "mrms"}
+    for name in ABLATION:
+        row(run_of(name, args), there, found.setdefault("terms", {}), args, found)
+
+
+def row(
+    run: Run, there: dict[str, Test], rows: dict[str, Any], args: argparse.Namespace, found: dict[str, Any]
+) -> None:
+    """Scores of a system on all tests, unless they are there; those of RainFARM and the truth the first time."""
+    factor = Factor.parse(run.factor)
+    for place, test in there.items():
+        here = rows.setdefault(place, {"crops": len(test[0]), "side": test[0].shape[-1], "systems": {}})["systems"]
         if "RainFARM" not in here:
-            farm = baselines.rainfarm(coarse[:, 0, 0].numpy(), FACTOR, members=args.members, seed=0)
-            here["RainFARM"] = scored(np.asarray(farm, dtype=np.float32), fine, coarse)
-    for seed in range(args.seeds):
-        for preset in args.presets:
-            name = f"{preset}, seed {seed}"
-            if all(name in rows[place]["systems"] for place in tests):
-                continue
-            model, command = trained(preset, seed, args)
-            for place, (fine, coarse, area) in tests.items():
-                fields = ensemble(model, Inputs(coarse, area), args.members)
-                rows[place]["systems"][name] = scored(fields, fine, coarse) | {"command": command}
-            found.setdefault("training", {})[name] = {
-                "command": command,
-                "parameters": model.parameters_by_part,
-                "minutes": args.minutes,
-                "last": json.loads((folder_of(preset, seed, args) / "log.jsonl").read_text().splitlines()[-1]),
-            }
-            if seed == 0:
-                picture(model, tests, preset, args)
+            here["RainFARM"] = kept(scored(farm(test[1], factor, args.members), test, factor))
+        if run.label not in here:
+            fields = ensemble(run.model, Inputs(test[1], test[2]), args.members)
+            here[run.label] = kept(scored(fields, test, factor))
+            found.setdefault("training", {})[f"{run.label}, {run.factor}"] = run.told()
             write(found, args)
-    write(found, args)
+    picture = args.results / f"one_step_{run.name}.png"
+    if run.factor == "1x8" and not run.seed and run.name in SEEDED and not picture.exists():
+        draw(run.model, there, picture)
 
 
-def ensemble(model: Downscaler, given: Inputs, count: int) -> np.ndarray[Any, Any]:
-    """Members (M, N, H, W) of crops, each with noise of its own."""
-    placed = replace(given, origin=[(0, n * model.multiple[1] * 64, 0) for n in range(len(given))])
-    parts = [model.sample(part, Members(range(count), seed=0)).fields[:, :, 0, 0] for part in placed.split(8)]
-    return torch.cat(parts).transpose(0, 1).numpy()
+def farm(coarse: Tensor, factor: Factor, members: int) -> np.ndarray[Any, Any]:
+    """Our RainFARM (M, N, T, H, W), which refines space alone: in time it repeats."""
+    drawn = [baselines.rainfarm(one[0].numpy(), factor, members=members, seed=n) for n, one in enumerate(coarse)]
+    return np.stack(drawn, 1).astype(np.float32)
 
 
-def scored(fields: np.ndarray[Any, Any], fine: Tensor, coarse: Tensor) -> dict[str, Any]:
-    """Scores of members (M, N, H, W) of crops, which do not follow each other."""
-    sums = Sums(Settings(factor=FACTOR, full=False))
-    sums.add(fields, fine[:, 0, 0].numpy(), coarse[:, 0, 0].numpy(), np.zeros(len(fine), dtype=bool))
-    found = sums.scores()
+def kept(found: dict[str, Any]) -> dict[str, Any]:
+    """What the tables show, and the truth's."""
+    found["threshold_weighted_crps"] = found["threshold_weighted_crps"][list(found["thresholds"]).index(5.0)]
     wanted = {form.split("{")[1].split(":")[0] for form in SCORES.values()} | {"conservation_residual"}
     return {key: value for key, value in found.items() if key.removesuffix("_truth") in wanted}
 
 
-def picture(model: Downscaler, tests: dict[str, Any], preset: str, args: argparse.Namespace) -> None:
+def draw(model: Downscaler, there: dict[str, Test], path: Path) -> None:
     """Coarse, two members and the truth of the wettest crops of each network."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 8.4), layout="constrained")
-    axes = figure.subplots(len(tests), 4)
-    for row, (place, (fine, coarse, area)) in enumerate(tests.items()):
+    axes = figure.subplots(len(there), 4)
+    for row, (place, (fine, coarse, area)) in enumerate(there.items()):
         wettest = int(fine.nan_to_num().mean((1, 2, 3, 4)).argsort(descending=True)[1])
         one = slice(wettest, wettest + 1)
-        drawn = ensemble(model, Inputs(coarse[one], area[one]), 2)[:, 0]
+        drawn = ensemble(model, Inputs(coarse[one], area[one]), 2)[:, 0, 0]
         columns = {
             f"coarse, {place}": coarse[wettest, 0, 0],
             "member 1": drawn[0],
@@ -175,8 +183,8 @@ def picture(model: Downscaler, tests: dict[str, Any], preset: str, args: argpars
             image = axes[row, column].imshow(shown, norm=LogNorm(0.1, 100), cmap="viridis", interpolation="nearest")
             axes[row, column].set(xticks=[], yticks=[], title=title)
     figure.colorbar(image, ax=axes, label="rain rate (mm/h)", shrink=0.7)
-    args.results.mkdir(parents=True, exist_ok=True)
-    (args.results / f"one_step_{preset}.png").write_bytes(png(figure, limit=280_000))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(figure, limit=280_000))
 
 
 # --- cost
@@ -184,7 +192,7 @@ def picture(model: Downscaler, tests: dict[str, Any], preset: str, args: argpars
 
 def rain(size: int, args: argparse.Namespace) -> Tensor:
     """(1, 1, 1, h, w) of real rain: test crops side by side."""
-    coarse = dict(test_sets(argparse.Namespace(data=args.data, crops=16), FACTOR, CROP))["mrms"][1]
+    coarse = next(iter(tests(args.data, FACTOR, 16)))[1][1]
     n = size // CROP
     rows = [torch.cat(list(coarse[n * row : n * row + n]), -1) for row in range(n)]
     return torch.cat(rows, -2)[None]
@@ -201,7 +209,7 @@ def processor_time(function: Callable[[], Any], repeats: int) -> float:
 
 
 def parts(args: argparse.Namespace, found: dict[str, Any]) -> None:
-    model, _ = trained("one-step", 0, args)
+    model = run_of("one-step", args).model
     rows = found.setdefault("parts", {})
     for size in SIZES:
         coarse = rain(size, args)
@@ -239,13 +247,32 @@ def of_a_member(model: Downscaler, coarse: Tensor, count: int, repeats: int) -> 
     timed("residual", lambda: sampling.gap(model, x, given))
     found["sum"] = sum(found.values())
     timed("all at once", lambda: model.sample(given, members))
+    best = product_rate(repeats)
+    for name, function in {
+        "trunk": lambda: generator.trunk(told, None),
+        "head": lambda: generator.head(repeated, white),
+    }.items():
+        found[f"rate of the {name}"] = operations(function) / (found[name] * count) / best
     return found
+
+
+def operations(function: Callable[[], Any]) -> int:
+    """Multiplications and additions of convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def product_rate(repeats: int, side: int = 1536) -> float:
+    """Operations a millisecond of processor time of a large matrix product in single precision."""
+    a = torch.randn(side, side)
+    return 2 * side**3 / processor_time(lambda: a @ a, repeats)
 
 
 def members(args: argparse.Namespace, found: dict[str, Any]) -> None:
     """Wall time a member of all systems, in turn."""
     rows = found.setdefault("members", {})
-    models = {preset: trained(preset, 0, args)[0] for preset in args.presets}
+    models = {name: run_of(name, args).model for name in SYSTEMS_AT["1x8"] if name in args.systems}
     for size in SIZES:
         coarse = rain(size, args)
         for count in COUNTS:
@@ -259,7 +286,8 @@ def members(args: argparse.Namespace, found: dict[str, Any]) -> None:
 def command(args: argparse.Namespace, found: dict[str, Any]) -> None:
     """The whole command with as many threads as torch is given; the wettest square of the first frame, one frame."""
     side, count = 1024, 64
-    trained("one-step", 0, args)
+    run = run_of("one-step", args)
+    assert run.model is not None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with xr.open_dataset(args.data / "mrms_west.nc") as ds:
@@ -272,7 +300,7 @@ def command(args: argparse.Namespace, found: dict[str, Any]) -> None:
         square.to_netcdf(folder / "fine.nc")
         words = [sys.executable, "-m", "finescale"]
         measured([*words, "coarsen", "fine.nc", "--factor", "1x8", "-o", "coarse.nc"], os.environ, folder)
-        model = str(folder_of("one-step", 0, args).resolve())
+        model = str(run.folder.resolve())
         words += ["downscale", model, "coarse.nc", "--members", str(count), "--overwrite", "-o"]
         ways = {"Zarr": ["fine.zarr"], "NetCDF": ["out.nc"], "Zarr, 2 threads": ["fine.zarr", "--threads", "2"]}
         runs = {way: [measured([*words, *more], os.environ, folder) for _ in range(3)] for way, more in ways.items()}
@@ -324,12 +352,11 @@ def price(found: dict[str, Any], path: Path) -> None:
 
     cost = next(row for key, row in found["members"].items() if key.startswith(PRICED))
     cost = cost | {"RainFARM": cost["RainFARM, ours"]}
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    for ax, (place, row) in zip(
-        figure.subplots(1, len(found["scores"]), sharey=True), found["scores"].items(), strict=True
-    ):
+    rows = found["scores"]["1x8"]
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for ax, (place, row) in zip(figure.subplots(1, len(rows), sharey=True), rows.items(), strict=True):
         farm = row["systems"]["RainFARM"]["crps"]
-        for number, system in enumerate(("RainFARM", "RainFARM, pysteps", *PRESETS)):
+        for number, system in enumerate(("RainFARM", "RainFARM, pysteps", *SYSTEMS_AT["1x8"])):
             points = [one["crps"] / farm for name, one in row["systems"].items() if name.split(", seed")[0] == system]
             points = [1.0] if system.startswith("RainFARM") else points  # both have one algorithm
             if system in cost:
@@ -337,7 +364,7 @@ def price(found: dict[str, Any], path: Path) -> None:
         ax.set(title=place, xscale="log", xlabel="ms a member, 8 of 256²")
         ax.grid(alpha=0.3)
     figure.axes[0].set_ylabel("CRPS / RainFARM's")
-    figure.axes[-1].legend(fontsize=8)
+    figure.legend(*figure.axes[-1].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4)
     path.write_bytes(png(figure, limit=100_000))
 
 
@@ -346,15 +373,19 @@ def report(found: dict[str, Any]) -> str:
     for name, row in found.get("training", {}).items():
         sizes = ", ".join(f"{n / 1e6:.2f} M {part}" for part, n in row["parameters"].items() if n)
         lines.append(f"- {name}: `{row['command']}` ({sizes}; {row['last']['step']} steps of its last stage)")
-    for place, row in found.get("scores", {}).items():
+    places = {
+        f"{place}, {factor}": row for factor, rows in found.get("scores", {}).items() for place, row in rows.items()
+    }
+    places |= {f"one thing changed, {place}, 1x8": row for place, row in found.get("terms", {}).items()}
+    for place, row in places.items():
         systems = row["systems"]
-        truth = next(iter(systems.values()))
-        rows = {"truth": {key.removesuffix("_truth"): value for key, value in truth.items() if key.endswith("_truth")}}
+        first = next(iter(systems.values()))
+        truth = {key.removesuffix("_truth"): value for key, value in first.items() if key.endswith("_truth")}
         lines += [
             "",
-            f"## Scores, {place}: {row['crops']} crops of {CROP}², 1x8",
+            f"## Scores, {place}: {row['crops']} crops of {row['side']}²",
             "",
-            table(list(SCORES), rows | systems),
+            table({"truth": truth} | systems),
         ]
     titles = {part: f"Milliseconds a member: {part}" for part in ("parts", "members")}
     for part, title in (titles | {"command": "From file to file"}).items():
@@ -372,13 +403,13 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def table(names: list[str], rows: dict[str, dict[str, Any]]) -> str:
-    lines = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    """A line a system, with the scores that any of them has."""
+    told = {title: (form, form.split("{")[1].split(":")[0]) for title, form in SCORES.items()}
+    told = {title: (form, key) for title, (form, key) in told.items() if any(key in row for row in rows.values())}
+    lines = [f"| | {' | '.join(told)} |", "|---" * (len(told) + 1) + "|"]
     for system, row in rows.items():
-        cells = []
-        for form in SCORES.values():
-            key = form.split("{")[1].split(":")[0]
-            cells.append(form.format(**row) if row.get(key) is not None else "")
+        cells = [form.format(**row) if row.get(key) is not None else "" for form, key in told.values()]
         lines.append(f"| {system} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from commands import trained, training_told
-from one_step import CROP, FACTOR, SCORES, ensemble, scored
+from one_step import SCORES, farm, kept
+from one_step_systems import CROP, FACTOR, ensemble, scored
 from protocol import WET, rounded, west
 
 import finescale
@@ -40,7 +41,6 @@ from finescale.model.batch import Batch
 from finescale.model.calibrated import Calibrated
 from finescale.plots.maps import png
 from finescale.training.crops import Crops
-from finescale.verify import baselines
 
 OLD = {
     "latent": {"kind": "wavelet", "levels": 2, "family": "haar"},
@@ -129,18 +129,18 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
         return
     field, frames, few = fields(place, model.neighbours, args)
     batch = crops_of(field, frames, model.neighbours, args)
-    here["crops"] = len(batch)
+    assert batch.area is not None
+    test, here["crops"] = (batch.fine, batch.coarse, batch.area), len(batch)
     if "RainFARM" not in here["systems"]:
-        farm = baselines.rainfarm(batch.coarse[:, 0, 0].numpy(), FACTOR, members=args.members, seed=0)
-        here["systems"]["RainFARM"] = scored(np.asarray(farm, dtype=np.float32), batch.fine, batch.coarse)
+        here["systems"]["RainFARM"] = kept(scored(farm(batch.coarse, FACTOR, args.members), test))
     model.calibrated = Calibrated()
-    here["systems"][name] = scored(ensemble(model, batch, args.members), batch.fine, batch.coarse)
+    here["systems"][name] = kept(scored(ensemble(model, batch, args.members), test))
     try:
         told = finescale.calibrate(model, few)
     except InputError as error:  # too little rain in those fields
         here["systems"][f"{name}, calibrated"] = {"failed": str(error)}
         return
-    calibrated = scored(ensemble(model, batch, args.members), batch.fine, batch.coarse)
+    calibrated = kept(scored(ensemble(model, batch, args.members), test))
     found_there = {"spread": told.calibrated.spread, "smoothness": told.calibrated.smoothness, "crops": told.crops}
     here["systems"][f"{name}, calibrated"] = calibrated | {"calibrated": found_there}
 
@@ -171,10 +171,10 @@ def picture(args: argparse.Namespace) -> None:
             one = batch[slice(wettest, wettest + 1)]
             shown |= {"coarse": one.coarse[0, 0, 0], "truth": one.fine[0, 0, 0]}
             model.calibrated = Calibrated()
-            shown[name] = ensemble(model, one, 1)[0, 0]
+            shown[name] = ensemble(model, one, 1)[0, 0, 0]
             with suppress(InputError):
                 finescale.calibrate(model, few)
-            shown[f"{name}, calibrated"] = ensemble(model, one, 1)[0, 0]
+            shown[f"{name}, calibrated"] = ensemble(model, one, 1)[0, 0, 0]
         for column, (title, values) in enumerate(shown.items()):
             image = axes[row, column].imshow(
                 np.ma.masked_less(np.asarray(values), 0.1),
