@@ -354,7 +354,9 @@ def price(found: dict[str, Any], path: Path) -> None:
     cost = cost | {"RainFARM": cost["RainFARM, ours"]}
     rows = found["scores"]["1x8"]
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for ax, (place, row) in zip(figure.subplots(1, len(rows), sharey=True), rows.items(), strict=True):
+    for ax, (place, row) in zip(
+        figure.subplots(1, len(rows), sharey=True, squeeze=False)[0], rows.items(), strict=True
+    ):
         farm = row["systems"]["RainFARM"]["crps"]
         for number, system in enumerate(("RainFARM", "RainFARM, pysteps", *SYSTEMS_AT["1x8"])):
             points = [one["crps"] / farm for name, one in row["systems"].items() if name.split(", seed")[0] == system]
