@@ -132,7 +132,6 @@ def generating() -> dict[str, Any]:
         "generator.backbone.multipliers": [1, 2],
         "generator.width": 8,
         "generator.blocks": 1,
-        "generator.noise": 3,
     }
 
 

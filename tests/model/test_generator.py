@@ -62,7 +62,7 @@ def test_windows_are_wider_where_nothing_mends_their_borders() -> None:
 
 def test_a_generator_takes_the_place_of_the_denoiser(generator: Callable[..., Downscaler]) -> None:
     with pytest.raises(InputError, match="set denoiser to none"):
-        build_model(read_config("wavelet", {"generator": {"noise": 4}}))
+        build_model(read_config("wavelet", {"generator": {"width": 8}}))
     with pytest.raises(InputError, match=r"generator\.score\.patch; did you mean 'patches'"):
         build_model(read_config("one-step", {"generator.score": {"patch": [1]}}))
     with pytest.raises(InputError, match=r"generator\.backbone\.kind is 'edsr'"):

@@ -165,6 +165,7 @@ def downscale(
     mask: str | None = None,
     conserve: bool | None = None,
     smoothness: float | None = None,
+    lifetime: str | None = None,
     window: str | None = None,
     precision: str | None = None,
     order: str = "time,realization,y,x",
@@ -217,6 +218,9 @@ def downscale(
     smoothness
         How smooth fine fields are, for a model trained with data.smoothing: what calibrate measures, .6 to 1.5 for
         radar.
+    lifetime
+        How long detail lives while it moves with the coarse field, such as 15min, for models of single frames; none
+        for detail of its own in every frame.
     window
         Coarse cells sampled at once, TIMExSPACE such as 1x64: smaller needs less memory.
     precision
@@ -258,6 +262,7 @@ def downscale(
         mask=mask,
         conserve=conserve,
         smoothness=smoothness,
+        lifetime=lifetime,
         precision=precision,
         order=order,
         workers=workers,

@@ -198,7 +198,7 @@ def _generator(spec: Any, latent: LatentSpace, fields: int, scalars: int) -> Gen
     if spec in (None, "none"):
         return None
     if not isinstance(spec, Mapping):
-        raise InputError(f"configuration key generator is {brief(spec)}, but must hold settings, such as {{noise: 16}}")
+        raise InputError(f"configuration key generator is {brief(spec)}, but must hold settings, such as {{width: 64}}")
     if "embedding" not in inspect.signature(_backbone_class(spec, "generator")).parameters:
         kind = kind_of(spec["backbone"])
         raise InputError(f"generator.backbone.kind is {kind!r}, which is made for fields, not for latents: take unet")

@@ -1,5 +1,6 @@
 """The diffusion process: noise levels, the denoiser, position-keyed noise, tiled evaluation, distillation."""
 
+from finescale.diffusion.carried import Carried, carried_noise
 from finescale.diffusion.denoiser import Denoiser, EpsilonDenoiser
 from finescale.diffusion.discrete import VP, DiscreteVP, ScheduleNoise, VPCosine
 from finescale.diffusion.distillation import Distillation
@@ -13,6 +14,7 @@ __all__ = [
     "EDM",
     "VP",
     "VPSDE",
+    "Carried",
     "Denoiser",
     "DiscreteVP",
     "Distillation",
@@ -28,6 +30,7 @@ __all__ = [
     "TrainingNoise",
     "VPCosine",
     "White",
+    "carried_noise",
     "noise_field",
     "noise_source",
 ]

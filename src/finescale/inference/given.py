@@ -9,7 +9,7 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 
 import numpy as np
@@ -20,14 +20,18 @@ from torch import Tensor
 
 from finescale.data.sources import Predictors, Source
 from finescale.data.static import StaticFields
+from finescale.diffusion import Carried
 from finescale.grids.coordinates import breaks, increasing
 from finescale.grids.windows import Window
 from finescale.inference.domain import Domain
 from finescale.inference.inputs import Inputs
 from finescale.inference.masks import Mask
+from finescale.inference.motion import Motion
 from finescale.model import batch
 
 Array = NDArray[np.float32]
+LOG_FROM = np.float32(0.1)
+"""Rain, in the model's units, that counts as much as none in the logarithm in which motion is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,7 @@ class Read:
         predictors: of each (P, t, h, w); None for a model without.
         neighbours: of each the coarse frames before and after (2n, C, t, h, w), each variable in its own units; None
             for a model without.
+        carried: how the noise of each is carried along the motion; None where it is not.
         static: static fields (S, H, W) on the fine cells of all; None without, or where nothing is known.
         mask: where fine cells are valid (C, H, W) or (1, H, W); None where all are.
         inner: rows and columns of the core among the fine cells.
@@ -52,6 +57,7 @@ class Read:
     mask: NDArray[np.bool_] | None
     inner: tuple[slice, slice]
     neighbours: list[Array] | None = None
+    carried: Carried | None = None
 
     @property
     def known(self) -> list[bool]:
@@ -69,6 +75,8 @@ class Read:
             digest.update(self.predictors[number].tobytes())
         if self.neighbours is not None:
             digest.update(self.neighbours[number].tobytes())
+        if self.carried is not None:
+            digest.update(self.carried.shift[number].numpy().tobytes())
         if self.static is not None:
             digest.update(self.static.numpy().tobytes())
         if self.mask is not None:
@@ -83,6 +91,7 @@ class _Member:
     fields: list[xr.DataArray]
     sources: list[Source]
     predictors: Predictors | None
+    motion: Motion | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +104,8 @@ class Given:
         static: static fields, for a model that takes them.
         mask: the fine cells that are valid; None where all are.
         neighbours: coarse frames before, and after, each one that the model sees too.
+        lifetime: of noise that is carried along the motion, in coarse frames; None for noise of its own in every one.
+        each: latent frames of a coarse one.
     """
 
     inputs: Inputs
@@ -102,6 +113,8 @@ class Given:
     static: StaticFields | None = None
     mask: Mask | None = None
     neighbours: int = 0
+    lifetime: float | None = None
+    each: int = 1
 
     @cached_property
     def _kept(self) -> dict[int, _Member]:
@@ -114,7 +127,10 @@ class Given:
             fields = [target.member(member) for target in self.inputs.targets]
             files = [target.file for target in self.inputs.targets if self.domain.given is not None]
             sources = [Source(field, False, file) for field, file in zip(fields, files, strict=False)]
-            self._kept[member] = _Member(list(map(increasing, fields)), sources, self.inputs.told(member))
+            motion = None
+            if self.lifetime is not None:
+                motion = Motion(partial(self._seen, member), self._ends, self.lifetime, self.each)
+            self._kept[member] = _Member(list(map(increasing, fields)), sources, self.inputs.told(member), motion)
         return self._kept[member]
 
     def read(self, windows: Sequence[Window], member: int) -> Read:
@@ -125,7 +141,7 @@ class Given:
         read = Read(windows, coarse, None, None, mask, inner[1:])
         if not any(read.known):
             return read
-        told, predictors = None, self._of(member).predictors
+        told, predictors, motion = None, self._of(member).predictors, self._of(member).motion
         if predictors is not None:
             told = [predictors.on(self.domain.blocks.window(*window.read)) for window in windows]
         return replace(
@@ -133,6 +149,7 @@ class Given:
             predictors=told,
             static=None if self.static is None else self._static(self.static, windows[0]),
             neighbours=[self._near(window, member) for window in windows] if self.neighbours else None,
+            carried=None if motion is None else motion.carried(windows),
         )
 
     def valid(self, window: Window) -> list[NDArray[np.bool_] | None]:
@@ -162,6 +179,14 @@ class Given:
         values, count = np.pad(values, wide, constant_values=np.nan), t.stop - t.start
         return np.stack([values[:, n + by : n + by + count] for by in range(-n, n + 1) if by])
 
+    def _seen(self, member: int, frame: int) -> Array:
+        """A whole coarse frame (h, w) of the first variable, in which motion is looked for: of rain the logarithm."""
+        height, width = self.domain.coarse.shape[-2:]
+        cells = slice(frame, frame + 1), slice(height), slice(width)
+        first = self.inputs.targets[0]
+        values = first.in_model(self._coarse(cells, member)[0, 0])
+        return np.log1p(values / LOG_FROM) if first.rain else values
+
     def _coarse(self, cells: tuple[slice, slice, slice], member: int) -> Array:
         given = self._of(member)
         if given.sources:
@@ -189,6 +214,7 @@ class Given:
             None if told is None else torch.from_numpy(told),
             None if read.mask is None else torch.from_numpy(read.mask.copy()),
             neighbours=near,
+            carried=None if read.carried is None else read.carried[torch.tensor(known).nonzero()[:, 0]],
         )
 
     def _in_model(self, values: Array, axis: int) -> Array:

@@ -175,6 +175,7 @@ class Output:
             "members": tasks.request.count,
             "seed": tasks.request.seed,
             "steps": tasks.request.steps,
+            "lifetime": tasks.given.lifetime,
             "batch": tasks.members_at_once,
             "calibrated": tasks.model.calibrated.plain(),
             "variance": tasks.source,

@@ -11,10 +11,12 @@ from pathlib import Path
 import xarray as xr
 
 from finescale.data.files import gridded, open_store, select
+from finescale.data.scales import interval
 from finescale.data.sources import DERIVED, Source, covered, derived
 from finescale.data.static import StaticFields
 from finescale.errors import InputError, Notice
 from finescale.grids.coordinates import read_grid
+from finescale.grids.durations import format_duration, parse_duration
 from finescale.grids.factor import Factor
 from finescale.grids.grid import goes_round
 from finescale.grids.resolution import factor_to
@@ -26,6 +28,8 @@ from finescale.inference.masks import mask_of
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 
+SHORTEST, LONGEST = 0.1, 1_000_000
+"""Lifetime of what is carried along the motion, in coarse frames."""
 SLOW = 200
 """Network evaluations a member from which the cost is told before sampling begins."""
 
@@ -55,7 +59,9 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
     request, static = request.of(model), _static(model, request)
     evaluations = model.evaluations(request.steps)
     mask = mask_of(model, domain, request.mask)
-    tasks = Tasks(model, Given(inputs, domain, static, mask, model.neighbours), request)
+    lifetime = _lifetime(model, domain, request)
+    each = model.factor.time // model.frames_together if lifetime is not None else 1
+    tasks = Tasks(model, Given(inputs, domain, static, mask, model.neighbours, lifetime, each), request)
     _check_covered(inputs, domain)
     check_alike(model, inputs, domain, request.force, values)
     if evaluations >= SLOW and request.count:
@@ -67,6 +73,34 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
             stacklevel=2,
         )
     return tasks
+
+
+def _lifetime(model: Model, domain: Domain, request: Request) -> float | None:
+    """How long noise lives that is carried along the motion, in coarse frames; None for noise of its own in each.
+
+    Raises:
+        InputError: for a lifetime that is asked for where there is no motion, or of a model that cannot have it.
+    """
+    asked = request.lifetime
+    if asked is None:
+        seconds = model.calibrated.lifetime
+    else:
+        seconds = None if asked == "none" else parse_duration(asked, "lifetime")
+    if seconds is None:
+        return None
+    length = interval(domain.increasing)
+    if domain.coarse.shape[-3] < 2 or length is None:
+        if asked is not None:
+            raise InputError("a lifetime is of detail that moves, but the coarse field has no frames that follow")
+        return None
+    model.check_carried()
+    frames = seconds / length
+    if not SHORTEST <= frames <= LONGEST:
+        raise InputError(
+            f"a lifetime of {format_duration(seconds)} is {frames:.3g} coarse frames, but must be from {SHORTEST} to "
+            f"{LONGEST:,} of them"
+        )
+    return frames
 
 
 def _domain(inputs: Inputs, factor: Factor, fine: str | Path | xr.Dataset | xr.DataArray | None) -> Domain:

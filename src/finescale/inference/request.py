@@ -14,6 +14,7 @@ import xarray as xr
 
 from finescale.data.packing import Precision
 from finescale.errors import InputError, Notice, brief
+from finescale.grids.durations import parse_duration
 from finescale.grids.factor import Factor, Factors
 from finescale.grids.windows import Triple
 from finescale.model.batch import Ensemble, Inputs, Members
@@ -53,6 +54,8 @@ class Model(Protocol):
     @property
     def neighbours(self) -> int: ...
     @property
+    def frames_together(self) -> int: ...
+    @property
     def direct(self) -> bool: ...
     @property
     def static(self) -> Sequence[str]: ...
@@ -78,6 +81,7 @@ class Model(Protocol):
     def at(self, factor: Factor, force: bool = False) -> Self: ...
     def conserving(self, wanted: bool) -> Self: ...
     def told(self, smoothness: float) -> Self: ...
+    def check_carried(self) -> None: ...
     def at_once(self, cells: int) -> int: ...
     def check_plane(self, height: int, width: int) -> None: ...
     def sample(self, given: Inputs, members: Members) -> Ensemble: ...
@@ -114,6 +118,9 @@ class Request:
         conserve: put fields through the model's constraint, or do not; None for what the model was trained for.
         smoothness: how smooth fine fields are, for a model that is told: the exponent ζ of their structure function
             (`finescale.operators.structure`); None for what was calibrated, or that of the training data.
+        lifetime: how long what members differ by lives while it moves with the coarse field, ``"15min"``: after that
+            time 1/π of it is left (`finescale.diffusion.carried`). ``"none"`` for frames of their own; None for what
+            was calibrated, or such frames.
     """
 
     members: int | None = None
@@ -134,6 +141,7 @@ class Request:
     precision: str | float | None = None
     order: str = ORDERS[0]
     smoothness: float | None = None
+    lifetime: str | float | None = None
 
     def __post_init__(self) -> None:
         if self.members == 0 and self.variance is False:
@@ -150,6 +158,8 @@ class Request:
             raise InputError(f"--order is {brief(self.order)}, but must be {' or '.join(map(repr, ORDERS))}")
         if self.smoothness is not None and not 0 <= self.smoothness <= LARGEST:
             raise InputError(f"smoothness is {brief(self.smoothness)}, but must be a number from 0 to {LARGEST}")
+        if self.lifetime not in (None, "none"):
+            parse_duration(self.lifetime, "lifetime")
         self.rounding  # noqa: B018  (says what is wrong with it)
         if self.factor is not None and self.to is not None:
             raise InputError("give either a factor or a resolution to reach, not both")

@@ -14,6 +14,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from finescale.diffusion import Carried
 from finescale.grids.windows import Triple
 
 
@@ -32,6 +33,7 @@ class Inputs:
         smoothness: (B,), how smooth the fine fields are, where the model takes that; None for what it usually is.
         neighbours: (B, 2n, C, t, h, w), where the model takes them: of every coarse frame those at −n … −1, 1 … n; NaN
             where unknown. None for none known.
+        carried: how noise is carried along the coarse field's motion; None for noise of its own in every frame.
     """
 
     coarse: Tensor
@@ -42,6 +44,7 @@ class Inputs:
     mask: Tensor | None = None
     smoothness: Tensor | None = None
     neighbours: Tensor | None = None
+    carried: Carried | None = None
 
     def __post_init__(self) -> None:
         for name, ndim in (("area", 3), ("static", 4), ("mask", 4)):
@@ -67,7 +70,8 @@ class Inputs:
         """Some of the windows, by a mask, their numbers or a slice."""
         numbers = torch.arange(len(self))[items.cpu() if isinstance(items, Tensor) else items]
         chosen = self._mapped(lambda x: x if len(x) < len(self) else x[numbers.to(x.device)])
-        return replace(chosen, origin=[self.origins[int(n)] for n in numbers])
+        carried = None if self.carried is None else self.carried[numbers]
+        return replace(chosen, origin=[self.origins[int(n)] for n in numbers], carried=carried)
 
     def split(self, size: int) -> list[Self]:
         """The windows, at most ``size`` at a time."""

@@ -23,11 +23,14 @@ class Calibrated:
         spread: what deviations of members from their centre are multiplied by, in the latent: z → m + spread (z − m).
             The centre m is 0 for diffusion, whose residual is about the conditional mean, and for a generator what it
             makes of no noise.
+        lifetime: seconds that the detail of fine fields lives while it moves (`finescale.diffusion.carried`); None for
+            frames of their own.
         path: the fine fields they were measured on.
     """
 
     smoothness: Exponent | None = None
     spread: Spread = 1.0
+    lifetime: Annotated[float, Field(gt=0, le=1e9)] | None = None
     path: str | None = None
 
     def plain(self) -> dict[str, Any]:

@@ -74,8 +74,7 @@ class Components(nn.Module):
         self.chosen = factors.single
         self.gain = FactorScale(latent.channels) if factors.single is None else None
         self.rest_gain = None if self.gain is None or latent.exact else FactorScale(1)
-        channels_of_noise = latent.channels if generator is None else generator.noise
-        self.noise = (Persistent if process.persistent else White)(channels_of_noise)
+        self.noise = (Persistent if process.persistent else White)(latent.channels)
         self.conditions = Conditions.of(config)
         self.transform, self.mean, self.latent = transform, mean, latent
         self.denoiser, self.generator = denoiser, generator
@@ -161,6 +160,23 @@ class Components(nn.Module):
         model = self._sharing()
         model.calibrated = replace(self.calibrated, smoothness=smoothness)
         return model
+
+    def check_carried(self) -> None:
+        """Refuse noise that is carried along a motion (`finescale.diffusion.carried`) where networks do not expect it.
+
+        Raises:
+            InputError: for a model whose networks see several frames of noise at once, or whose latent is no
+                orthonormal transform.
+        """
+        once = self.context == 1 and self.factor.time == self.latent.stride[0]
+        if self.process.persistent or not (once or self.generator is not None):
+            raise InputError(
+                "this model makes several frames at once, whose noise it expects to be as in training: leave the "
+                "lifetime out"
+            )
+        cells = math.prod(self.latent.stride) * max(1, len(self.variables))
+        if not self.latent.exact or self.latent.channels != cells:
+            raise InputError("this model's latent is no orthonormal transform of cells: leave the lifetime out")
 
     @property
     def conserves(self) -> list[bool]:
@@ -271,6 +287,11 @@ class Components(nn.Module):
     def neighbours(self) -> int:
         """Coarse frames before, and after, each one that the networks see too."""
         return self.conditions.neighbours
+
+    @property
+    def frames_together(self) -> int:
+        """Fine frames of a latent one."""
+        return self.latent.stride[0]
 
     @property
     def variables(self) -> dict[str, dict[str, Any]]:

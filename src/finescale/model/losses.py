@@ -120,7 +120,7 @@ def generated(
     """
     assert model.generator is not None
     score, count = model.generator.score, model.generator.members
-    shape = torch.Size((share.of * len(mu) * count, model.generator.noise, *folded.shape[-3:]))
+    shape = torch.Size((share.of * len(mu) * count, model.latent.channels, *folded.shape[-3:]))
     white = share.part(model.noise.random(shape, generator, mu.device)).unflatten(0, (-1, count))
     z = model.generator(folded, white, model.scalars(factor, len(mu)))
     y = mu[:, None] + model.decode(z.flatten(0, 1), factor).unflatten(0, (-1, count))

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from finescale.diffusion import TiledDenoiser, noise_source
+from finescale.diffusion import TiledDenoiser, carried_noise, noise_source
 from finescale.diffusion.noise_field import Place
 from finescale.grids.windows import Triple
 from finescale.latents import LinearLatentSpace
@@ -88,7 +88,7 @@ def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members:
         some = pairs[start : start + at_once]
         items = torch.tensor([item for item, _ in some], device=mu.device)
         places = [(member, corners[item]) for item, member in some]
-        found.append(make(items, model.noise.fields(size_of(told), places, members.seed, mu.device)))
+        found.append(make(items, _noise(model, given, size_of(told), items, places, members.seed)))
     z = torch.cat(found).unflatten(0, (len(given), len(members)))
     if model.calibrated.spread == 1:
         return z
@@ -96,6 +96,30 @@ def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members:
     centre = make(torch.arange(len(given)), lambda _: told.new_zeros(len(given), model.noise.channels, *size_of(told)))
     centre = centre[:, None] if model.generator is not None else torch.zeros_like(z[:, :1])
     return centre + model.calibrated.spread * (z - centre)
+
+
+def _noise(
+    model: Components, given: Inputs, shape: Triple, items: Tensor, places: list[Place], seed: int
+) -> Callable[[int], Tensor]:
+    """Noise of (window, member) pairs, draw by draw: of each frame its own, or carried along the motion.
+
+    Carried white fields on fine cells become latents by the orthonormal analysis.
+    """
+    if given.carried is None:
+        return model.noise.fields(shape, places, seed, model.device)
+    (frames, height, width), stride = shape, model.latent.stride
+    together, fields = stride[0], max(1, len(model.variables))
+    carried, cells = given.carried[items], (model.factor.y, model.factor.x)
+    fine = [(member, _cells(corner, stride)) for member, corner in places]
+    size = (frames, height * stride[1], width * stride[2])
+
+    def white(draw: int) -> Tensor:
+        drawn = carried_noise(fields * together, size, carried, fine, cells, seed, draw).to(model.device)
+        # Frames of a coarse one are independent fields that move together.
+        apart = drawn.unflatten(1, (fields, together)).movedim(2, 3).flatten(2, 3)
+        return model.latent.analysis(apart)
+
+    return white
 
 
 Make = Callable[[Tensor, Callable[[int], Tensor]], Tensor]

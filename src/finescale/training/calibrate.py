@@ -126,7 +126,7 @@ def calibrate(
             Notice,
             stacklevel=2,
         )
-    calibrated = Calibrated(smoothness, round(spread, 3), ", ".join(names)[:200])
+    calibrated = Calibrated(smoothness, round(spread, 3), path=", ".join(names)[:200])
     found.calibrated, found.config["calibrated"] = calibrated, calibrated.plain()
     if new is not None:
         with explained(new):
