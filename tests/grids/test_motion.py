@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, shift
 
 from finescale.errors import InputError
-from finescale.grids.motion import Array, carried, displacement, motion
+from finescale.grids.motion import Array, displacement, motion, origins, sampled
 
 
 def waves(height: int = 48, width: int = 56, seed: int = 0) -> Array:
@@ -90,7 +90,8 @@ def test_a_carried_field_lies_where_it_was_taken_to() -> None:
     """Fine cells move by the coarse displacement times their number a coarse cell; unknown cells stay unknown."""
     fine = waves(64, 96)[:64, :96]
     coarse = np.zeros((2, 16, 24)) + np.array([0.5, -1.0])[:, None, None]
-    found = carried(fine, coarse)
+    places = origins((64, 96), coarse, (4, 4))
+    found = sampled(fine, places)
     np.testing.assert_allclose(found[4:-4, 4:-4], fine[2:-6, 8:], rtol=1e-5)
     fine[30, 30] = np.nan
-    assert np.isnan(carried(fine, coarse)[32, 26]) and np.isfinite(carried(fine, coarse)[10, 10])
+    assert np.isnan(sampled(fine, places)[32, 26]) and np.isfinite(sampled(fine, places)[10, 10])

@@ -105,6 +105,12 @@ def carried_noise(
     return torch.from_numpy(out)
 
 
+def autocorrelation(lag: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ρ of the noise along the motion at lags in lifetimes, of any shape."""
+    angle = np.pi / 2 * lag
+    return np.where(lag < 2, (1 - lag / 2) * np.cos(angle) + np.sin(angle) / np.pi, 0.0)
+
+
 def _fine(shift: Tensor, cells: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int64]:
     """Displacements (T', 2, 2, h + 2, w + 2) in coarse cells -> (T', 2, 2, H, W) in whole fine cells."""
     fine = F.interpolate(shift.flatten(0, 1).double(), scale_factor=tuple(map(float, cells)), mode="bilinear")

@@ -59,7 +59,7 @@ def motion(before: Array, after: Array) -> Array:
     known = np.isfinite(before) & np.isfinite(after)
     if min(before.shape) < LEAST or not known.any():
         return np.zeros((2, *before.shape), np.float32)
-    first, second = (np.where(known, field, np.min(field[known])).astype(np.float64) for field in (before, after))
+    first, second = (_filled(field.astype(np.float64), known) for field in (before, after))
     low, high = min(first.min(), second.min()), max(first.max(), second.max())
     if not high > low:
         return np.zeros((2, *before.shape), np.float32)
@@ -72,6 +72,16 @@ def motion(before: Array, after: Array) -> Array:
     smooth = [gaussian_filter(part * weight, SMOOTH, mode="nearest") / np.maximum(total, 1e-12) for part in found]
     most = FASTEST * np.array(before.shape)[:, None, None]
     return np.clip(np.stack(smooth), -most, most).astype(np.float32)
+
+
+def _filled(field: Places, known: NDArray[np.bool_]) -> Places:
+    """A field with what is near in unknown cells, so that their border is no edge that stands still."""
+    if known.all():
+        return field
+    low = field[known].min()
+    total = gaussian_filter(known.astype(np.float64), SMOOTH, mode="nearest")
+    near = gaussian_filter(np.where(known, field - low, 0.0), SMOOTH, mode="nearest") / np.maximum(total, 1e-12)
+    return np.where(known, field, low + near)
 
 
 def _optical_flow() -> Callable[..., NDArray[np.float64]]:
@@ -106,17 +116,16 @@ def displacement(velocity: Callable[[int], Array], pairs: int, time: float, refe
     return cells - place
 
 
-def carried(field: Array, shift: Places) -> Array:
-    """A field (H, W) after a displacement (2, h, w), in cells of H/h × W/w of its own, linearly interpolated.
+def origins(shape: tuple[int, int], shift: Array | Places, cells: tuple[int, ...]) -> Places:
+    """Where the cells of a field (H, W) came from, (2, H, W), by a displacement (2, h, w) of blocks of cells."""
+    place = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
+    sides = np.array(cells, np.float64)[:, None, None]
+    return place - sides * _at(shift, (place + 0.5) / sides - 0.5)
 
-    NaN where it came from unknown cells.
-    """
-    height, width = field.shape
-    cells = height / shift.shape[1], width / shift.shape[2]
-    place = np.mgrid[:height, :width].astype(np.float64)
-    where = np.stack([(axis + 0.5) / n - 0.5 for axis, n in zip(place, cells, strict=True)])
-    moved = place - _at(shift, where) * np.array(cells)[:, None, None]
-    found: Array = map_coordinates(field, moved, np.float32, order=1, mode="nearest")
+
+def sampled(field: Array, places: Places) -> Array:
+    """A field (H, W) at places (2, …), linearly interpolated; NaN between unknown cells and others."""
+    found: Array = map_coordinates(field, places, np.float32, order=1, mode="nearest")
     return found
 
 

@@ -7,9 +7,9 @@ With w white noise, a function of member and position, and everything at latent 
 
 z is the whitened latent of y − mu, as a sampler would return it, and w has its channels: what a(h) ⊙ w says, that each
 coefficient varies by itself as much as the condition lets it, is where training starts (a = 1) and what the head mends.
-Noise that moves then makes detail that moves (`finescale.diffusion.carried`). Trunk and head are trained together on a proper score
-of a few members of each crop (`finescale.model.energy`): the score is smallest where members and data have one
-distribution, so that spread and texture are what is learned, and nothing is left to be corrected by further steps.
+Noise that moves then makes detail that moves (`finescale.diffusion.carried`). Trunk and head are trained together on a
+proper score of a few members of each crop (`finescale.model.energy`): the score is smallest where members and data have
+one distribution, so that spread and texture are what is learned, and nothing is left to be corrected by further steps.
 
 Sources: AIFS-CRPS (Lang et al. 2024) and FGN (Alet et al. 2025) for forecasts, EnScale (arXiv 2509.26258) for
 downscaling. That the condition is seen once and members share it, noise in the latent's own channels, and a latent that

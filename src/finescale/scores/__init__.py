@@ -26,6 +26,7 @@ named after the score does both for members (M, T, H, W) and truth (T, H, W).
     fss            fractions skill score                  image          PSNR, SSIM
     multivariate   energy and variogram score             sal            objects of rain
     spectra        power spectra and their distance       distribution   quantiles, maximum, wet fraction
+    moving         autocorrelation along the motion
     temporal       autocorrelation, border ratio          conservation   block means against the coarse field
     wet_days       wet days, length of dry spells         across         several variables together
     direction      streaks, by the structure tensor

@@ -17,6 +17,7 @@ from finescale.scores import (
     events,
     fss,
     image,
+    moving,
     multivariate,
     ranks,
     sal,
@@ -54,6 +55,7 @@ STATISTICS: tuple[Statistic, ...] = (
     texture.SPECKS,
     direction.DIRECTION,
     temporal.STEPS,
+    moving.MOVING,
     wet_days.WET_DAYS,
 )
 """In the order of results. Conservation is beside them: it needs the coarse field, and keeps a map instead of a sum."""

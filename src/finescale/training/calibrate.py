@@ -2,8 +2,9 @@
 
 Nothing is trained. Measured are how smooth the fine fields are, for a model whose networks are told
 (`finescale.model.conditions`), and by what the members' deviations have to be multiplied for a spread–skill ratio of 1
-(`finescale.model.calibrated`): with r(s) the ratio after a factor s, the next one is found from the last two by the
-secant of log r over log s, which is nearly a line.
+(`finescale.model.calibrated`), and, where fields follow each other in time and frames are made one by one, how long
+detail lives while it moves (`finescale.training.lifetime`). With r(s) the ratio after a factor s, the next one is found
+from the last two by the secant of log r over log s, which is nearly a line.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from finescale.data.atomic import atomic, explained
 from finescale.data.place import local
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
+from finescale.grids.durations import format_duration
 from finescale.grids.factor import Factor
 from finescale.model.batch import Batch, Members
 from finescale.model.calibrated import Calibrated
+from finescale.training.crops import Crops
 from finescale.training.data import Fine, listed, open_data
 from finescale.training.fit import check_writable
+from finescale.training.lifetime import lifetime
 
 MEMBERS = 8
 FEW = 16
@@ -65,6 +69,9 @@ class Calibration:
         said = f"spread {self.calibrated.spread:.2f}: spread–skill {self.before:.2f} -> {self.after:.2f}"
         if self.calibrated.smoothness is not None:
             said = f"smoothness {self.calibrated.smoothness:.2f} (training {self.usual:.2f}), {said}"
+        lives = self.calibrated.lifetime
+        if lives is not None:
+            said = f"{said}, lifetime {format_duration(float(f'{lives:.2g}'))}"
         return f"{said}, on {self.crops} crops"
 
 
@@ -108,7 +115,8 @@ def calibrate(
     found = model if isinstance(model, Downscaler) else load(folder)  # type: ignore[arg-type]
     if found.deterministic:
         raise InputError("this model makes one field, whose spread is none: calibrate is for ensembles")
-    batch = _batch(found, fine, factor, variable, select, crops, seed)
+    opened = _opened(found, fine, factor, variable, select)
+    batch = opened.apart(crops, seed)
     served = found.at(Factor.between(batch.coarse.shape, batch.fine.shape))
     exponents = found.smoothness_of(batch.fine.to(found.device))
     usual = None if exponents is None else float(found.conditions.usual)
@@ -126,7 +134,7 @@ def calibrate(
             Notice,
             stacklevel=2,
         )
-    calibrated = Calibrated(smoothness, round(spread, 3), path=", ".join(names)[:200])
+    calibrated = Calibrated(smoothness, round(spread, 3), _lifetime(served, opened), path=", ".join(names)[:200])
     found.calibrated, found.config["calibrated"] = calibrated, calibrated.plain()
     if new is not None:
         with explained(new):
@@ -138,15 +146,23 @@ def calibrate(
     return Calibration(calibrated, usual, len(batch), before, after)
 
 
-def _batch(
+def _lifetime(model: Downscaler, crops: Crops) -> float | None:
+    """Seconds that detail lives; None for a model that has no use for it, or fields that do not say."""
+    amounts = model.offered is not None and model.offered.keeps_zero
+    try:
+        model.check_carried()
+        return lifetime(crops.fields, model.factor, amounts)
+    except InputError:  # several frames at once, uneven times, or nothing that finds motion
+        return None
+
+
+def _opened(
     model: Downscaler,
     fine: Fine | Sequence[Fine],
     factor: str | Factor | None,
     variable: str | None,
     select: Mapping[str, Sequence[Any]] | None,
-    crops: int,
-    seed: int,
-) -> Batch:
+) -> Crops:
     """Crops of the fine fields, chosen as those of the training were."""
     wanted = model.at(factor).factor if factor is not None else model.factor
     config = dict(model.config) | {"factor": str(wanted)}
@@ -160,8 +176,7 @@ def _batch(
         config["variables"] = {variable: settings} if names else None
     stores = listed(fine)
     config["data"] = data | {"path": list(stores)}
-    opened = open_data(config, stores)
-    return opened.crops()[0].apart(crops, seed)
+    return open_data(config, stores).crops()[0]
 
 
 def _spread(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int, ratio: float) -> tuple[float, float]:
