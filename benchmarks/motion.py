@@ -1,10 +1,11 @@
 """Does detail move? Sequences made frame by frame, with noise of their own and with noise that moves with the rain.
 
-    python benchmarks/motion.py DATA [--systems one-step wavelet] [--minutes 12]
+    python benchmarks/motion.py DATA [--systems one-step wavelet one-step@3x10] [--minutes 12]
 
-DATA is a folder with the files of `PLACES`. The systems are presets at 1x8, trained on MRMS west of -94 degrees by the
-commands of one_step.py, whose cache is taken. On the wettest square of every network, 24 frames, members are made as
-`finescale downscale` makes them after `finescale calibrate` on other fields, MRMS further west or the network's first
+DATA is a folder with the files of `PLACES`. The systems are presets at 1x8, or at the factor after an @, and are
+trained on MRMS west of -94 degrees by the commands of one_step.py, whose cache is taken. On a square of showers of
+every network, 24 frames, members are made as `finescale downscale` makes them after `finescale calibrate` on other
+fields, MRMS further west or the network's first
 12 frames: with noise of their own in every frame, and with the lifetime that was measured. Scored are the
 autocorrelation from a frame to the next, in place and along the truth's motion, and what should not change: CRPS,
 spread and spectra.
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from one_step_systems import FACTOR, Run, scored
+from one_step_systems import Run, scored
 from protocol import processor, rounded
 
 import finescale
@@ -34,6 +35,7 @@ from finescale.data.units import convert_units
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
+from finescale.grids.factor import Factor
 from finescale.model.calibrated import Calibrated
 from finescale.operators.coarsen import Coarsen
 from finescale.plots.maps import png
@@ -56,6 +58,7 @@ SCORES = {
     "CRPS": "{crps:.4f}",
     "spread–skill": "{spread_skill:.2f}",
     "spectral distance": "{log_spectral_distance:.3f}",
+    "border ratio": "{border_ratio:.2f}",
     "lifetime, min": "{lifetime:.0f}",
     "s a member and frame": "{seconds:.3f}",
 }
@@ -64,7 +67,7 @@ SCORES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--systems", nargs="+", default=["one-step", "wavelet"])
+    parser.add_argument("--systems", nargs="+", default=["one-step", "wavelet", "one-step@3x10"])
     parser.add_argument("--places", nargs="+", default=list(PLACES), choices=list(PLACES))
     parser.add_argument("--minutes", type=float, default=12.0, help="of processor time, of the systems' training")
     parser.add_argument("--members", type=int, default=4)
@@ -75,7 +78,8 @@ def main() -> None:
     file = args.results / "motion.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"places": {}, "systems": {}}
     for name in args.systems:
-        run = Run(name, "1x8", 0, args.minutes, args.data, args.cache)
+        system, _, factor = name.partition("@")
+        run = Run(system, factor or "1x8", 0, args.minutes, args.data, args.cache)
         found["systems"][name] = run.told()
         for place in args.places:
             judge(run, place, args, found)
@@ -84,36 +88,39 @@ def main() -> None:
 
 def judge(run: Run, place: str, args: argparse.Namespace, found: dict[str, Any]) -> None:
     """Both ways of a system at a place."""
-    rows = found["places"].setdefault(place, {})
-    if f"{run.name}, carried" in rows:
+    rows, factor = found["places"].setdefault(place, {}), Factor.parse(run.factor)
+    name = run.name if run.factor == "1x8" else f"{run.name}, {run.factor}"
+    if f"{name}, carried" in rows:
         return
     fine, earlier = fields(place, args)
-    area = torch.ones(1, SIDE, SIDE)
+    side = SIDE // factor.x * factor.x
+    fine = fine[:, :side, :side]
+    area = torch.ones(1, side, side)
     truth = torch.from_numpy(fine.values)[None, None]
-    coarse = Coarsen(FACTOR, area[:, None, None], truth.isfinite())(truth)
+    coarse = Coarsen(factor, area[:, None, None], truth.isfinite())(truth)
     told = calibrated(run.model, earlier)
     drawn = {}
     for way, asked in {"frames of their own": "none", "carried": f"{told}s"}.items():
         if told is None and way == "carried":
-            rows[f"{run.name}, carried"] = {"failed": "no lifetime was found"}
+            rows[f"{name}, carried"] = {"failed": "no lifetime was found"}
             continue
         started = time.process_time()
-        made = members(run.model, fine, asked, args.members)
+        made = members(run.model, fine, asked, args.members, factor)
         spent = (time.process_time() - started) / made.shape[0] / made.shape[1]
         drawn[way] = made
-        row = scored(made[:, None], (truth, coarse, area))
+        row = scored(made[:, None], (truth, coarse, area), factor)
         keys = {form.split("{")[1].split(":")[0] for form in SCORES.values()}
-        rows[f"{run.name}, {way}"] = {key: value for key, value in row.items() if key in keys} | {
+        rows[f"{name}, {way}"] = {key: value for key, value in row.items() if key in keys} | {
             "seconds": spent,
             **({"lifetime": told / 60} if told is not None and way == "carried" else {}),
         }
-    if place == next(iter(PLACES)) and len(drawn) == 2:
+    if place == next(iter(PLACES)) and len(drawn) == 2 and run.factor == "1x8":
         strip(fine, drawn, args.results / f"motion_{run.name}.png")
         animation(fine, drawn, args.results / f"motion_{run.name}.gif")
 
 
 def fields(place: str, args: argparse.Namespace) -> tuple[xr.DataArray, xr.DataArray]:
-    """The wettest square in which a network knows nearly all cells, and fields to measure a lifetime on."""
+    """The square with most showers of those that a network knows nearly whole, and fields to calibrate on."""
     name, there, before = PLACES[place]
     whole = convert_units(increasing(open_field(args.data / name)), "mm h-1")
     test = region(whole, there)
@@ -124,7 +131,8 @@ def fields(place: str, args: argparse.Namespace) -> tuple[xr.DataArray, xr.DataA
 
     def rain(y: int, x: int) -> float:
         part = middle.values[y : y + SIDE, x : x + SIDE]
-        return float(np.nan_to_num(part).clip(max=10).mean()) if np.isfinite(part).mean() > 0.98 else -1.0
+        dry = float((part < 0.1).mean())  # showers and what is between them
+        return dry * float(np.nan_to_num(part).clip(max=10).mean()) if np.isfinite(part).mean() > 0.98 else -1.0
 
     y, x = max(((y, x) for y in corners[0] for x in corners[1]), key=lambda at: rain(*at))
     square = test[:, y : y + SIDE, x : x + SIDE].load()
@@ -141,10 +149,10 @@ def calibrated(model: Downscaler, earlier: xr.DataArray) -> float | None:
         return None
 
 
-def members(model: Downscaler, fine: xr.DataArray, asked: str, count: int) -> np.ndarray[Any, Any]:
+def members(model: Downscaler, fine: xr.DataArray, asked: str, count: int, factor: Factor) -> np.ndarray[Any, Any]:
     """Members (M, T, H, W) of the block means."""
     made = finescale.downscale(
-        model, finescale.coarsen(fine, FACTOR), members=count, lifetime=asked, progress=False, force=True
+        model, finescale.coarsen(fine, factor), members=count, lifetime=asked, progress=False, force=True
     )
     assert made is not None
     name = next(iter(made.data_vars))
@@ -184,16 +192,16 @@ def animation(fine: xr.DataArray, drawn: dict[str, np.ndarray[Any, Any]], path: 
 
     fields = [fine.values, *(made[0] for made in drawn.values())]
     colours, scale = matplotlib.colormaps["viridis"], LogNorm(0.1, 100, clip=True)
-    gap = np.full((192, 4, 3), 255, np.uint8)
+    gap = np.full((160, 4, 3), 255, np.uint8)
     frames = []
-    for t in range(len(fields[0])):
+    for t in range(16):
         parts = []
         for values in fields:
-            field = values[t, 32:224, 32:224][::-1]
+            field = values[t, 48:208, 48:208][::-1]
             image = (255 * colours(scale(np.maximum(field, 0.1)))[..., :3]).astype(np.uint8)
             image[field < 0.1] = 245
             parts += [image, gap]
-        frames.append(Image.fromarray(np.concatenate(parts[:-1], 1)).quantize(64))
+        frames.append(Image.fromarray(np.concatenate(parts[:-1], 1)).quantize(32))
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
 
 

@@ -239,9 +239,8 @@ def of_a_member(model: Downscaler, coarse: Tensor, count: int, repeats: int) -> 
     white = timed("noise", lambda: model.noise.fields(sampling.size_of(told), places, 0, model.device)(0))
     with model.autocast(model.device):
         shared = timed("trunk", lambda: generator.trunk(told, None))
-        repeated = shared.expand(count, -1, -1, -1, -1)
-        z = timed("head", lambda: generator.head(repeated, white))
-    y = timed("decoding", lambda: sampling.fields(model, given, mu, z[None], members))
+        z = timed("head", lambda: generator.head(shared, white[None]))
+    y = timed("decoding", lambda: sampling.fields(model, given, mu, z, members))
     x = timed("inverse and cut", lambda: sampling.physical(model, y, given))
     timed("constraint", lambda: sampling.constrained(model, x, given))
     timed("residual", lambda: sampling.gap(model, x, given))
@@ -250,7 +249,7 @@ def of_a_member(model: Downscaler, coarse: Tensor, count: int, repeats: int) -> 
     best = product_rate(repeats)
     for name, function in {
         "trunk": lambda: generator.trunk(told, None),
-        "head": lambda: generator.head(repeated, white),
+        "head": lambda: generator.head(shared, white[None]),
     }.items():
         found[f"rate of the {name}"] = operations(function) / (found[name] * count) / best
     return found

@@ -70,6 +70,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "global PODiff": ("podiff", {}),
     "random basis": ("patch-pod", {"latent.random": True}),
     "patch-POD-ViT": ("patch-pod", {}),
+    "one-step": ("one-step", {"latent.side": 4, "data.smoothing": 0.0}),
     # No sampling: mean network and a head that says the variance of each coefficient of what it leaves.
     HEAD: (
         "patch-pod",
@@ -84,6 +85,7 @@ STEPS = {
     "global PODiff": 26000,
     "random basis": 5400,
     "patch-POD-ViT": 5400,
+    "one-step": 2700,
     HEAD: 5000,
 }
 """On crops of 32²."""

@@ -41,13 +41,13 @@ def judged(system: str, model: Downscaler, batch: Batch, dry: float | None, memb
     given = Inputs(batch.coarse, area=batch.area, origin=origins)
     rows: dict[str, Any] = {}
     if model.variance is None:
-        some = members if model.denoiser is not None else Members(seed=members.seed)
+        some = Members(seed=members.seed) if model.deterministic else members
         y = model.draw(given, some)
         x = in_units(model, y, batch)
         rows[system] = scored(conserving(model, x, batch), batch, dry)
         if not bool(batch.fine.isfinite().all()):
             rows[f"{system}, land unknown"] = scored(model.finish(y, given).fields, batch, dry)
-        if model.denoiser is not None:
+        if not model.deterministic:
             rows[f"{system}, no constraint"] = scored(x, batch, dry)
         if getattr(model.latent, "remainder", False):
             with modes_alone(model):

@@ -2,14 +2,17 @@
 
 With w white noise, a function of member and position, and everything at latent resolution,
 
-    h = trunk(fold(cond, mu))          once a window
-    z = head(h, w) + a(h) ⊙ w          once a member
+    h, a, b = trunk(fold(cond, mu))                        once a window
+    z = head(h + D w) + a ⊙ w + B (b ⊙ D w)                once a member
 
-z is the whitened latent of y − mu, as a sampler would return it, and w has its channels: what a(h) ⊙ w says, that each
-coefficient varies by itself as much as the condition lets it, is where training starts (a = 1) and what the head mends.
-Noise that moves then makes detail that moves (`finescale.diffusion.carried`). Trunk and head are trained together on a
-proper score of a few members of each crop (`finescale.model.energy`): the score is smallest where members and data have
-one distribution, so that spread and texture are what is learned, and nothing is left to be corrected by further steps.
+with convolutions D and B. z is the whitened latent of y − mu, as a sampler would return it, and w has its channels.
+Training starts from z = w (a = 1, b = 0): coefficients that vary by themselves. The third term lets those of
+neighbouring blocks vary together, and the head does what is not linear in the noise. Noise that moves makes detail that
+moves with them (`finescale.diffusion.carried`); a head alone would have it come and go in places of its own.
+
+Trunk and head are trained together on a proper score of a few members of each crop (`finescale.model.energy`): the
+score is smallest where members and data have one distribution, so that spread and texture are what is learned, and
+nothing is left to be corrected by further steps.
 
 Sources: AIFS-CRPS (Lang et al. 2024) and FGN (Alet et al. 2025) for forecasts, EnScale (arXiv 2509.26258) for
 downscaling. That the condition is seen once and members share it, noise in the latent's own channels, and a latent that
@@ -28,7 +31,7 @@ from finescale.ranges import Repeats, Size
 
 
 class Generator(nn.Module):
-    """z = head(trunk(told), w) + amplitude(trunk(told)) ⊙ w.
+    """z = head(h + D w) + a ⊙ w + B (b ⊙ D w), with h, a, b = trunk(told).
 
     Args:
         trunk: a backbone on conditioning fields (B, Kc, T', H', W') at latent resolution, with ``features`` channels.
@@ -57,34 +60,41 @@ class Generator(nn.Module):
         self.blocks = nn.ModuleList(ResidualBlock(width, width, 0) for _ in range(blocks))
         self.norm = ChannelNorm(width)
         self.out = nn.Conv2d(width, channels, 3, padding=1)
-        self.amplitude = nn.Conv2d(width, channels, 1)
-        nn.init.zeros_(self.amplitude.weight)
-        nn.init.ones_(self.amplitude.bias)  # type: ignore[arg-type]
+        self.sizes = [width, channels, width]
+        self.amplitudes = nn.Conv2d(width, channels + width, 1)
+        self.together = nn.Conv2d(width, channels, 1, bias=False)
+        with torch.no_grad():
+            self.amplitudes.weight.zero_()
+            self.amplitudes.bias.copy_(torch.cat([torch.ones(channels), torch.zeros(width)]))  # type: ignore[union-attr]
 
     def trunk(self, told: Tensor, scalars: Tensor | None = None) -> Tensor:
-        """What all members of a window share, (B, width, T', H', W').
+        """What all members of a window share, h, a and b: (B, 2 width + K, T', H', W').
 
         Args:
             told: (B, Kc, T', H', W') conditioning fields and mean, folded.
             scalars: (B, S) features of the factor, where the model serves several.
         """
         features = self.backbone(told, scalars)
-        return _framed(self.told(_frames(features)), features.shape[2])
+        h = self.told(_frames(features))
+        return _framed(torch.cat([h, self.amplitudes(h)], 1), features.shape[2])
 
     def head(self, shared: Tensor, noise: Tensor) -> Tensor:
-        """Members z (N, K, T', H', W') of what is shared (N, width, T', H', W') and noise (N, K, T', H', W')."""
-        h, w = _frames(shared), _frames(noise).to(shared.dtype)
-        x = h + self.drawn(w)
+        """Members z (B, M, K, T', H', W') of what windows share (B, 2 width + K, …) and noise (B, M, K, …)."""
+        members, frames = noise.shape[1], noise.shape[3]
+        # Not repeated for each member: sums and products broadcast.
+        h, a, b = (x.unflatten(0, (-1, 1, frames)) for x in _frames(shared).split(self.sizes, 1))
+        w = _frames(noise.flatten(0, 1)).to(shared.dtype)
+        near = self.drawn(w)
+        w, apart = (x.unflatten(0, (-1, members, frames)) for x in (w, near))
+        x = (h + apart).flatten(0, 2)
         for block in self.blocks:
             x = block(x, None)
-        z = torch.addcmul(self.out(F.silu(self.norm(x))), self.amplitude(h), w)
-        return _framed(z, noise.shape[2]).float()
+        z = self.out(F.silu(self.norm(x))) + self.together((b * apart).flatten(0, 2)) + (a * w).flatten(0, 2)
+        return _framed(z, frames).float().unflatten(0, (-1, members))
 
     def forward(self, told: Tensor, noise: Tensor, scalars: Tensor | None = None) -> Tensor:
         """Members z (B, M, K, T', H', W') of conditions (B, Kc, T', H', W') and noise (B, M, K, T', H', W')."""
-        members = noise.shape[1]
-        shared = self.trunk(told, scalars).repeat_interleave(members, 0)
-        return self.head(shared, noise.flatten(0, 1)).unflatten(0, (-1, members))
+        return self.head(self.trunk(told, scalars), noise)
 
 
 def _frames(x: Tensor) -> Tensor:

@@ -149,7 +149,9 @@ def _generated(model: Components, told: Tensor) -> Make:
 
     def make(items: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
         with model.autocast(told.device):
-            return generator.head(shared[items], noise(0))
+            if bool((items == items[0]).all()):  # members of one window
+                return generator.head(shared[items[:1]], noise(0)[None])[0]
+            return generator.head(shared[items], noise(0)[:, None])[:, 0]
 
     return make
 
