@@ -15,6 +15,7 @@ from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
 from finescale.model.batch import Batch, Inputs, Members
+from finescale.model.generator import Generator
 from finescale.operators.coarsen import Coarsen
 
 
@@ -111,3 +112,33 @@ def test_a_gentle_constraint_is_the_constraint_where_that_is_not_steep() -> None
     assert faint.grad is not None and float(faint.grad.abs().max()) <= 10 * (1 + 1e-5)
     shift = Additive(factor)
     torch.testing.assert_close(shift.gently(y, c), shift(y, c))
+
+
+class Plain(torch.nn.Module):
+    """A trunk that leaves everything as it is."""
+
+    def forward(self, told: torch.Tensor, scalars: torch.Tensor | None) -> torch.Tensor:
+        return told
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_head_is_its_formula(frames: int) -> None:
+    """z = head(h + D w) + a ⊙ w + B (b ⊙ D w), for each member and frame alone; untrained, what is linear is w."""
+    torch.manual_seed(0)
+    model = Generator(Plain(), 5, 6, width=8, blocks=1)
+    told, w = torch.randn(2, 5, frames, 7, 9), torch.randn(2, 3, 6, frames, 7, 9)
+    shared = model.trunk(told)
+    torch.testing.assert_close(shared[:, 8:14], torch.ones(2, 6, frames, 7, 9))
+    assert not shared[:, 14:].any()
+    torch.nn.init.normal_(model.amplitudes.weight)
+    shared, found = model.trunk(told), model(told, w)
+    assert found.shape == w.shape
+    for n, member, t in ((0, 0, 0), (1, 2, frames - 1)):
+        h, a, b = shared[n : n + 1, :, t].split((8, 6, 8), 1)
+        one = w[n : n + 1, member, :, t]
+        near = model.drawn(one)
+        x = h + near
+        for block in model.blocks:
+            x = block(x, None)
+        wanted = model.out(torch.nn.functional.silu(model.norm(x))) + a * one + model.together(b * near)
+        torch.testing.assert_close(found[n : n + 1, member, :, t], wanted, rtol=1e-4, atol=1e-5)
