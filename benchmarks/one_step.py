@@ -246,12 +246,13 @@ def of_a_member(model: Downscaler, coarse: Tensor, count: int, repeats: int) -> 
     timed("residual", lambda: sampling.gap(model, x, given))
     found["sum"] = sum(found.values())
     timed("all at once", lambda: model.sample(given, members))
-    best = product_rate(repeats)
-    for name, function in {
-        "trunk": lambda: generator.trunk(told, None),
-        "head": lambda: generator.head(shared, white[None]),
-    }.items():
-        found[f"rate of the {name}"] = operations(function) / (found[name] * count) / best
+    with model.autocast(model.device):
+        best = product_rate(repeats)
+        for name, function in {
+            "trunk": lambda: generator.trunk(told, None),
+            "head": lambda: generator.head(shared, white[None]),
+        }.items():
+            found[f"rate of the {name}"] = operations(function) / (found[name] * count) / best
     return found
 
 
@@ -263,7 +264,7 @@ def operations(function: Callable[[], Any]) -> int:
 
 
 def product_rate(repeats: int, side: int = 1536) -> float:
-    """Operations a millisecond of processor time of a large matrix product in single precision."""
+    """Operations a millisecond of processor time of a large matrix product, in the precision of networks."""
     a = torch.randn(side, side)
     return 2 * side**3 / processor_time(lambda: a @ a, repeats)
 

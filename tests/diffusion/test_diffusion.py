@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from finescale.diffusion import (
     TrainingNoise,
     noise_field,
 )
+from finescale.diffusion.noise_field import normal
 from finescale.samplers import DPM2M, Euler, Heun
 
 
@@ -286,6 +288,16 @@ class TestNoiseField:
         for axis in range(4):
             shifted = z.roll(1, axis)
             assert abs((z * shifted).mean()) < 0.01
+
+    def test_numbers_are_box_and_mullers_of_philox(self) -> None:
+        """In double precision, of the same bits; and their distribution is the normal one."""
+        key, counter = [7, 3], [0, 5, 1, 2]
+        raw = np.random.Philox(key=key, counter=counter).random_raw(2**17)
+        u, v = np.stack([raw & np.uint64(0xFFFFFFFF), raw >> np.uint64(32)], -1).reshape(2, -1).astype(np.float64)
+        radius, angle = np.sqrt(-2 * np.log((u + 0.5) / 2**32)), 2 * np.pi * v / 2**32
+        found = normal(np.random.Philox(key=key, counter=counter), 2**18)
+        np.testing.assert_allclose(found, np.concatenate([radius * np.cos(angle), radius * np.sin(angle)]), atol=2e-3)
+        assert scipy.stats.kstest(found.astype(np.float64), "norm").pvalue > 1e-3
 
     def test_seed_member_and_draw_give_other_noise(self) -> None:
         fields = [
