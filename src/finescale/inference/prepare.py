@@ -28,7 +28,7 @@ from finescale.inference.masks import mask_of
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
 
-SHORTEST, LONGEST = 0.1, 1_000_000
+SHORTEST, LONGEST = 0.1, 500
 """Lifetime of what is carried along the motion, in coarse frames."""
 SLOW = 200
 """Network evaluations a member from which the cost is told before sampling begins."""
@@ -98,7 +98,7 @@ def _lifetime(model: Model, domain: Domain, request: Request) -> float | None:
     if not SHORTEST <= frames <= LONGEST:
         raise InputError(
             f"a lifetime of {format_duration(seconds)} is {frames:.3g} coarse frames, but must be from {SHORTEST} to "
-            f"{LONGEST:,} of them"
+            f"{LONGEST} of them"
         )
     return frames
 
