@@ -203,7 +203,7 @@ def test_frames_are_read_once_for_all_windows() -> None:
         read.append(number)
         return np.log1p(moving()[number].values / 0.1)
 
-    motion = Motion(frame, [0, 6], 4.0, 1)
+    motion = Motion(frame, SHAPE, [0, 6], 4.0, 1)
     for window in cut((6, *SHAPE), (1, 12, 16), halo=(0, 2, 2), blend=(0, 0, 0)):
         motion.carried([window])
     assert len(read) <= 2 * 6

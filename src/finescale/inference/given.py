@@ -129,7 +129,9 @@ class Given:
             sources = [Source(field, False, file) for field, file in zip(fields, files, strict=False)]
             motion = None
             if self.lifetime is not None:
-                motion = Motion(partial(self._seen, member), self._ends, self.lifetime, self.each)
+                height, width = self.domain.coarse.shape[-2:]
+                seen = partial(self._seen, member)
+                motion = Motion(seen, (height, width), self._ends, self.lifetime, self.each)
             self._kept[member] = _Member(list(map(increasing, fields)), sources, self.inputs.told(member), motion)
         return self._kept[member]
 

@@ -19,8 +19,8 @@ from finescale.grids import motion
 from finescale.grids.windows import Window
 
 Array = NDArray[np.float32]
-KEPT = 32
-"""Frames whose motion, and whose displacements, are kept."""
+KEPT, FEWEST = 2**27, 8
+"""Bytes of displacements that are kept, and frames at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +28,15 @@ class Motion:
     """The motion of one coarse field.
 
     Attributes:
-        frame: number of a coarse frame -> the whole of it (h, w), in what the model's networks see; NaN where unknown.
+        frame: number of a coarse frame -> the whole of it (h, w), of rain the logarithm; NaN where unknown.
+        shape: (h, w).
         ends: the first frames of sequences without gaps in time, and the frame after the last.
         lifetime: of what is carried, in coarse frames.
         each: latent frames of a coarse one.
     """
 
     frame: Callable[[int], Array]
+    shape: tuple[int, int]
     ends: Sequence[int]
     lifetime: float
     each: int
@@ -66,14 +68,15 @@ class Motion:
     def _displaced(self) -> Callable[[int, int], Array]:
         """Displacements (2, 2, h + 2, w + 2) at a latent frame from the times of its two fields."""
 
-        @lru_cache(maxsize=KEPT)
+        height, width = self.shape
+
+        @lru_cache(maxsize=max(FEWEST, KEPT // (16 * height * width)))
         def displaced(frame: int, part: int) -> Array:
             number = max(n for n, end in enumerate(self.ends) if end <= frame)
             start, pairs = self.ends[number], self.ends[number + 1] - self.ends[number] - 1
             time = self._time(frame, part) - start
             if not pairs:
-                shape = self.frame(frame).shape
-                return np.zeros((2, 2, shape[0] + 2, shape[1] + 2), np.float32)
+                return np.zeros((2, 2, height + 2, width + 2), np.float32)
             found = [
                 motion.displacement(lambda pair: self._velocity(start + pair), pairs, time, epoch * self.lifetime)
                 for epoch in self._epochs(time)[1]
@@ -85,4 +88,6 @@ class Motion:
     @cached_property
     def _velocity(self) -> Callable[[int], Array]:
         """Motion from a frame to the next, in cells."""
-        return lru_cache(maxsize=KEPT)(lambda frame: motion.motion(self.frame(frame), self.frame(frame + 1)))
+        height, width = self.shape
+        kept = max(FEWEST, KEPT // (8 * height * width))
+        return lru_cache(maxsize=kept)(lambda frame: motion.motion(self.frame(frame), self.frame(frame + 1)))
