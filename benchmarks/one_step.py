@@ -9,7 +9,7 @@ third of that besides.
     scores    at 1x8 and 1x10, on crops of MRMS east of -90 degrees and of two networks that no system has seen, and at
               3x10 on sequences of the first: CRPS, energy and variogram score, spread-skill ratio, spectra, and the
               scores of texture, with the truth's
-    terms     the same at 1x8 of `one-step` with one thing changed at a time, all trained for a quarter of the minutes
+    terms     the same at 1x8 of `one-step` with one thing changed at a time, all trained for a sixth of the minutes
     parts     milliseconds of processor time a member, part by part, for fields of 128, 256 and 512 cells a side and 1,
               8 and 64 members, with the threads that torch is given, and the rate of multiplications in the networks
               over that of a large matrix product

@@ -64,21 +64,16 @@ SYSTEMS = {
     "distilled, blocks of 8": System("wavelet", THREE, share=DISTILLING, teacher="wavelet, blocks of 8"),
     "space-time": System("space-time"),
 }
-SHARE = 1 / 4
+SHARE = 1 / 6
 """Budget of each of the rows below, in that of the systems above."""
 TERMS = {
     "all terms": {},
     "cells alone": {"patches": [1], "differences": []},
-    "no patches": {"patches": [1]},
     "no differences": {"differences": []},
-    "patches of 16 besides": {"patches": [1, 4, 16]},
     "no amounts": {"amounts": 0},
     "no block means": {"blocks": 0},
 }
 OTHERS = {
-    "four members": {"generator.members": 4, "train.batch": 8},
-    "head of two blocks": {"generator.blocks": 2},
-    "head half as wide": {"generator.width": 32},
     "multiplicative": {"constraint": "multiplicative"},
 }
 ABLATION = {
