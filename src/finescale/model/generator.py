@@ -61,6 +61,8 @@ class Generator(nn.Module):
         self.norm = ChannelNorm(width)
         self.out = nn.Conv2d(width, channels, 3, padding=1)
         self.sizes = [width, channels, width]
+        # Amplitudes are bounded where h is beyond what training has seen.
+        self.calm = ChannelNorm(width)
         self.amplitudes = nn.Conv2d(width, channels + width, 1)
         self.together = nn.Conv2d(width, channels, 1, bias=False)
         with torch.no_grad():
@@ -76,7 +78,7 @@ class Generator(nn.Module):
         """
         features = self.backbone(told, scalars)
         h = self.told(_frames(features))
-        return _framed(torch.cat([h, self.amplitudes(h)], 1), features.shape[2])
+        return _framed(torch.cat([h, self.amplitudes(F.silu(self.calm(h)))], 1), features.shape[2])
 
     def head(self, shared: Tensor, noise: Tensor) -> Tensor:
         """Members z (B, M, K, T', H', W') of what windows share (B, 2 width + K, …) and noise (B, M, K, …)."""
