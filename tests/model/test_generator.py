@@ -142,3 +142,23 @@ def test_the_head_is_its_formula(frames: int) -> None:
             x = block(x, None)
         wanted = model.out(torch.nn.functional.silu(model.norm(x))) + a * one + model.together(b * near)
         torch.testing.assert_close(found[n : n + 1, member, :, t], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_wet_blocks_that_came_out_dry_take_the_shape_that_was_made(generator: Callable[..., Downscaler]) -> None:
+    """Rain where the field was nearest to rain: neither a flat square nor a line along the wetter neighbour."""
+    model = generator()
+    threshold = float(model.transform(torch.tensor(0.05)))
+    coarse = torch.full((1, 1, 1, 3, 3), 0.0)
+    coarse[..., 1, 1], coarse[..., 1, 2] = 0.3, 5.0
+    y = torch.rand(1, 1, 1, 1, 12, 12) - 1.5 + threshold  # dry everywhere
+    y[..., 4:8, 8:12] = threshold + 2
+    y[..., 5, 6] = threshold - 0.2  # in the middle block, away from its wetter neighbour
+    x = model.finish(y, Inputs(coarse)).fields[0, 0, 0, 0]
+    block, raw = x[4:8, 4:8], y[0, 0, 0, 0, 4:8, 4:8]
+    torch.testing.assert_close(Coarsen(model.factor)(x[None]), coarse[0, 0], rtol=1e-5, atol=1e-6)
+    assert int(block.argmax()) == int(raw.argmax()) and float(block.max()) > 2 * 0.3
+    wet = block > 0
+    assert 1 < int(wet.sum()) < 16 and float(block[wet].min()) >= 0.05
+    assert float(raw[wet].min()) > float(raw[~wet].max())
+    # What is wet already is as it was, and dry blocks stay dry.
+    assert int((x[4:8, 8:] > 0).sum()) == 16 and not x[:4].any() and not x[8:].any()

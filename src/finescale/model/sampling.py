@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from finescale.constraints import Smooth
 from finescale.diffusion import TiledDenoiser, carried_noise, noise_source
 from finescale.diffusion.noise_field import Place
 from finescale.grids.windows import Triple
@@ -21,6 +22,8 @@ from finescale.model.sizes import pad
 from finescale.operators.coarsen import Coarsen
 from finescale.samplers import Denoise
 
+FAINT, CONTRAST = 1e-6, 2.0
+"""Amounts, in units, of a block's shape where it came out dry, and their logarithm's standard deviation."""
 REMAINDER = 2**31 - 1
 """Number of the noise that stands for what a latent leaves out; samplers count theirs from 0."""
 
@@ -213,7 +216,25 @@ def finished(model: Components, y: Tensor, given: Inputs) -> Tensor:
 def physical(model: Components, y: Tensor, given: Inputs) -> Tensor:
     """y (B, M, C, T, H, W) in units (or logits), cut to the windows."""
     t, height, width = fine_size(model, given)
-    return model.physical(y)[..., :t, :height, :width]
+    y = y[..., :t, :height, :width]
+    x = model.physical(y)
+    empties = isinstance(model.constraint, Smooth) and model.constraint.least > 0
+    return _shaped(model, x, y, given) if empties else x
+
+
+def _shaped(model: Components, x: Tensor, y: Tensor, given: Inputs) -> Tensor:
+    """x with the shape of y in wet blocks that came out dry, so faint that only a constraint makes anything of it.
+
+    In such a block x = `FAINT` · exp(`CONTRAST` · (y − ⟨y⟩) / σ), with mean and standard deviation over the block: rain
+    lies where it was nearest to being.
+    """
+    a, wanted = operators(model, given, 1), _wanted(given).nan_to_num()
+    empty = (a.average(x, missing=False) <= 0) & (wanted > 0)
+    if not bool(empty.any()):
+        return x
+    apart = y - a.replicate(a.average(y, missing=False))
+    spread = a.average(apart.square(), missing=False).sqrt().clamp_min(1e-6)
+    return torch.where(a.replicate(empty), FAINT * (CONTRAST * apart / a.replicate(spread)).exp(), x)
 
 
 def constrained(model: Components, x: Tensor, given: Inputs) -> Tensor:
