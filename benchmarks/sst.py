@@ -333,7 +333,7 @@ def costs(folder: Path, model: Downscaler, args: argparse.Namespace) -> dict[str
     measured = subprocess.run(command, capture_output=True, text=True, check=True)
     return training_told(folder) | {
         "parameters": model.parameters_by_part,
-        "nfe": 0 if model.denoiser is None else model.process.sampler.nfe(model.process.steps),
+        "nfe": model.evaluations(),
         "sampling_mebibytes": float(measured.stdout.split("MiB")[1]),
     }
 
