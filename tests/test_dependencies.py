@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Where the name in the registry is not that of the module.
-MODULES = {"pywavelets": "pywt", "pyyaml": "yaml", "pillow": "PIL", "netcdf4": "netCDF4"}
+MODULES = {
+    "pywavelets": "pywt",
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+    "netcdf4": "netCDF4",
+    "scikit-image": "skimage",
+}
 # Modules that come with another's package.
 COME_WITH = {"gribapi": "eccodes"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
