@@ -5,12 +5,12 @@
 DATA is a folder with the files of `PLACES`. The systems are presets at 1x8, or at the factor after an @, and are
 trained on MRMS west of -94 degrees by the commands of one_step.py, whose cache is taken. On a square of showers of
 every network, 24 frames, members are made as `finescale downscale` makes them after `finescale calibrate` on other
-fields, MRMS further west or the network's first
-12 frames: with noise of their own in every frame, and with the lifetime that was measured. Scored are the
-autocorrelation from a frame to the next, in place and along the truth's motion, and what should not change: CRPS,
-spread and spectra.
+fields, MRMS further west or the network's first 12 frames: with noise of their own in every frame, and with the
+lifetime that was measured. Scored are the autocorrelation from a frame to the next, in place and along the truth's
+motion, and what should not change: CRPS, spread and spectra.
 
-Writes motion.json, motion.md, motion.png and motion.gif; what motion.json holds is not done again.
+Writes motion.json, motion.md and, of each system at 1x8, motion_SYSTEM.png and .gif; what motion.json holds is not done
+again.
 """
 
 from __future__ import annotations

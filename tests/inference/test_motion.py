@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,18 @@ def test_nothing_is_carried_over_a_gap(diffusing: Any) -> None:
 
 
 def test_the_frames_of_a_coarse_one_move_together(generator: Callable[..., Any]) -> None:
-    """A generator that refines time has noise at coarse frames, which moves from one to the next."""
-    model = generator(factor="2x4", **{"data.frames": 1})
-    coarse = moving()
-    made = model.downscale(coarse, members=1, lifetime="1h")["rain"]
-    assert made.sizes["time"] == 12 and np.isfinite(made.values).all()
+    """A generator that refines time has noise in every fine frame, which moves half as far from one to the next."""
+    model = generator(factor="2x4", constraint=None, **{"data.frames": 1})
+    for parameter in model.generator.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.nn.init.ones_(model.generator.amplitudes.bias)  # z = w
+    dy, dx = (2 * n for n in SPEED)
+    pairs = []
+    for lifetime in ("2h", "none"):
+        found = detail(model.downscale(moving(), members=1, lifetime=lifetime))
+        assert len(found) == 12
+        pairs.append([alike(found[t + 1, dy:, :dx], found[t, :-dy, -dx:]) for t in range(11)])
+    assert min(pairs[0]) > 0.6 and np.mean(pairs[1]) < 0.3
 
 
 def test_a_calibrated_lifetime_is_taken_and_none_leaves_it_out(diffusing: Any) -> None:
@@ -132,10 +140,21 @@ def test_a_calibrated_lifetime_is_taken_and_none_leaves_it_out(diffusing: Any) -
         diffusing.calibrated = Calibrated(lifetime=1800.0)
         np.testing.assert_array_equal(diffusing.downscale(coarse, members=1)["rain"].values, asked)
         np.testing.assert_array_equal(diffusing.downscale(coarse, members=1, lifetime="none")["rain"].values, own)
-        # A field of one time has nothing that moves.
+        # A field of one time has nothing that moves, and of one every day nothing lives from one to the next.
+        times = np.datetime64("2024-06-01", "ns") + np.arange(6) * np.timedelta64(1, "D")
+        daily = coarse.assign_coords(time=times)
+        both = [diffusing.downscale(daily, members=1, **told)["rain"].values for told in ({}, {"lifetime": "none"})]
+        np.testing.assert_array_equal(*both)
         assert np.isfinite(diffusing.downscale(coarse[:1], members=1)["rain"].values).all()
     finally:
         diffusing.calibrated = Calibrated()
+
+
+def test_without_scikit_image_nothing_is_begun(diffusing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "skimage.registration", None)
+    monkeypatch.setattr(diffusing, "sample", lambda *_: pytest.fail("sampling has begun"))
+    with pytest.raises(InputError, match="--lifetime none"):
+        diffusing.downscale(moving(), members=1, lifetime="5min")
 
 
 def test_what_cannot_be_carried_is_refused(diffusing: Any, built: Callable[..., Any]) -> None:

@@ -33,15 +33,22 @@ LEAST = 12
 """Cells a side below which no motion is looked for."""
 FASTEST = 0.25
 """Displacement at most, in sides of the field."""
+LOG_FROM = 0.1
+"""Amount, such as mm/h, that counts as much as none in the logarithm."""
 FAINT = 1e-3
 """Amount, over the largest, at which a cell's motion counts half."""
+
+
+def seen(values: Array, amounts: bool) -> Array:
+    """What motion is looked for in, of the same shape: of amounts such as rain ln(1 + x/`LOG_FROM`), else x itself."""
+    return np.log1p(np.maximum(values, 0) / np.float32(LOG_FROM)) if amounts else values
 
 
 def motion(before: Array, after: Array) -> Array:
     """Displacement (2, h, w), along y and x, of a field from one frame to the next, in cells.
 
     Args:
-        before: (h, w), NaN where unknown; best something that is not ruled by a few peaks, such as log-rain.
+        before: (h, w), NaN where unknown; best something that is not ruled by a few peaks (`seen`).
         after: the next frame.
 
     Returns:
@@ -84,11 +91,22 @@ def _filled(field: Places, known: NDArray[np.bool_]) -> Places:
     return np.where(known, field, low + near)
 
 
+def check_installed() -> None:
+    """Raise what `motion` would, before anything is begun.
+
+    Raises:
+        InputError: if scikit-image is not there.
+    """
+    _optical_flow()
+
+
 def _optical_flow() -> Callable[..., NDArray[np.float64]]:
     try:
         from skimage.registration import optical_flow_ilk
     except ImportError as error:
-        raise InputError("motion needs scikit-image: pip install 'finescale[motion]'") from error
+        raise InputError(
+            "motion needs scikit-image: pip install 'finescale[motion]', or --lifetime none for frames of their own"
+        ) from error
     return optical_flow_ilk
 
 

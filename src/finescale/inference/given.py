@@ -22,6 +22,7 @@ from finescale.data.sources import Predictors, Source
 from finescale.data.static import StaticFields
 from finescale.diffusion import Carried
 from finescale.grids.coordinates import breaks, increasing
+from finescale.grids.motion import seen
 from finescale.grids.windows import Window
 from finescale.inference.domain import Domain
 from finescale.inference.inputs import Inputs
@@ -30,8 +31,6 @@ from finescale.inference.motion import Motion
 from finescale.model import batch
 
 Array = NDArray[np.float32]
-LOG_FROM = np.float32(0.1)
-"""Rain, in the model's units, that counts as much as none in the logarithm in which motion is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +129,8 @@ class Given:
             motion = None
             if self.lifetime is not None:
                 height, width = self.domain.coarse.shape[-2:]
-                seen = partial(self._seen, member)
-                motion = Motion(seen, (height, width), self._ends, self.lifetime, self.each)
+                frame = partial(self._seen, member)
+                motion = Motion(frame, (height, width), self._ends, self.lifetime, self.each)
             self._kept[member] = _Member(list(map(increasing, fields)), sources, self.inputs.told(member), motion)
         return self._kept[member]
 
@@ -187,7 +186,7 @@ class Given:
         cells = slice(frame, frame + 1), slice(height), slice(width)
         first = self.inputs.targets[0]
         values = first.in_model(self._coarse(cells, member)[0, 0])
-        return np.log1p(values / LOG_FROM) if first.rain else values
+        return seen(values, first.rain)
 
     def _coarse(self, cells: tuple[slice, slice, slice], member: int) -> Array:
         given = self._of(member)

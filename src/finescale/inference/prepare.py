@@ -19,6 +19,7 @@ from finescale.grids.coordinates import read_grid
 from finescale.grids.durations import format_duration, parse_duration
 from finescale.grids.factor import Factor
 from finescale.grids.grid import goes_round
+from finescale.grids.motion import check_installed
 from finescale.grids.resolution import factor_to
 from finescale.inference.domain import Domain, onto
 from finescale.inference.given import Given
@@ -78,23 +79,28 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
 def _lifetime(model: Model, domain: Domain, request: Request) -> float | None:
     """How long noise lives that is carried along the motion, in coarse frames; None for noise of its own in each.
 
+    One that was calibrated is left out where frames do not follow each other, or are so far apart that nothing of it
+    is left from one to the next.
+
     Raises:
         InputError: for a lifetime that is asked for where there is no motion, or of a model that cannot have it.
     """
     asked = request.lifetime
-    if asked is None:
-        seconds = model.calibrated.lifetime
-    else:
-        seconds = None if asked == "none" else parse_duration(asked, "lifetime")
+    seconds = model.calibrated.lifetime if asked is None else None
+    if asked not in (None, "none"):
+        seconds = parse_duration(asked, "lifetime")
     if seconds is None:
         return None
     length = interval(domain.increasing)
     if domain.coarse.shape[-3] < 2 or length is None:
-        if asked is not None:
-            raise InputError("a lifetime is of detail that moves, but the coarse field has no frames that follow")
+        if asked is None:
+            return None
+        raise InputError("a lifetime is of detail that moves, but the coarse field has no frames that follow")
+    frames = seconds / length
+    if asked is None and frames < SHORTEST:
         return None
     model.check_carried()
-    frames = seconds / length
+    check_installed()
     if not SHORTEST <= frames <= LONGEST:
         raise InputError(
             f"a lifetime of {format_duration(seconds)} is {frames:.3g} coarse frames, but must be from {SHORTEST} to "

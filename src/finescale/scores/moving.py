@@ -17,8 +17,10 @@ from functools import cache
 
 import numpy as np
 
-from finescale.grids.motion import LEAST, Places, motion, origins, sampled
-from finescale.scores.cells import Array, Frame, Step, log_rain, mean_of
+from finescale.grids.blocks import block_means
+from finescale.grids.factor import Factor
+from finescale.grids.motion import LEAST, Places, motion, origins, sampled, seen
+from finescale.scores.cells import Array, Frame, Step, mean_of
 from finescale.scores.record import Score, Statistic
 from finescale.scores.settings import Settings
 from finescale.scores.temporal import correlation_formula, pair_terms
@@ -49,18 +51,10 @@ def moving_terms(step: Step, settings: Settings) -> Array:
 
 
 def _blocks(frame: Frame, sides: tuple[int, ...], settings: Settings) -> Array:
-    """Means of the truth over whole blocks (h, w), of rain its logarithm; NaN where nothing is known."""
-    height, width = (n // side for n, side in zip(frame.y.shape, sides, strict=True))
-    cut = slice(height * sides[0]), slice(width * sides[1])
-
-    def summed(x: Array) -> Array:
-        total: Array = x[cut].reshape(height, sides[0], width, sides[1]).sum((1, 3))
-        return total
-
-    known = frame.w > 0
-    count = summed(known)
-    means = np.where(count > 0, summed(np.where(known, frame.y, 0.0)) / np.maximum(count, 1), np.nan)
-    return (log_rain(means) if settings.rain else means).astype(np.float32)
+    """Means of the truth over whole blocks (h, w), as motion is looked for in them; NaN where nothing is known."""
+    height, width = (n // side * side for n, side in zip(frame.y.shape, sides, strict=True))
+    known = np.where(frame.w > 0, frame.y, np.nan)[None, :height, :width]
+    return seen(block_means(known, Factor(y=sides[0], x=sides[1]), dtype=np.float32)[0], settings.rain)
 
 
 def moving_formula(terms: Array) -> dict[str, Array]:

@@ -19,8 +19,9 @@ from scipy.ndimage import gaussian_filter
 
 from finescale.data.scales import interval
 from finescale.diffusion.carried import autocorrelation
+from finescale.grids.blocks import block_means
 from finescale.grids.factor import Factor
-from finescale.grids.motion import LEAST, displacement, motion, origins, sampled
+from finescale.grids.motion import LEAST, displacement, motion, origins, sampled, seen
 from finescale.training.fields import Field
 
 Array = NDArray[np.float32]
@@ -29,8 +30,6 @@ FRAMES = 24
 """Frames at most."""
 CELLS = 768
 """Fine cells a side at most: the wettest square of so many."""
-LOG_FROM = 0.1
-"""Amount that counts as much as none in the logarithm."""
 WEAK = 0.1
 """Autocorrelation at lag 1 below which there is nothing to be followed."""
 
@@ -83,9 +82,8 @@ def _wettest(field: Field, t: slice, cells: tuple[int, int]) -> Array:
 def _along(whole: Array, cells: tuple[int, int], amounts: bool) -> NDArray[np.float64]:
     """Autocorrelation of the detail of (T, H, W) along the motion, at lags from 1 on."""
     known, (frames, height, width), (fy, fx) = np.isfinite(whole), whole.shape, cells
-    blocks = np.where(known, whole, np.nan).reshape(frames, height // fy, fy, width // fx, fx).mean((2, 4))
-    if amounts:
-        whole, blocks = (np.log1p(np.maximum(part, 0) / LOG_FROM) for part in (whole, blocks))
+    blocks = seen(block_means(whole, Factor(y=fy, x=fx), dtype=np.float32), amounts)
+    whole = seen(whole, amounts)
     filled = np.where(known, whole, 0.0)
     detail = filled - gaussian_filter(filled, (0, fy / 2, fx / 2))
     speed = [motion(*pair) for pair in pairwise(blocks)]
