@@ -2,8 +2,8 @@
 
     python benchmarks/blind.py DATA MODEL [--pairs 40] [--calibrate]
 
-MODEL is a folder that `finescale fit` wrote, such as those of texture.py. A quarter of the pairs is of MRMS east of -90
-degrees, and of each of three networks that the model has never seen: crops of 128² at 1x8, of one scale of colours.
+MODEL is a folder that `finescale fit` wrote, such as those of texture.py, or a name. A quarter of the pairs is of MRMS
+east of -90 degrees, and of each of three other networks: crops of 128² at 1x8, of one scale of colours.
 Writes blind.html and blind_answers.json (for each pair, which side is the truth, and where it is from).
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import BoundaryNorm
 from matplotlib.image import imsave
-from one_step_systems import ensemble
+from one_step_systems import FACTOR, ensemble
 from texture import crops_of, fields
 
 import finescale
@@ -33,20 +33,20 @@ CLASSES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="a name or a folder")
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--calibrate", action="store_true", help="on five earlier fields of each network")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
     args.crops = args.pairs // len(PLACES)
-    model, rng = load(args.model).eval(), np.random.default_rng(args.seed)
+    model, rng = load(args.model).at(FACTOR), np.random.default_rng(args.seed)
     pairs = []
     for place in PLACES:
         field, frames, few = fields(place, model.neighbours, args)
-        batch = crops_of(field, frames, model.neighbours, args)
+        batch = crops_of(field, frames, model, args)
         if args.calibrate:
-            finescale.calibrate(model, few)
+            finescale.calibrate(model, few, factor=FACTOR)
         drawn = ensemble(model, batch, 1)[0, :, 0]
         pairs += [(place, truth, member) for truth, member in zip(batch.fine[:, 0, 0].numpy(), drawn, strict=True)]
     order, sides = rng.permutation(len(pairs)), rng.integers(2, size=len(pairs))

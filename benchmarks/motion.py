@@ -94,7 +94,7 @@ def judge(run: Run, place: str, args: argparse.Namespace, found: dict[str, Any])
         return
     fine, earlier = fields(place, args)
     side = SIDE // factor.x * factor.x
-    fine = fine[:, :side, :side]
+    fine = fine[: len(fine) // factor.time * factor.time, :side, :side]
     area = torch.ones(1, side, side)
     truth = torch.from_numpy(fine.values)[None, None]
     coarse = Coarsen(factor, area[:, None, None], truth.isfinite())(truth)

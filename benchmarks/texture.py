@@ -53,7 +53,8 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "wavelet, smoothing 0, Haar and blockwise": ("wavelet", OLD),
     "one-step": ("one-step", {}),
     "one-step, smoothing 0": ("one-step", {"data.smoothing": 0.0}),
-    "one-step, smoothing 0, neighbours 2": ("one-step", {"data.smoothing": 0.0, "data.neighbours": 2}),
+    "one-step, neighbours": ("one-step", {"data.neighbours": 1}),
+    "one-step, neighbours, moved": ("one-step", {"data.neighbours": 1, "data.motion": True}),
 }
 PLACES: dict[str, tuple[str, Mapping[str, Any] | None]] = {
     "MRMS, east": ("mrms_west.nc", {"lon": [-90, None]}),
@@ -128,7 +129,7 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
     if f"{name}, calibrated" in here["systems"]:
         return
     field, frames, few = fields(place, model.neighbours, args)
-    batch = crops_of(field, frames, model.neighbours, args)
+    batch = crops_of(field, frames, model, args)
     assert batch.area is not None
     test, here["crops"] = (batch.fine, batch.coarse, batch.area), len(batch)
     if "RainFARM" not in here["systems"]:
@@ -145,12 +146,12 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
     here["systems"][f"{name}, calibrated"] = calibrated | {"calibrated": found_there}
 
 
-def crops_of(field: xr.DataArray, frames: list[int], neighbours: int, args: argparse.Namespace) -> Batch:
+def crops_of(field: xr.DataArray, frames: list[int], model: Downscaler, args: argparse.Namespace) -> Batch:
     """Crops apart from each other in the frames that count, with the coarse frames about them."""
     size = (1, CROP, CROP)
     positions = Crops([[field.isel(time=frames)]], FACTOR, size, WET).places_apart(args.crops, seed=1)
     positions[:, 1] = np.array(frames)[positions[:, 1]]
-    return Crops([[field]], FACTOR, size, WET, neighbours=neighbours).at(positions, FACTOR)
+    return Crops([[field]], FACTOR, size, WET, neighbours=model.neighbours, motion=model.moving).at(positions, FACTOR)
 
 
 def picture(args: argparse.Namespace) -> None:
@@ -166,7 +167,7 @@ def picture(args: argparse.Namespace) -> None:
         shown: dict[str, Any] = {}
         for name, model in models.items():
             field, frames, few = fields(place, model.neighbours, args)
-            batch = crops_of(field, frames, model.neighbours, args)
+            batch = crops_of(field, frames, model, args)
             wettest = int(batch.fine.nan_to_num().mean((1, 2, 3, 4)).argsort(descending=True)[1])
             one = batch[slice(wettest, wettest + 1)]
             shown |= {"coarse": one.coarse[0, 0, 0], "truth": one.fine[0, 0, 0]}

@@ -1,6 +1,7 @@
 """Draw the figures of the docs pages that no benchmark draws.
 
-    python docs/figures.py [MODEL [POD HEAD FINE]]
+    python docs/figures.py [MODEL [POD HEAD FINE]]     constraints and, with models, training, modes and uncertainty
+    python docs/figures.py rain                         the package's radar and model
 
 MODEL is a trained model folder, whose log.jsonl gives the training curves; POD a model with a patch-POD latent and a
 denoiser, HEAD one with a variance head, of the same variable and factor; FINE a file of that variable.
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xarray as xr
 from matplotlib.figure import Figure
 
 import finescale
+from finescale.cli.demo import RADAR
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
 from finescale.data.files import open_field
 from finescale.downscaler import Downscaler
@@ -25,7 +28,9 @@ from finescale.latents import PatchPOD
 from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import pad
 from finescale.operators.coarsen import Coarsen
-from finescale.plots import coefficient_std, energy, modes
+from finescale.plots import animate_ensemble, coefficient_std, energy, modes, overview
+from finescale.plots.maps import png
+from finescale.plots.region import region_of
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -136,7 +141,29 @@ def uncertainty(head: Downscaler, ensemble: Downscaler, fine: Path) -> None:
     figure.savefig(IMAGES / "uncertainty.png", dpi=80)
 
 
+def rain() -> None:
+    """Radar of the package by its model: one time at 1x8, and a sequence at 3x10."""
+    with xr.open_dataset(RADAR) as ds:
+        fine = ds["precipitation_rate"].load()
+    coarse = finescale.coarsen(fine, "1x8")["precipitation_rate"]
+    made = finescale.downscale("rain", coarse, members=2, factor="1x8", progress=False)
+    assert made is not None
+    frame = fine.sizes["time"] // 2
+    members = made["precipitation_rate"].transpose("realization", "time", ...)
+    shown = {"Coarse, 8.9 km": coarse[frame], "Member 1": members[0, frame], "Member 2": members[1, frame]}
+    fields = {title: field.values for title, field in (shown | {"Radar": fine[frame]}).items()}
+    figure = overview(fields, region_of(fine)[0], units="mm/h", rain=True, columns=4)
+    (IMAGES / "rain.png").write_bytes(png(figure, limit=300_000))
+    coarse = finescale.coarsen(fine, "3x10")
+    made = finescale.downscale("rain", coarse, members=2, factor="3x10", progress=False)
+    assert made is not None
+    animate_ensemble(made, fine, coarse, IMAGES / "rain.gif", members=(0,), limit=900_000)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["rain"]:
+        rain()
+        sys.exit()
     constraints()
     if len(sys.argv) > 1:
         training(Path(sys.argv[1]))

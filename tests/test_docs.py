@@ -31,6 +31,7 @@ BUDGET = ["--set", "train.minutes=null", "--set", "train.steps=2", "--set", "tra
 SMALLER = {
     "fit": [*BUDGET, "--set", "mean.backbone.width=8", "--set", "denoiser.backbone.width=8"],
     "fit --distill": BUDGET,
+    "fit --start": BUDGET,
     "calibrate": ["--crops", "2"],
     "downscale": ["--members", "2"],
     "verify": ["--baselines", "nearest"],
@@ -63,7 +64,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def smaller(words: list[str]) -> list[str]:
     """A command's words with those that make it small."""
-    name = "fit --distill" if words[1:3] == ["fit", "--distill"] else words[1]
+    name = " ".join(words[1:3]) if " ".join(words[1:3]) in SMALLER else words[1]
     if name == "downscale" and "--members" in words:
         at = words.index("--members")
         return words if words[at + 1] == "0" else [*words[:at], *words[at + 2 :], *SMALLER[name]]

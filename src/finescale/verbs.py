@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from finescale.config.shipped import lasting
 from finescale.data.coarsen import coarsen as block_means
 from finescale.data.files import gridded, open_store
 from finescale.data.files import select as field_of
@@ -114,7 +115,7 @@ def downscale(
     """An ensemble of fine fields whose block means are the coarse field: (realization, time, y, x); files: time first.
 
     Args:
-        model: a model, or the folder that `finescale.fit` wrote.
+        model: a model, or the folder that `finescale.fit` wrote, or a name that `finescale models` lists.
         coarse: a store of any format, a glob of files that follow each other in time, or a dataset; any domain size. Or
             a list of them, in which the model's variables and predictors are found by name.
         out: where to write it, .nc or .zarr, window by window; None to return it, in memory.
@@ -204,16 +205,16 @@ def _prediction(
 
     workers, request, load = Workers(**who), Request(**asked), None
     if isinstance(model, str | Path):
-        load = partial(_loaded, Path(model).absolute(), compiled)
+        load = partial(_loaded, lasting(model), compiled)
         model = _loaded(model, compiled)
     elif compiled:
         model.compile_networks()
     return Prediction(model, coarse, request, workers, load, values=not lazy)
 
 
-def _loaded(folder: str | Path, compiled: bool) -> Downscaler:
+def _loaded(model: str | Path, compiled: bool) -> Downscaler:
     """A model from its folder, as every worker loads it."""
     from finescale.config.load import load
 
-    model = load(folder)
-    return model.compile_networks() if compiled else model
+    taken = load(model)
+    return taken.compile_networks() if compiled else taken

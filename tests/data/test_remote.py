@@ -160,7 +160,7 @@ def test_what_is_wrong_with_a_url_is_said_in_one_line(s3, rain, model, tmp_path,
     assert "nosuch:// is not known" in refused(capsys, "info", "nosuch://b/a.nc")
     assert "must end in .nc or .zarr" in refused(capsys, *coarsen, f"{s3.url}/o.grib")
     assert "is the input itself" in refused(capsys, *coarsen, url, "--overwrite")
-    assert "a model is a folder of this machine" in refused(capsys, "downscale", f"{s3.url}/m", url, "-o", "o.nc")
+    assert "is not a finescale model" in refused(capsys, "downscale", f"{s3.url}/m", url, "-o", "o.nc")
     assert "a report is a folder of this machine" in refused(capsys, "verify", url, url, "-o", f"{s3.url}/report")
     assert main([*coarsen, f"{s3.url}/o.zarr"]) == 0
     before = s3.names()

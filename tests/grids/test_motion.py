@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, shift
 
-from finescale.errors import InputError
 from finescale.grids.motion import Array, displacement, motion, origins, sampled
 
 
@@ -49,12 +46,6 @@ def test_unknown_cells_take_no_part() -> None:
 )
 def test_where_nothing_can_be_found_nothing_moves(before: Array, after: Array) -> None:
     assert not motion(before, after).any()
-
-
-def test_without_scikit_image_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "skimage.registration", None)
-    with pytest.raises(InputError, match=r"pip install 'finescale\[motion\]'"):
-        motion(waves(), waves(seed=1))
 
 
 @pytest.mark.parametrize(("time", "reference"), [(3.7, 0.5), (0.2, 2.9), (1.5, 1.5), (2.5, 0.5), (9.0, -2.0)])

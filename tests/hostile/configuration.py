@@ -57,7 +57,7 @@ def bare() -> Iterator[Case]:
     yield Case("an unknown command", ["refine", "x"])
     yield Case("an empty word", [""])
     yield Case("fit without a configuration", ["fit", "-o", "new"], says=("--distill",))
-    yield Case("fit with both", ["fit", "wavelet", "-o", "new", "--distill", "model"], says=("either",))
+    yield Case("fit with both", ["fit", "wavelet", "-o", "new", "--distill", "model"], says=("one of",))
     yield Case("fit without an output", ["fit", "wavelet"], says=("--output",))
     yield Case("a recipe of nothing", ["recipe", ""], says=("factor",))
     yield Case("a recipe of too much", ["recipe", f"{'9' * 5000}x1"], says=("factor",))

@@ -66,6 +66,7 @@ def words(folder: Path) -> Iterator[Case]:
         yield Case(f"coarsen to {url}", [*to_coarsen, url], says=(says,), keeps=keeps)
     for url in ("s3://b/model", "memory://model"):
         local = ("folder of this machine",)
-        yield Case(f"model {url}", ["downscale", url, "good.nc", "-o", "o.nc"], says=local, keeps=keeps)
+        no_model = ("not a finescale model",)
+        yield Case(f"model {url}", ["downscale", url, "good.nc", "-o", "o.nc"], says=no_model, keeps=keeps)
         yield Case(f"fit to {url}", ["fit", "wavelet", "-o", url], says=local)
         yield Case(f"report to {url}", ["verify", "good.nc", "good.nc", "-o", url], says=local)

@@ -134,16 +134,44 @@ def test_instants_have_no_length(knowing: Models) -> None:
         knowing(data={"frames": 3}).downscale(ds, members=1)
 
 
-def test_a_model_of_many_factors_knows_coarse_cells_of_all(knowing: Models) -> None:
+def test_a_model_of_many_factors_makes_cells_of_the_size_that_it_has_seen(knowing: Models) -> None:
+    """Fine cells of 1 km and frames of 1 h: what is coarse follows from the factor in use."""
     model = knowing(factor={"time": [1, 3], "space": [1, 6]}, latent="pixel")
-    for step, hours in ((1.0, 1), (6.0, 3)):
-        ds = kelvin(
-            y=("y", step * np.arange(6), {"units": "km"}),
-            time=kelvin()["time"][0] + hours * (kelvin()["time"] - kelvin()["time"][0]),
-        )
-        assert model.downscale(ds, members=1, factor="1x2").sizes["y"] == 12
-    with pytest.raises(InputError, match="its cells are 13 km wide, not 1 to 6"):
-        model.downscale(kelvin(y=("y", 13.0 * np.arange(6), {"units": "km"})), factor="1x2")
+
+    def given(step: float, hours: int) -> xr.Dataset:
+        times = kelvin()["time"]
+        return kelvin(y=("y", step * np.arange(6), {"units": "km"}), time=times[0] + hours * (times - times[0]))
+
+    assert model.downscale(given(2.0, 1), members=1, factor="1x2").sizes["y"] == 12
+    assert model.downscale(given(6.0, 3), members=1, factor="3x6").sizes["y"] == 36
+    with pytest.raises(InputError, match="its cells are 6 km wide, not 2"):
+        model.downscale(given(6.0, 1), factor="1x2")
+    with pytest.raises(InputError, match="its frames last 3 h, not 1 h"):
+        model.downscale(given(2.0, 3), factor="1x2")
+
+
+def test_a_factor_that_is_not_named_is_that_of_cells_as_they_were_seen(knowing: Models) -> None:
+    model = knowing(factor={"time": [1, 3], "space": [2, 6]}, latent="pixel")
+    times = kelvin()["time"]
+
+    def given(step: float, hours: int, **attrs: str) -> xr.Dataset:
+        ds = kelvin(y=("y", step * np.arange(6), {"units": "km"}), time=times[0] + hours * (times - times[0]))
+        for one in ds.data_vars.values():
+            one.attrs |= attrs
+        return ds
+
+    for ds, wanted in (
+        (given(4.0, 1), "1x4"),
+        (given(4.9, 1), "1x4"),  # cells of 1.2 km rather than of .98
+        (given(4.0, 2), "2x4"),
+        (given(4.0, 3, cell_methods="time: point"), "1x4"),
+    ):
+        with pytest.warns(Notice, match=f"the factor is {wanted}"):
+            found = model.downscale(ds, members=1)
+        assert found.attrs["finescale_factor"] == wanted
+    unknown = kelvin().drop_vars("y")
+    with pytest.raises(InputError, match="none is chosen: give a factor"):
+        model.downscale(unknown, members=1)
 
 
 def test_drizzle_is_said(built: Models) -> None:

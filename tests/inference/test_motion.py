@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,13 +147,6 @@ def test_a_calibrated_lifetime_is_taken_and_none_leaves_it_out(diffusing: Any) -
         assert np.isfinite(diffusing.downscale(coarse[:1], members=1)["rain"].values).all()
     finally:
         diffusing.calibrated = Calibrated()
-
-
-def test_without_scikit_image_nothing_is_begun(diffusing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "skimage.registration", None)
-    monkeypatch.setattr(diffusing, "sample", lambda *_: pytest.fail("sampling has begun"))
-    with pytest.raises(InputError, match="--lifetime none"):
-        diffusing.downscale(moving(), members=1, lifetime="5min")
 
 
 def test_what_cannot_be_carried_is_refused(diffusing: Any, built: Callable[..., Any]) -> None:

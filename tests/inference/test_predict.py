@@ -40,7 +40,7 @@ class Fake:
     variables: ClassVar[dict[str, dict[str, str]]] = {"rain": {"units": "mm h-1"}}
     predictors: ClassVar[dict[str, dict[str, str]]] = {}
     conserves = (True,)
-    direct, neighbours = False, 0
+    direct, neighbours, moving = False, 0, False
     multiple = (1, 2, 1)
     halo = (0, 2, 1)
     context = 1

@@ -106,3 +106,17 @@ def test_slopes_are_finite_where_members_are_equal() -> None:
     members = torch.zeros(1, 2, 1, 1, 8, 8, requires_grad=True)
     Score().of(members, torch.zeros(1, 1, 1, 8, 8), torch.ones(1, 1, 1, 8, 8), torch.Generator()).sum().backward()
     assert members.grad is not None and members.grad.isfinite().all()
+
+
+def test_frames_that_are_judged_apart_are_crops_of_one_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    members, truth, known = fields()
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor(0))
+    score = Score(patches=(1, 3), differences=(1,), together=False)
+    found = score.of(members, truth, known, torch.Generator())
+    each = [
+        Score(patches=(1, 3), differences=(1,)).of(*(x[..., t : t + 1, :, :] for x in (members, truth, known)), None)  # type: ignore[arg-type]
+        for t in range(2)
+    ]
+    torch.testing.assert_close(found, sum(each) / 2, rtol=1e-4, atol=1e-5)
+    together = Score(patches=(1, 3), differences=(1,)).of(members, truth, known, torch.Generator())
+    assert float((found - together).abs().max()) > 1e-3

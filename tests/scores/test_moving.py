@@ -7,7 +7,6 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from finescale.grids.factor import Factor
-from finescale.scores import moving
 from finescale.scores.settings import Settings
 from finescale.scores.sums import Sums
 
@@ -60,7 +59,7 @@ def test_unknown_cells_and_parts_of_a_sequence_change_nothing() -> None:
     )
 
 
-def test_there_is_none_where_nothing_moves_or_can_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_none_where_no_frames_follow_or_motion_is_not_found() -> None:
     truth = rain(0)
     alone = Sums(Settings())
     alone.add(truth[None], truth, follows=False)
@@ -68,5 +67,3 @@ def test_there_is_none_where_nothing_moves_or_can_be_found(monkeypatch: pytest.M
     small = truth[:, :40, :40]
     assert "moving_autocorrelation" not in scored(small[None], small)
     assert "moving_autocorrelation" not in scored(truth[None], truth, full=False)
-    monkeypatch.setattr(moving, "can_be_found", lambda: False)
-    assert "moving_autocorrelation" not in scored(truth[None], truth)

@@ -158,6 +158,17 @@ def test_what_cannot_be_calibrated(
         finescale.calibrate(generator(generator=None, mean="interpolation", denoiser="none"), fine)
 
 
+@pytest.mark.parametrize("factor", ["1x5", "2x3"])
+def test_a_model_of_many_factors_is_calibrated_at_any_of_them(
+    there: Path, generator: Callable[..., Any], factor: str
+) -> None:
+    """Also at those that do not divide the crops of its training."""
+    data = {"crop": 32, "smoothing": 1.0, "min_valid": 0.5}
+    model = generator(factor={"time": [1, 2], "space": [2, 6]}, variables={"rain": {"units": "mm h-1"}}, data=data)
+    told = finescale.calibrate(model, there / "smooth.nc", factor=factor, variable="precipitation_rate", crops=4)
+    assert told.crops == 4 and abs(np.log(told.after)) <= abs(np.log(told.before)) + 1e-6
+
+
 # --- crops of other smoothness
 
 

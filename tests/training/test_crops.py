@@ -150,6 +150,14 @@ def test_favour_chooses_wetter_crops_more_often(wet_east: xr.DataArray) -> None:
     assert wet(2.0) > wet(0.5) > wet(0.0) + 0.05
 
 
+@pytest.mark.parametrize(("balance", "wanted"), [(0.0, 1 / 9), (0.5, 1 / 4), (1.0, 1 / 2)])
+def test_balance_lets_a_small_field_count_as_much_as_a_large_one(field: Field, balance: float, wanted: float) -> None:
+    small, large = field(1, 48, 48) * 0 + 1, field(8, 48, 48) * 0 + 100
+    crops = Crops([[small], [large]], FACTOR, (1, 16, 16), augmentation=Augmentation(balance=balance))
+    share = np.mean([float((crops.draw(64, n).fine.amax((1, 2, 3, 4)) < 50).float().mean()) for n in range(30)])
+    assert share == pytest.approx(wanted, abs=0.04)  # 1920 drawn: a standard deviation of .011
+
+
 def test_rescale_multiplies_whole_crops(field: Field) -> None:
     da = field() + 1
     plain = Crops([[da]], FACTOR, (1, 16, 16), augmentation=STILL)

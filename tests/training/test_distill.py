@@ -131,4 +131,4 @@ def test_what_cannot_be_distilled(
             distill(tmp_path / source, tmp_path / out, changes)
         assert "\n" not in str(caught.value) and not (tmp_path / "x").exists()
     assert commands.main(["fit", "-o", str(tmp_path / "x")]) == 2
-    assert "either a configuration" in capsys.readouterr().err
+    assert "one of a configuration" in capsys.readouterr().err

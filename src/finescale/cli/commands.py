@@ -76,7 +76,8 @@ def fit(
     /,
     *,
     output: Folder,
-    distill: Path | None = None,
+    start: str | None = None,
+    distill: str | None = None,
     set_: Annotated[list[str] | None, Parameter("--set", negative=(), allow_leading_hyphen=True)] = None,
     overwrite: Flag = False,
 ) -> None:
@@ -88,6 +89,8 @@ def fit(
         A YAML file, or the name of a preset.
     output
         The model's folder.
+    start
+        Instead of a configuration, a trained model to go on from, with data of your own: a folder or a name of models.
     distill
         Instead of a configuration, a trained model: make one of it that needs only 1, 2 or 4 steps.
     set_
@@ -96,8 +99,10 @@ def fit(
         Start afresh where the folder holds a model or checkpoint.
     """
     changes = runner.overrides(set_ or [])
-    if (config is None) == (distill is None):
-        raise InputError("fit takes either a configuration (a YAML file or a preset's name) or --distill MODEL")
+    if [config, start, distill].count(None) != 2:
+        raise InputError(
+            "fit takes one of a configuration (a YAML file or a preset's name), --start MODEL and --distill MODEL"
+        )
     if distill is not None:
         from finescale.training.distill import distill as make
 
@@ -105,12 +110,12 @@ def fit(
         return
     from finescale.training.fit import fit as train
 
-    train(str(config), output, changes, overwrite=overwrite)
+    train(config, output, changes, overwrite=overwrite, start=start)
 
 
 @app.command
 def calibrate(
-    model: Path,
+    model: str,
     fine: list[str],
     /,
     *,
@@ -125,7 +130,7 @@ def calibrate(
     Parameters
     ----------
     model
-        A folder written by fit.
+        A folder written by fit, its URL, or a name of models.
     fine
         Fine fields on cells like those wanted, of any format that coarsen reads; not those it is judged on afterwards.
     output
@@ -147,7 +152,7 @@ def calibrate(
 
 @app.command
 def downscale(
-    model: Path,
+    model: str,
     coarse: str,
     /,
     *more: str,
@@ -182,7 +187,7 @@ def downscale(
     Parameters
     ----------
     model
-        A folder written by fit.
+        A folder written by fit, its URL, or a name of models.
     coarse
         A file of any format that coarsen reads, or a quoted glob of files that follow each other in time; or a URL.
     more
@@ -384,17 +389,27 @@ def info(path: list[str], /) -> None:
 
 
 @app.command
-def demo(*, output: Folder = Path("finescale-demo")) -> None:
+def models() -> None:
+    """List the models that have a name: those of the package, and of the folder or URL FINESCALE_MODELS."""
+    from finescale.config.shipped import listing
+
+    print(listing())
+
+
+@app.command
+def demo(*, output: Folder = Path("finescale-demo"), real: Flag = False) -> None:
     """Synthetic rain, a trained model, an ensemble and its report, in a few minutes.
 
     Parameters
     ----------
     output
         A folder.
+    real
+        Radar that comes with the package, and its model rain, instead: in less than a minute.
     """
     from finescale.cli.demo import run
 
-    run(output)
+    run(output, real=real)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

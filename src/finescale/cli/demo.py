@@ -1,4 +1,5 @@
-"""The README's first command: synthetic rain from truth to a scored ensemble, in a few minutes on two cores.
+"""Rain from truth to a scored ensemble: synthetic, with a model trained on the way, in a few minutes on two cores; or
+radar, with a model of the package, in less than one.
 
 Each step is one of the other commands, printed so that it can be repeated on other data.
 """
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
 import yaml
 
 from finescale.data.atomic import explained
@@ -20,6 +22,20 @@ from finescale.grids.factor import Factor
 
 FACTOR = Factor(time=1, space=8)
 MEMBERS = 8
+RADAR = Path(__file__).parent.parent / "samples" / "radar.nc"
+"""Twelve frames of MRMS over 240 x 240 cells (NOAA, public domain), of a region that the model has not seen."""
+REAL_MODEL = "rain"
+YOUR_OWN = (
+    "Next, with your own fine data (NetCDF, Zarr, GRIB or GeoTIFF):",
+    "  finescale fit wavelet -o mymodel --set data.path=FINE.nc --set factor=1x8 --set train.minutes=30",
+    "  finescale downscale mymodel COARSE.nc -o ensemble.nc",
+)
+MADE_YOURS = (
+    "Next, with rain of yours (NetCDF, Zarr, GRIB or GeoTIFF), and made more like it by a few fine fields:",
+    f"  finescale downscale {REAL_MODEL} COARSE.nc -o ensemble.nc --factor 1x8",
+    f"  finescale calibrate {REAL_MODEL} FINE.nc -o mine --factor 1x8",
+    f"  finescale fit --start {REAL_MODEL} -o mine --set data.path=FINE.nc --set train.minutes=10",
+)
 MARK = "finescale-demo.txt"
 """What tells a folder of an earlier demo from any other."""
 TRAINING_SEEDS = (1, 2, 3)
@@ -33,12 +49,13 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def run(out: str | Path = "demo-output", overwrite: bool = True) -> dict[str, Any]:
+def run(out: str | Path = "demo-output", overwrite: bool = True, real: bool = False) -> dict[str, Any]:
     """Make data, coarsen, fit, downscale, verify; returns what scores.json holds.
 
     Args:
         out: folder for everything made.
         overwrite: replace the results of an earlier demo.
+        real: take radar and a model that comes with the package, and train none.
 
     Raises:
         InputError: if ``out`` holds something other than an earlier demo, or the ensemble does not beat the baselines.
@@ -52,16 +69,14 @@ def run(out: str | Path = "demo-output", overwrite: bool = True) -> dict[str, An
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARK).write_text("Made by `finescale demo`, which may replace everything here.\n", encoding="utf-8")
     started = time.monotonic()
-    config = _make_data(folder)
-
-    _step(started, f"finescale fit {folder}/config.yaml -o {folder}/model")
-    from finescale.training.fit import fit
+    model = _real(folder) if real else _trained(folder, started, overwrite)
     from finescale.verbs import downscale
     from finescale.verify.report import verify
 
-    model = fit(config, folder / "model", overwrite=overwrite)
-    _step(started, f"finescale downscale {folder}/model {folder}/coarse.nc -o {folder}/ensemble.nc --members {MEMBERS}")
-    downscale(model, folder / "coarse.nc", folder / "ensemble.nc", members=MEMBERS, overwrite=overwrite)
+    words = f"finescale downscale {model} {folder}/coarse.nc -o {folder}/ensemble.nc --members {MEMBERS}"
+    _step(started, words + (f" --factor {FACTOR}" if real else ""))
+    factor = str(FACTOR) if real else None
+    downscale(model, folder / "coarse.nc", folder / "ensemble.nc", members=MEMBERS, factor=factor, overwrite=overwrite)
     _step(
         started,
         f"finescale verify {folder}/ensemble.nc {folder}/truth.nc -o {folder}/scores --coarse {folder}/coarse.nc",
@@ -69,7 +84,7 @@ def run(out: str | Path = "demo-output", overwrite: bool = True) -> dict[str, An
     scores = verify(
         folder / "ensemble.nc", folder / "truth.nc", folder / "scores", folder / "coarse.nc", overwrite=overwrite
     )
-    print(f"\n{scorecard(scores)}\n\n{_next_steps(folder)}\n\nDone in {time.monotonic() - started:.0f} s.")
+    print(f"\n{scorecard(scores)}\n\n{_next_steps(folder, model)}\n\nDone in {time.monotonic() - started:.0f} s.")
     return scores
 
 
@@ -88,6 +103,30 @@ def scorecard(scores: dict[str, Any]) -> str:
     return f"{text(scores)}\n* best\n\n{sentence}"
 
 
+def _trained(folder: Path, started: float, overwrite: bool) -> str:
+    """Synthetic rain, and the folder of a model trained on other synthetic rain."""
+    config = _make_data(folder)
+    _step(started, f"finescale fit {folder}/config.yaml -o {folder}/model")
+    from finescale.training.fit import fit
+
+    fit(config, folder / "model", overwrite=overwrite)
+    return f"{folder}/model"
+
+
+def _real(folder: Path) -> str:
+    """Radar, and the name of a model."""
+    with xr.open_dataset(RADAR) as radar:
+        truth = radar.load()
+    write(truth, folder / "truth.nc", overwrite=True)
+    _coarsened(truth[next(iter(truth.data_vars))], folder)
+    return REAL_MODEL
+
+
+def _coarsened(truth: xr.DataArray, folder: Path) -> None:
+    _step(time.monotonic(), f"finescale coarsen {folder}/truth.nc -o {folder}/coarse.nc --factor {FACTOR}")
+    write(coarsen(truth, FACTOR), folder / "coarse.nc", overwrite=True)
+
+
 def _make_data(folder: Path) -> Path:
     """Training files, truth and its coarse block means, and the configuration; returns the latter's path."""
     train = []
@@ -98,24 +137,21 @@ def _make_data(folder: Path) -> Path:
         )
     truth = synthetic_rain((6, 160, 208), seed=99)  # on another day
     write(truth.to_dataset(), folder / "truth.nc", overwrite=True)
-    _step(time.monotonic(), f"finescale coarsen {folder}/truth.nc -o {folder}/coarse.nc --factor {FACTOR}")
-    write(coarsen(truth, FACTOR), folder / "coarse.nc", overwrite=True)
+    _coarsened(truth, folder)
     config = CONFIG | {"data": CONFIG["data"] | {"path": train}, "train": CONFIG["train"]}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return path
 
 
-def _next_steps(folder: Path) -> str:
+def _next_steps(folder: Path, model: str) -> str:
     return "\n".join(
         [
             f"Report:   {folder}/scores/report.html   (open it in a browser)",
             f"Picture:  {folder}/scores/overview.png",
-            f"Ensemble: {folder}/ensemble.nc, model: {folder}/model, all scores: {folder}/scores/scores.json",
+            f"Ensemble: {folder}/ensemble.nc, model: {model}, all scores: {folder}/scores/scores.json",
             "",
-            "Next, with your own fine data (NetCDF, Zarr, GRIB or GeoTIFF):",
-            "  finescale fit wavelet -o mymodel --set data.path=FINE.nc --set factor=1x8 --set train.minutes=30",
-            "  finescale downscale mymodel COARSE.nc -o ensemble.nc",
+            *(MADE_YOURS if model == REAL_MODEL else YOUR_OWN),
         ]
     )
 

@@ -12,10 +12,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from finescale.config.shipped import found
 from finescale.data.extent import parse
 from finescale.data.files import gridded, open_store, select
 from finescale.data.lazy import stored_chunks, tiles
 from finescale.data.named import Paths, listed, title
+from finescale.data.place import Remote, exists, place
 from finescale.errors import InputError
 from finescale.grids import coordinates, curvilinear
 
@@ -33,8 +35,9 @@ def describe(paths: Paths) -> str:
         InputError: if it is neither.
     """
     texts = listed(paths)
-    model = Path(texts[0]) if len(texts) == 1 else None
-    return _model(model) if model is not None and _is_model(model) else _file(paths)
+    named = len(texts) == 1 and not isinstance(place(texts[0]), Remote) and not exists(Path(texts[0]))
+    model = found(texts[0]) if named else Path(texts[0])
+    return _model(model) if len(texts) == 1 and _is_model(model) else _file(paths)
 
 
 def _is_model(path: Path) -> bool:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from finescale.config.build import build_model
 from finescale.config.document import read_yaml
 from finescale.config.read import read_config
+from finescale.config.shipped import absent, check, found
 from finescale.data.extent import parse
-from finescale.data.place import local
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 
@@ -22,35 +22,37 @@ ABSURD = 1e6
 """A weight of a network that no training ends with; statistics in physical units may be larger."""
 
 
-def load(folder: str | Path, device: str | None = None) -> Downscaler:
+def load(model: str | Path, device: str | None = None) -> Downscaler:
     """Load a model folder (``config.yaml`` and ``weights.safetensors``); nothing in it is executed.
 
     Args:
-        folder: what `finescale fit` wrote.
+        model: the folder that `finescale fit` wrote, or a URL of one; or the name of one that comes with the package
+            (`finescale.config.shipped`).
         device: where the model works; None for CUDA where there is one.
 
     Raises:
         InputError: if the folder is missing, foreign, truncated, or its weights do not fit its configuration.
     """
-    folder = local(folder, "a model")
+    folder = found(model)
     for name in ("config.yaml", "weights.safetensors"):
         if not (folder / name).is_file():
             raise InputError(
                 f"{folder} is not a finescale model: it has no {name} "
-                "(a model is the folder that `finescale fit` wrote)"
+                f"(a model is the folder that `finescale fit` wrote){absent(folder)}"
             )
+    check(folder)
     settings, weights = folder / "config.yaml", folder / "weights.safetensors"
     try:
         config = read_config(read_yaml(settings))
         parse(config.get("trained") or [], "section trained")  # what outputs carry on
-        model = build_model(config)
+        built = build_model(config)
     except InputError as error:
         raise InputError(str(error) if str(settings) in str(error) else f"{settings}: {error}") from error
     try:
         with safe_open(weights, "pt") as file:
-            model.check_trained(file.metadata(), settings)
+            built.check_trained(file.metadata(), settings)
         state = load_file(weights)
-        model.load_state_dict(state)
+        built.load_state_dict(state)
     except InputError:
         raise
     except Exception as error:
@@ -59,8 +61,8 @@ def load(folder: str | Path, device: str | None = None) -> Downscaler:
         raise InputError(
             f"{weights} is truncated or not of this model ({reason[:90]}); copy or train it again"
         ) from error
-    _checked(folder, state, {name for name, _ in model.named_parameters()})
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    _checked(folder, state, {name for name, _ in built.named_parameters()})
+    return built.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
 def _checked(folder: Path, state: Mapping[str, torch.Tensor], networks: set[str]) -> None:

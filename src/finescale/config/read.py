@@ -34,6 +34,7 @@ SECTIONS: dict[str, Any] = {
     "precision": Literal["auto", "float32"],
     "train": Settings,
     "distilled": Settings,
+    "started": Settings,
     "trained": list[dict[str, Any]] | None,
     "remembers": Settings,
     "calibrated": Settings,

@@ -127,7 +127,8 @@ def select(ds: xr.Dataset, variable: str | None = None, source: str = "the datas
             )
             if names:
                 raise InputError(
-                    f"{source} has several gridded variables: {', '.join(names)}; name one with --variable"
+                    f"{source} has several gridded variables: {', '.join(names)}; name one with --variable "
+                    "(fit: data.variable)"
                 )
             plane = [name for name, da in ds.data_vars.items() if da.dtype.kind not in "fiu" and _plane(da)]
             if plane:
@@ -184,7 +185,10 @@ def _plane(da: xr.DataArray) -> bool:
 
 def _no_numbers(da: xr.DataArray, source: str) -> str:
     kind = _KINDS.get(da.dtype.kind, "text")
-    return f"{source}: variable {da.name} holds {kind}, not numbers: convert it, or name another one with --variable"
+    return (
+        f"{source}: variable {da.name} holds {kind}, not numbers: convert it, or name another one with --variable "
+        "(fit: data.variable)"
+    )
 
 
 def _close(name: str, names: list[str]) -> str:

@@ -10,7 +10,7 @@ import atexit
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -267,6 +267,21 @@ def fetched(where: Remote) -> Path:
             raise InputError(f"{where} does not exist") from None
         kept = tuple(str(state.get(key)) for key in ("ETag", "etag", "mtime", "LastModified", "size"))
         return _copied(where, kept)
+
+
+def copied(where: Remote, names: Iterable[str]) -> Path:
+    """A folder of this machine with those of some files that a remote one has; it goes when the process ends.
+
+    Raises:
+        InputError: if it cannot be reached.
+    """
+    made = folder(f"{where}/")
+    with reached(where):
+        for name in names:
+            content = (where / name).content()
+            if content is not None:
+                (made / name).write_bytes(content)
+    return made
 
 
 @cache

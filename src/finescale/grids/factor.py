@@ -127,6 +127,12 @@ class Factors:
             raise InputError(f"configuration key factor.without is {brief(without)}, but must be a list of factors")
         return cls(time, space, frozenset(map(Factor.parse, without)))
 
+    @property
+    def only(self) -> Factor | None:
+        """The one factor of the range; None where there are several."""
+        one = self.time[0] == self.time[1] and self.space[0] == self.space[1]
+        return self.single or (Factor(self.time[0], self.space[0]) if one else None)
+
     def _teach(self) -> bool:
         """Whether `draw` finds a factor: not 1x1, and not left out."""
         every = (
@@ -145,16 +151,19 @@ class Factors:
     def __str__(self) -> str:
         if self.single is not None:
             return str(self.single)
-        return f"{self.time[0]}-{self.time[1]} in time x {self.space[0]}-{self.space[1]} in space"
+        time, space = (f"{low}" if low == high else f"{low}-{high}" for low, high in (self.time, self.space))
+        return f"{time} in time x {space} in space"
 
     def draw(self, rng: np.random.Generator) -> Factor:
-        """One factor of training: time uniform, space uniform in its logarithm; never 1x1, which teaches nothing."""
+        """One factor of training: time and space uniform in their logarithms; never 1x1, which teaches nothing."""
         if self.single is not None:
             return self.single
         while True:
-            time = int(rng.integers(self.time[0], self.time[1] + 1))
-            space = int(np.exp(rng.uniform(np.log(self.space[0]), np.log(self.space[1] + 1))))
-            factor = Factor(time, min(space, self.space[1]))
+            time, space = (
+                min(int(np.exp(rng.uniform(np.log(low), np.log(high + 1)))), high)
+                for low, high in (self.time, self.space)
+            )
+            factor = Factor(time, space)
             if factor.cells > 1 and factor not in self.without:
                 return factor
 

@@ -15,13 +15,11 @@ Champagnat 2005), then smoothed with the amounts as weights, so that cells witho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
-
-from finescale.errors import InputError
 
 Array = NDArray[np.float32]
 Places = NDArray[np.float64]
@@ -54,9 +52,6 @@ def motion(before: Array, after: Array) -> Array:
     Returns:
         Zeros where nothing is known of either, nothing varies, or the field has fewer than `LEAST` cells a side.
 
-    Raises:
-        InputError: if scikit-image is not there.
-
     >>> import numpy as np
     >>> y, x = np.mgrid[:32, :32]
     >>> blob = lambda at: np.exp(-((y - at) ** 2 + (x - 16) ** 2) / 20)
@@ -71,14 +66,36 @@ def motion(before: Array, after: Array) -> Array:
     if not high > low:
         return np.zeros((2, *before.shape), np.float32)
     first, second = ((field - low) / (high - low) for field in (first, second))
-    flow = _optical_flow()
+    # Takes a fifth of a second to import.
+    from skimage.registration import optical_flow_ilk
+
     # Where the second frame, sampled at x + v, is the first.
-    found = flow(first, second, radius=RADIUS, gaussian=True, prefilter=False)
+    found = optical_flow_ilk(first, second, radius=RADIUS, gaussian=True, prefilter=False)
     weight = np.where(known, first + second + FAINT, 0.0)
     total = gaussian_filter(weight, SMOOTH, mode="nearest")
     smooth = [gaussian_filter(part * weight, SMOOTH, mode="nearest") / np.maximum(total, 1e-12) for part in found]
     most = FASTEST * np.array(before.shape)[:, None, None]
     return np.clip(np.stack(smooth), -most, most).astype(np.float32)
+
+
+def mean_velocity(parts: Sequence[Array], shape: tuple[int, int]) -> Array:
+    """The mean (2, h, w) of motions between frames; zeros where there are none."""
+    return np.mean(parts, axis=0, dtype=np.float32) if len(parts) else np.zeros((2, *shape), np.float32)
+
+
+def resampled(field: Array, cells: tuple[slice, slice], to: tuple[int, int], blocks: tuple[int, int]) -> Array:
+    """Fields (…, h, w) on blocks of cells, linearly interpolated to the blocks of another size ``to`` in some cells."""
+    axes = [
+        ((np.arange(part.start, part.stop, side) + side / 2) / block - 0.5).clip(0, n - 1)
+        for part, side, block, n in zip(cells, to, blocks, field.shape[-2:], strict=True)
+    ]
+    for axis, at in zip((-2, -1), axes, strict=True):
+        low = np.floor(at).astype(int)
+        share = (at - low).astype(np.float32)
+        share = share[:, None] if axis == -2 else share
+        high = np.minimum(low + 1, field.shape[axis] - 1)
+        field = (1 - share) * np.take(field, low, axis) + share * np.take(field, high, axis)
+    return field
 
 
 def _filled(field: Places, known: NDArray[np.bool_]) -> Places:
@@ -89,25 +106,6 @@ def _filled(field: Places, known: NDArray[np.bool_]) -> Places:
     total = gaussian_filter(known.astype(np.float64), SMOOTH, mode="nearest")
     near = gaussian_filter(np.where(known, field - low, 0.0), SMOOTH, mode="nearest") / np.maximum(total, 1e-12)
     return np.where(known, field, low + near)
-
-
-def check_installed() -> None:
-    """Raise what `motion` would, before anything is begun.
-
-    Raises:
-        InputError: if scikit-image is not there.
-    """
-    _optical_flow()
-
-
-def _optical_flow() -> Callable[..., NDArray[np.float64]]:
-    try:
-        from skimage.registration import optical_flow_ilk
-    except ImportError as error:
-        raise InputError(
-            "motion needs scikit-image: pip install 'finescale[motion]', or --lifetime none for frames of their own"
-        ) from error
-    return optical_flow_ilk
 
 
 def displacement(velocity: Callable[[int], Array], pairs: int, time: float, reference: float) -> Places:

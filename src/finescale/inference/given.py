@@ -44,6 +44,7 @@ class Read:
         neighbours: of each the coarse frames before and after (2n, C, t, h, w), each variable in its own units; None
             for a model without.
         carried: how the noise of each is carried along the motion; None where it is not.
+        velocity: of each how fast its coarse frames move (2, t, h, w); None for a model without.
         static: static fields (S, H, W) on the fine cells of all; None without, or where nothing is known.
         mask: where fine cells are valid (C, H, W) or (1, H, W); None where all are.
         inner: rows and columns of the core among the fine cells.
@@ -57,6 +58,7 @@ class Read:
     inner: tuple[slice, slice]
     neighbours: list[Array] | None = None
     carried: Carried | None = None
+    velocity: list[Array] | None = None
 
     @property
     def known(self) -> list[bool]:
@@ -76,6 +78,8 @@ class Read:
             digest.update(self.neighbours[number].tobytes())
         if self.carried is not None:
             digest.update(self.carried.shift[number].numpy().tobytes())
+        if self.velocity is not None:
+            digest.update(self.velocity[number].tobytes())
         if self.static is not None:
             digest.update(self.static.numpy().tobytes())
         if self.mask is not None:
@@ -103,6 +107,7 @@ class Given:
         static: static fields, for a model that takes them.
         mask: the fine cells that are valid; None where all are.
         neighbours: coarse frames before, and after, each one that the model sees too.
+        moving: whether it sees how fast they move.
         lifetime: of noise that is carried along the motion, in coarse frames; None for noise of its own in every one.
         each: latent frames of a coarse one.
     """
@@ -112,6 +117,7 @@ class Given:
     static: StaticFields | None = None
     mask: Mask | None = None
     neighbours: int = 0
+    moving: bool = False
     lifetime: float | None = None
     each: int = 1
 
@@ -127,7 +133,7 @@ class Given:
             files = [target.file for target in self.inputs.targets if self.domain.given is not None]
             sources = [Source(field, False, file) for field, file in zip(fields, files, strict=False)]
             motion = None
-            if self.lifetime is not None:
+            if self.lifetime is not None or self.moving:
                 height, width = self.domain.coarse.shape[-2:]
                 frame = partial(self._seen, member)
                 motion = Motion(frame, (height, width), self._ends, self.lifetime, self.each)
@@ -151,6 +157,7 @@ class Given:
             static=None if self.static is None else self._static(self.static, windows[0]),
             neighbours=[self._near(window, member) for window in windows] if self.neighbours else None,
             carried=None if motion is None else motion.carried(windows),
+            velocity=[motion.velocity(window) for window in windows] if self.moving and motion is not None else None,
         )
 
     def valid(self, window: Window) -> list[NDArray[np.bool_] | None]:
@@ -205,6 +212,9 @@ class Given:
         near = None
         if read.neighbours is not None:
             near = torch.from_numpy(self._in_model(np.stack(list(compress(read.neighbours, known))), 2))
+        speed = None
+        if read.velocity is not None:
+            speed = torch.from_numpy(np.stack(list(compress(read.velocity, known))))
         told = None if read.predictors is None else np.stack(list(compress(read.predictors, known)))
         area = self.domain.area(windows[0].read)
         return batch.Inputs(
@@ -216,6 +226,7 @@ class Given:
             None if read.mask is None else torch.from_numpy(read.mask.copy()),
             neighbours=near,
             carried=None if read.carried is None else read.carried[torch.tensor(known).nonzero()[:, 0]],
+            velocity=speed,
         )
 
     def _in_model(self, values: Array, axis: int) -> Array:

@@ -1,8 +1,8 @@
 """Whether the input is like what the model was trained on, as far as the model remembers.
 
-Compared are the spacing of the coarse cells and the length of their frames, with those of the training's blocks of any
-factor that the model serves, and the values of some frames, with the range of the training data. Off by a factor is,
-for a range [a, b] of training and values from l to h,
+Compared are the spacing of the coarse cells and the length of their frames, with those of the training's blocks of the
+factor in use, so that what is made is compared with what was seen, and the values of some frames, with the range of the
+training data. Off by a factor is, for a range [a, b] of training and values from l to h,
 
     max((h - a) / (b - a), (b - l) / (b - a))
 
@@ -67,18 +67,14 @@ def check_alike(model: Model, inputs: Inputs, domain: Domain, force: bool, value
 def _scales(model: Model, domain: Domain, first: xr.DataArray) -> list[Off]:
     """Spacing and length of frames."""
     seen, found = model.remembers, []
-    (least_t, most_t), (least, most) = model.factors.time, model.factors.space
-    if model.factors.single is not None:
-        least_t = most_t = model.factor.time
-        least = most = model.factor.y
-    step = spacing(domain.increasing)
+    step, factor = spacing(domain.increasing), model.factor
     if seen.spacing is not None and step is not None and step[1] == seen.units:
-        ends = seen.spacing[0] * least, seen.spacing[1] * most
+        ends = seen.spacing[0] * factor.y, seen.spacing[1] * factor.y
         found.append((_beyond(step[0], *ends), f"its cells are {step[0]:.4g} {step[1]} wide, not {_span(*ends)}"))
     length = interval(domain.increasing)
-    instants = "point" in str(first.attrs.get("cell_methods", "")) and model.context == 1 and most_t == 1
+    instants = "point" in str(first.attrs.get("cell_methods", "")) and model.context == 1 and factor.time == 1
     if seen.cadence is not None and length is not None and not instants:
-        ends = seen.cadence[0] * least_t, seen.cadence[1] * most_t
+        ends = seen.cadence[0] * factor.time, seen.cadence[1] * factor.time
         between = " to ".join(dict.fromkeys(map(format_duration, ends)))
         found.append((_beyond(length, *ends), f"its frames last {format_duration(length)}, not {between}"))
     return found

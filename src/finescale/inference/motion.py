@@ -6,6 +6,7 @@ Motion is found between whole coarse frames, once, whatever windows ask for it, 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -31,18 +32,31 @@ class Motion:
         frame: number of a coarse frame -> the whole of it (h, w), of rain the logarithm; NaN where unknown.
         shape: (h, w).
         ends: the first frames of sequences without gaps in time, and the frame after the last.
-        lifetime: of what is carried, in coarse frames.
+        lifetime: of what is carried, in coarse frames; None where nothing is.
         each: latent frames of a coarse one.
     """
 
     frame: Callable[[int], Array]
     shape: tuple[int, int]
     ends: Sequence[int]
-    lifetime: float
+    lifetime: float | None
     each: int
 
-    def carried(self, windows: Sequence[Window]) -> Carried:
-        """Where the noise of some windows came from."""
+    def velocity(self, window: Window) -> Array:
+        """Cells (2, t, h, w) that frames of a window move by in their length: the mean from and to their neighbours."""
+        t, y, x = window.read
+        frames = [self._mean(frame)[:, y, x] for frame in range(t.start, t.stop)]
+        return np.stack(frames, 1)
+
+    def _mean(self, frame: int) -> Array:
+        number = bisect_right(self.ends, frame)
+        pairs = range(max(self.ends[number - 1], frame - 1), min(self.ends[number] - 1, frame + 1))
+        return motion.mean_velocity([self._velocity(pair) for pair in pairs], self.shape)
+
+    def carried(self, windows: Sequence[Window]) -> Carried | None:
+        """Where the noise of some windows came from; None where it is not carried."""
+        if self.lifetime is None:
+            return None
         parts = [self._of(window) for window in windows]
         return Carried(*(torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True)))
 
@@ -60,6 +74,7 @@ class Motion:
 
     def _epochs(self, time: float) -> tuple[tuple[float, float], tuple[int, int]]:
         """Weights and numbers of the two fields that the noise is made of, at a time of its sequence."""
+        assert self.lifetime is not None
         number = math.floor(time / self.lifetime)
         angle = math.pi / 2 * (time / self.lifetime - number)
         return (math.cos(angle), math.sin(angle)), (number, number + 1)
@@ -68,7 +83,8 @@ class Motion:
     def _displaced(self) -> Callable[[int, int], Array]:
         """Displacements (2, 2, h + 2, w + 2) at a latent frame from the times of its two fields."""
 
-        height, width = self.shape
+        assert self.lifetime is not None
+        (height, width), lifetime = self.shape, self.lifetime
 
         @lru_cache(maxsize=max(FEWEST, KEPT // (16 * height * width)))
         def displaced(frame: int, part: int) -> Array:
@@ -78,7 +94,7 @@ class Motion:
             if not pairs:
                 return np.zeros((2, 2, height + 2, width + 2), np.float32)
             found = [
-                motion.displacement(lambda pair: self._velocity(start + pair), pairs, time, epoch * self.lifetime)
+                motion.displacement(lambda pair: self._velocity(start + pair), pairs, time, epoch * lifetime)
                 for epoch in self._epochs(time)[1]
             ]
             return np.pad(np.stack(found), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge").astype(np.float32)

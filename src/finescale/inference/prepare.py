@@ -5,21 +5,21 @@ Every process that takes part in a prediction prepares it for itself, by the sam
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 
 import xarray as xr
 
 from finescale.data.files import gridded, open_store, select
-from finescale.data.scales import interval
+from finescale.data.scales import interval, spacing
 from finescale.data.sources import DERIVED, Source, covered, derived
 from finescale.data.static import StaticFields
 from finescale.errors import InputError, Notice
-from finescale.grids.coordinates import read_grid
+from finescale.grids.coordinates import increasing, read_grid
 from finescale.grids.durations import format_duration, parse_duration
 from finescale.grids.factor import Factor
 from finescale.grids.grid import goes_round
-from finescale.grids.motion import check_installed
 from finescale.grids.resolution import factor_to
 from finescale.inference.domain import Domain, onto
 from finescale.inference.given import Given
@@ -31,6 +31,8 @@ from finescale.inference.tasks import Tasks
 
 SHORTEST, LONGEST = 0.1, 500
 """Lifetime of what is carried along the motion, in coarse frames."""
+ROUNDING = 0.02
+"""In factors: edges are not always where they should be."""
 SLOW = 200
 """Network evaluations a member from which the cost is told before sampling begins."""
 
@@ -43,6 +45,8 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
     """
     inputs = find(model, coarse, request.variable, free=request.onto is not None)
     wanted = factor_to(inputs.first, request.to) if request.to is not None else request.factor
+    usual = _usual(model, inputs.first) if wanted is None and model.factors.only is None else None
+    wanted = usual or wanted
     model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
     model = model if request.conserve is None else model.conserving(request.conserve)
     model = model if request.smoothness is None else model.told(request.smoothness)
@@ -62,9 +66,13 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
     mask = mask_of(model, domain, request.mask)
     lifetime = _lifetime(model, domain, request)
     each = model.factor.time // model.frames_together if lifetime is not None else 1
-    tasks = Tasks(model, Given(inputs, domain, static, mask, model.neighbours, lifetime, each), request)
+    given = Given(inputs, domain, static, mask, model.neighbours, model.moving, lifetime, each)
+    tasks = Tasks(model, given, request)
     _check_covered(inputs, domain)
     check_alike(model, inputs, domain, request.force, values)
+    if usual is not None:
+        said = f"the factor is {usual}, of cells and frames as the model has seen them: --factor chooses another"
+        warnings.warn(said, Notice, stacklevel=2)
     if evaluations >= SLOW and request.count:
         warnings.warn(
             f"sampling takes {evaluations} network evaluations for each of {tasks.output.members} members in each of "
@@ -74,6 +82,23 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
             stacklevel=2,
         )
     return tasks
+
+
+def _usual(model: Model, first: xr.DataArray) -> Factor | None:
+    """The factor of a model of several that makes cells and frames as it has seen; None where that is not known.
+
+    The largest in space whose cells are no smaller than the training's least, and the least in time whose frames are no
+    longer than its longest; of instantaneous values the least.
+    """
+    field, seen = increasing(first), model.remembers
+    step, length = spacing(field), interval(field)
+    if step is None or seen.spacing is None or step[1] != seen.units:
+        return None
+    (least_t, most_t), (least, most) = model.factors.time, model.factors.space
+    space, time = math.floor(step[0] / seen.spacing[0] + ROUNDING), least_t
+    if length is not None and seen.cadence is not None and "point" not in str(first.attrs.get("cell_methods", "")):
+        time = math.ceil(length / seen.cadence[1] - ROUNDING)
+    return Factor(min(max(time, least_t), most_t), min(max(space, least), most))
 
 
 def _lifetime(model: Model, domain: Domain, request: Request) -> float | None:
@@ -100,7 +125,6 @@ def _lifetime(model: Model, domain: Domain, request: Request) -> float | None:
     if asked is None and frames < SHORTEST:
         return None
     model.check_carried()
-    check_installed()
     if not SHORTEST <= frames <= LONGEST:
         raise InputError(
             f"a lifetime of {format_duration(seconds)} is {frames:.3g} coarse frames, but must be from {SHORTEST} to "

@@ -34,6 +34,8 @@ class Inputs:
         neighbours: (B, 2n, C, t, h, w), where the model takes them: of every coarse frame those at −n … −1, 1 … n; NaN
             where unknown. None for none known.
         carried: how noise is carried along the coarse field's motion; None for noise of its own in every frame.
+        velocity: (B, 2, t, h, w), where the model takes it: coarse cells along y and x that a coarse frame moves by in
+            its length. None for none.
     """
 
     coarse: Tensor
@@ -45,6 +47,7 @@ class Inputs:
     smoothness: Tensor | None = None
     neighbours: Tensor | None = None
     carried: Carried | None = None
+    velocity: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name, ndim in (("area", 3), ("static", 4), ("mask", 4)):

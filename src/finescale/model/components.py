@@ -71,7 +71,7 @@ class Components(nn.Module):
     ) -> None:
         super().__init__()
         self.factors, self.process, self.config = factors, process, config
-        self.chosen = factors.single
+        self.chosen = factors.only
         self.gain = FactorScale(latent.channels) if factors.single is None else None
         self.rest_gain = None if self.gain is None or latent.exact else FactorScale(1)
         self.noise = (Persistent if process.persistent else White)(latent.channels)
@@ -287,6 +287,11 @@ class Components(nn.Module):
     def neighbours(self) -> int:
         """Coarse frames before, and after, each one that the networks see too."""
         return self.conditions.neighbours
+
+    @property
+    def moving(self) -> bool:
+        """Whether the networks see neighbouring frames where they have moved to."""
+        return self.conditions.motion
 
     @property
     def frames_together(self) -> int:

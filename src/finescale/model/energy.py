@@ -18,7 +18,7 @@ are proper.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -43,6 +43,8 @@ class Score:
             see: logarithms alone care little for the largest amounts.
         floor: amount that is added before that root.
         blocks: weight of the mean square, in the networks' space, by which block means are off before the constraint.
+        together: whether larger patches are of all frames of a crop, or of one each: noise that is white in time cannot
+            make frames that go together, and is then not asked to.
     """
 
     patches: tuple[Size, ...] = (1, 4, 12)
@@ -51,6 +53,7 @@ class Score:
     amounts: NotNegative = 2.0
     floor: NotNegative = 0.02
     blocks: NotNegative = 0.05
+    together: bool = True
 
     def of(self, members: Tensor, truth: Tensor, known: Tensor, generator: torch.Generator) -> Tensor:
         """The terms on fields, a loss for each crop (B,).
@@ -61,12 +64,17 @@ class Score:
             known: (B, 1, T, H, W), 1 where the truth counts.
             generator: of the corners of patches.
         """
-        total = sum(energy(members, truth, known, side, generator) for side in self.patches)
+        if not self.together:  # every frame as a crop of its own
+            frames = members.movedim(3, 1).flatten(0, 1)[:, :, :, None]
+            found = replace(self, together=True).of(frames, _apart(truth), _apart(known), generator)
+            return found.unflatten(0, (-1, truth.shape[2])).mean(1)
+        terms = (energy(members, truth, known, side, generator) for side in self.patches)
+        total = sum(terms, truth.new_zeros(len(truth)))
         for axis in (-2, -1) if self.differences and self.steep else ():
             apart = members.diff(dim=axis), truth.diff(dim=axis), _both(known, axis)
             each = [energy(*apart, side, generator) for side in self.differences]
             total = total + self.steep / 2 * torch.stack(each).sum(0)
-        return torch.as_tensor(total)
+        return total
 
 
 def energy(members: Tensor, truth: Tensor, known: Tensor, side: int, generator: torch.Generator) -> Tensor:
@@ -97,6 +105,11 @@ def patches(x: Tensor, side: int, corner: Sequence[int]) -> Tensor:
         return x
     top, left = corner
     return F.avg_pool2d(x.mean(2)[..., top:, left:], side)
+
+
+def _apart(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B·T, C, 1, H, W)."""
+    return x.movedim(2, 1).flatten(0, 1)[:, :, None]
 
 
 def _both(known: Tensor, axis: int) -> Tensor:

@@ -167,7 +167,7 @@ def _pair(model: Components, batch: Batch, factor: Factor) -> tuple[Tensor, Tens
     """
     coarse, y = model.transform(batch.coarse), model.transform(batch.fine)
     smoothness, near = model.smoothness_of(batch.fine), transformed(model, batch.neighbours)
-    cond = model.conditions(coarse, factor, batch.static, batch.predictors, smoothness, near)
+    cond = model.conditions(coarse, factor, batch.static, batch.predictors, smoothness, near, batch.velocity)
     y = torch.where(y.isnan(), cond[:, : y.shape[1]], y)
     known = batch.fine.isfinite().all(dim=1, keepdim=True).to(y.dtype)
     sizes = model.sizes_at(factor)

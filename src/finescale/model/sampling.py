@@ -59,7 +59,7 @@ def conditions(model: Components, given: Inputs) -> Tensor:
     if smoothness is None and model.calibrated.smoothness is not None:
         smoothness = torch.full((len(y),), model.calibrated.smoothness)
     near = transformed(model, given.neighbours)
-    told = model.conditions(y, model.factor, given.static, given.predictors, smoothness, near)
+    told = model.conditions(y, model.factor, given.static, given.predictors, smoothness, near, given.velocity)
     return pad(told, sizes.stride)
 
 

@@ -12,9 +12,6 @@ there and less along the motion; frames made one by one have less of both.
 
 from __future__ import annotations
 
-import importlib.util
-from functools import cache
-
 import numpy as np
 
 from finescale.grids.blocks import block_means
@@ -68,12 +65,6 @@ def moving_formula(terms: Array) -> dict[str, Array]:
     }
 
 
-@cache
-def can_be_found() -> bool:
-    """Whether there is what finds motion."""
-    return importlib.util.find_spec("skimage") is not None
-
-
 MOVING = Statistic(
     "moving",
     moving_terms,
@@ -89,5 +80,5 @@ MOVING = Statistic(
         ),
     ),
     over="step",
-    wanted=lambda settings: settings.full and can_be_found(),
+    wanted=lambda settings: settings.full,
 )

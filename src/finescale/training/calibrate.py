@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from finescale.config.load import load
+from finescale.config.shipped import found, ours
 from finescale.data.atomic import atomic, explained
 from finescale.data.place import local
 from finescale.downscaler import Downscaler
@@ -32,6 +33,7 @@ from finescale.training.crops import Crops
 from finescale.training.data import Fine, listed, open_data
 from finescale.training.fit import check_writable
 from finescale.training.lifetime import lifetime
+from finescale.training.sections import Data
 
 MEMBERS = 8
 FEW = 16
@@ -104,22 +106,24 @@ def calibrate(
 
     >>> finescale.calibrate("model", "radar.nc", "mine")  # doctest: +SKIP
     """
-    folder = None if isinstance(model, Downscaler) else local(model, "a model")
+    folder = None if isinstance(model, Downscaler) else found(model)
     new = None if out is None else local(out, "a model")
     if new is not None and new.exists():
         raise InputError(f"{new} exists: name a new folder for the calibrated model")
     if not 1 <= crops <= MANY:
         raise InputError(f"crops is {crops}, but must be from 1 to {MANY}")
+    if new is None and folder is not None and ours(folder):
+        raise InputError(f"{model} comes with the package: name a new folder for the calibrated model (--output)")
     if new is not None:
         check_writable(new)
-    found = model if isinstance(model, Downscaler) else load(folder)  # type: ignore[arg-type]
-    if found.deterministic:
+    taken = model if isinstance(model, Downscaler) else load(folder)  # type: ignore[arg-type]
+    if taken.deterministic:
         raise InputError("this model makes one field, whose spread is none: calibrate is for ensembles")
-    opened = _opened(found, fine, factor, variable, select)
+    opened = _opened(taken, fine, factor, variable, select)
     batch = opened.apart(crops, seed)
-    served = found.at(Factor.between(batch.coarse.shape, batch.fine.shape))
-    exponents = found.smoothness_of(batch.fine.to(found.device))
-    usual = None if exponents is None else float(found.conditions.usual)
+    served = taken.at(Factor.between(batch.coarse.shape, batch.fine.shape))
+    exponents = taken.smoothness_of(batch.fine.to(taken.device))
+    usual = None if exponents is None else float(taken.conditions.usual)
     smoothness = None
     if exponents is not None and bool(exponents.isfinite().any()):
         smoothness = round(float(exponents.nanmean()), 3)
@@ -135,14 +139,14 @@ def calibrate(
             stacklevel=2,
         )
     calibrated = Calibrated(smoothness, round(spread, 3), _lifetime(served, opened), path=", ".join(names)[:200])
-    found.calibrated, found.config["calibrated"] = calibrated, calibrated.plain()
+    taken.calibrated, taken.config["calibrated"] = calibrated, calibrated.plain()
     if new is not None:
         with explained(new):
-            found.save(new)
+            taken.save(new)
     elif folder is not None:
         path = folder / "config.yaml"
         with explained(path), atomic(path) as temporary:
-            temporary.write_text(yaml.safe_dump(found.config, sort_keys=False), encoding="utf-8")
+            temporary.write_text(yaml.safe_dump(taken.config, sort_keys=False), encoding="utf-8")
     return Calibration(calibrated, usual, len(batch), before, after)
 
 
@@ -165,8 +169,9 @@ def _opened(
 ) -> Crops:
     """Crops of the fine fields, chosen as those of the training were."""
     wanted = model.at(factor).factor if factor is not None else model.factor
+    sides = _whole((model.config.get("data") or {}).get("crop", Data.crop), wanted)
     config = dict(model.config) | {"factor": str(wanted)}
-    data = dict(config.get("data") or {}) | {"train": select, "valid": None}
+    data = dict(config.get("data") or {}) | {"train": select, "valid": None, "crop": sides}
     names = list(model.variables)
     if variable is not None:
         if len(names) > 1:
@@ -177,6 +182,12 @@ def _opened(
     stores = listed(fine)
     config["data"] = data | {"path": list(stores)}
     return open_data(config, stores).crops()[0]
+
+
+def _whole(crop: int | Sequence[int], factor: Factor) -> list[int]:
+    """The rows and columns of the training's crops, in whole blocks of a factor."""
+    sides = (crop, crop) if isinstance(crop, int) else crop
+    return [max(1, n // f) * f for n, f in zip(sides, (factor.y, factor.x), strict=True)]
 
 
 def _spread(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int, ratio: float) -> tuple[float, float]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -58,6 +57,7 @@ class Crops:
         frames: coarse frames of a crop at each factor; None for as many as T holds.
         static: static fields that crops carry.
         neighbours: coarse frames before, and after, each one that crops carry too.
+        motion: whether crops carry how fast coarse frames move.
         partners: of every field, what other sources say of it.
         weighted: give batches that are drawn the weights of their crops.
         memory: bytes up to which fields are held in memory; beyond, crops are read when they are drawn. None for a
@@ -81,13 +81,15 @@ class Crops:
         partners: Sequence[Partner] | None = None,
         *,
         neighbours: int = 0,
+        motion: bool = False,
         weighted: bool = False,
         memory: int | None = None,
         stores: Sequence[Sequence[Path]] | None = None,
     ) -> None:
         self.factors = factor if isinstance(factor, Factors) else Factors.parse(factor)
         self.crop, self.criteria, self.frames = crop, criteria or Criteria(), frames
-        self.augmentation, self.weighted, self.neighbours = augmentation or Augmentation(), weighted, neighbours
+        self.augmentation, self.weighted = augmentation or Augmentation(), weighted
+        self.neighbours, self.motion = neighbours, motion
         self.stride = stride or max(1, crop[1] // 4)
         hold = nbytes(fields) <= (available() // SHARE // here() if memory is None else memory)
         self.fields: list[Field] = []
@@ -107,6 +109,8 @@ class Crops:
         self.positions = np.concatenate(places)
         amounts = np.concatenate([found.amounts for found in self.surveys]).astype(np.float64)
         weight = np.clip(amounts, LEAST, None) ** self.augmentation.favour
+        shares = np.bincount(self.positions[:, 0], weight, len(self.fields))
+        weight *= np.clip(shares, LEAST, None)[self.positions[:, 0]] ** -self.augmentation.balance
         self.cumulative = np.cumsum(weight / weight.sum())
 
     def __len__(self) -> int:
@@ -155,6 +159,8 @@ class Crops:
             if how.alone:
                 more = self.neighbours * factor.time
                 cut.fine[:, :more], cut.fine[:, -more:] = np.nan, np.nan
+                if cut.velocity is not None:
+                    cut.velocity[...] = 0
         return self._batch(cuts, factor, torch.from_numpy(self._weights(chosen)) if self.weighted else None)
 
     def apart(self, count: int, seed: int = 0, factor: Factor | None = None) -> Batch:
@@ -260,7 +266,8 @@ class Crops:
         field, cells = self.fields[pick[0]], _cells(pick, size)
         coarse, predictors = (None, None) if field.partner is None else field.partner.of(*cells, factor)
         static = None if field.static is None else field.static[:, *cells[1:]]
-        return Cut(self._values(field, cells, factor), field.area[cells[1:]], static, coarse, predictors)
+        velocity = field.velocity(*cells, factor) if self.motion else None
+        return Cut(self._values(field, cells, factor), field.area[cells[1:]], static, coarse, predictors, velocity)
 
     def _values(self, field: Field, cells: tuple[slice, slice, slice], factor: Factor) -> NDArray[np.float32]:
         """The fine cells of a crop, with the frames of its neighbours, unknown beyond the ends of its sequence."""
@@ -268,16 +275,15 @@ class Crops:
             return field.box(*cells)
         t, *space = cells
         more = self.neighbours * factor.time
-        ends = [0, *field.gaps, field.shape[1]]
-        at = bisect_right(ends, t.start)
+        start, stop = field.sequence(t.start)
         # Whole coarse frames alone.
-        before = min(more, (t.start - ends[at - 1]) // factor.time * factor.time)
-        after = min(more, max(0, ends[at] - t.stop) // factor.time * factor.time)
+        before = min(more, (t.start - start) // factor.time * factor.time)
+        after = min(more, max(0, stop - t.stop) // factor.time * factor.time)
         values = field.box(slice(t.start - before, t.stop + after), *space)
         return np.pad(values, ((0, 0), (more - before, more - after), (0, 0), (0, 0)), constant_values=np.nan)
 
     def _batch(self, cuts: Sequence[Cut], factor: Factor, weight: Tensor | None = None) -> Batch:
-        fine, area, static, coarse, predictors = (_stacked(parts) for parts in zip(*cuts, strict=True))
+        fine, area, static, coarse, predictors, velocity = (_stacked(parts) for parts in zip(*cuts, strict=True))
         assert fine is not None and area is not None
         near = None
         if coarse is None:
@@ -287,7 +293,16 @@ class Crops:
             count, fine = coarse.shape[2] - 2 * n, fine[:, :, more : fine.shape[2] - more].contiguous()
             near = torch.stack([coarse[:, :, n + by : n + by + count] for by in range(-n, n + 1) if by], 1)
             coarse = coarse[:, :, n : n + count].contiguous()
-        return Batch(coarse, area, static, predictors=predictors, neighbours=near, fine=fine, weight=weight)
+        return Batch(
+            coarse,
+            area,
+            static,
+            predictors=predictors,
+            neighbours=near,
+            velocity=velocity,
+            fine=fine,
+            weight=weight,
+        )
 
 
 def _cells(pick: Position, size: Triple) -> tuple[slice, slice, slice]:

@@ -29,6 +29,7 @@ class Augmentation:
         smoothing: smooth a quarter of the crops by a Gaussian with a standard deviation of up to so many cells, and
             take another quarter of cells of double size, so that smoother and rougher fields are seen; 0 for neither.
         neighbours: whether crops have neighbouring frames, without which a tenth of them go.
+        balance: fields are drawn with a share ∝ (that of their crops)^(1 − balance).
     """
 
     turn: bool = True
@@ -36,6 +37,7 @@ class Augmentation:
     rescale: float = 0.0
     smoothing: float = 0.0
     neighbours: bool = False
+    balance: float = 0.0
 
 
 class Cut(NamedTuple):
@@ -47,6 +49,7 @@ class Cut(NamedTuple):
         static: (S, H, W), where there are static fields.
         coarse: (C, t, h, w) of a coarse source; None for the block means.
         predictors: (P, t, h, w), where there are any.
+        velocity: (2, t, h, w), coarse cells along y and x that coarse frames move by in their length.
     """
 
     fine: Array
@@ -54,6 +57,7 @@ class Cut(NamedTuple):
     static: Array | None = None
     coarse: Array | None = None
     predictors: Array | None = None
+    velocity: Array | None = None
 
 
 class Variation(NamedTuple):
@@ -101,9 +105,18 @@ def varied(cut: Cut, variation: Variation, factor: Factor) -> Cut:
     square = cut.area.shape[0] == cut.area.shape[1] and factor.y == factor.x
     if variation.turns[0] and square:
         parts = [None if part is None else np.swapaxes(part, -1, -2) for part in parts]
+    if parts[-1] is not None:
+        parts[-1] = _turned(parts[-1], variation.turns, square)
     fine, area, *rest = (None if part is None else np.ascontiguousarray(part) for part in parts)
     assert fine is not None and area is not None
     return Cut(fine, area, *rest)
+
+
+def _turned(velocity: Array, turns: tuple[bool, bool, bool], square: bool) -> Array:
+    """The components (2, t, h, w) of a velocity as its cells were flipped, then transposed."""
+    signs = np.array([-1 if turns[axis] else 1 for axis in (1, 2)], np.float32)
+    turned = velocity * signs[:, None, None, None]
+    return turned[::-1] if turns[0] and square else turned
 
 
 def blurred(fine: Array, std: float) -> Array:
@@ -127,4 +140,7 @@ def doubled(cut: Cut) -> Cut:
 
     fine, area, static = means(cut.fine), means(cut.area), means(cut.static)
     assert fine is not None and area is not None
-    return cut._replace(fine=fine, area=area, static=static)
+    velocity = means(cut.velocity)
+    return cut._replace(
+        fine=fine, area=area, static=static, velocity=None if velocity is None else velocity * np.float32(0.5)
+    )

@@ -101,9 +101,15 @@ class TrainingData:
             "memory": None if section.memory is None else parse_bytes(section.memory),
             "stores": self.stores,
             "neighbours": section.neighbours,
+            "motion": section.motion,
         }
         augmentation = Augmentation(
-            section.turn, section.favour, section.rescale, section.smoothing, section.neighbours > 0
+            section.turn,
+            section.favour,
+            section.rescale,
+            section.smoothing,
+            section.neighbours > 0,
+            section.balance,
         )
         for field in [*self.fields, *(self.held or [])]:
             check_crop(field[0], factors, crop)
@@ -155,6 +161,8 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None]
     factors = Factors.parse(config.get("factor", "1x8"))
     if section.neighbours and section.mode == "direct":
         raise InputError("data.neighbours are block means of the fine field: leave them out in data.mode: direct")
+    if section.motion and not section.neighbours:
+        raise InputError("data.motion moves neighbouring frames, but there are none: set data.neighbours too")
     given = {name: ds for name, ds in (stores or {}).items() if ds is not None}
     files = [path for path in names_of(section.path) if path not in given]
     paths = [[name] for name in given] + (fields_of(files) if files else [])

@@ -20,6 +20,7 @@ from finescale.config import schema
 from finescale.config.build import build_model
 from finescale.config.load import load
 from finescale.config.read import read_config
+from finescale.config.shipped import found
 from finescale.data.extent import merged, parse
 from finescale.data.place import local
 from finescale.diffusion import Distillation
@@ -49,8 +50,8 @@ def distill(
     """Distil the model ``source`` into the folder ``out``; go on where a checkpoint lies there.
 
     Args:
-        source: a model with a denoiser, as `finescale fit` wrote it. Data and budget are those of its training, unless
-            overridden.
+        source: a model with a denoiser, as `finescale fit` wrote it, or its name. Data and budget are those of its
+            training, unless overridden.
         out: the folder of the new model.
         overrides: ``{"train.minutes": 5}``.
         overwrite: start afresh where ``out`` holds a model or checkpoint.
@@ -60,7 +61,7 @@ def distill(
             unless ``overwrite``, a finished model.
     """
     with together() as processes:
-        return _distill(processes, local(source, "a model"), local(out, "a model"), overrides or {}, overwrite)
+        return _distill(processes, found(source), local(out, "a model"), overrides or {}, overwrite)
 
 
 def _distill(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +15,20 @@ from numpy.typing import NDArray
 from finescale.data.lazy import stored_chunks, tiles
 from finescale.data.sources import Partner
 from finescale.data.static import StaticFields
+from finescale.data.units import is_rain
 from finescale.errors import InputError
+from finescale.grids.blocks import block_means
 from finescale.grids.coordinates import breaks, read_grid
-from finescale.grids.factor import Factors
+from finescale.grids.factor import Factor, Factors
 from finescale.grids.grid import Grid
+from finescale.grids.motion import mean_velocity, motion, resampled, seen
 from finescale.training.survey import TILE, Triple
 
 Array = NDArray[np.float32]
 SHARE = 4
 """Fields are held in memory where they take no more than a quarter of what is available, unless told otherwise."""
+MOVING = Factor(1, 8)
+"""Blocks of cells whose motion is looked for."""
 
 
 class Field:
@@ -73,6 +79,7 @@ class Field:
             self.area = read_grid(first).cell_area.astype(np.float32)  # of a grid that does not keep it
             self.static = None if static is None else static.at(self.grid)
         self.values = self._read() if hold else None
+        self._motions: dict[int, Array] = {}
 
     @cached_property
     def gaps(self) -> tuple[int, ...]:
@@ -88,6 +95,42 @@ class Field:
         if self.values is not None:
             return self.values[:, t, y, x]
         return np.stack([_values(variable, t, y, x) for variable in self.variables])
+
+    def sequence(self, frame: int) -> tuple[int, int]:
+        """The first frame of the sequence without gaps that a frame is of, and the frame after its last."""
+        ends = [0, *self.gaps, self.shape[1]]
+        at = bisect_right(ends, frame)
+        return ends[at - 1], ends[at]
+
+    def velocity(self, t: slice, y: slice, x: slice, factor: Factor) -> Array:
+        """Coarse cells (2, t, h, w) that a box's coarse frames move by in their length, along y and x.
+
+        That of the mean of the pairs of fine frames that end or begin in them; 0 where nothing follows.
+        """
+        start, stop = self.sequence(t.start)
+        frames = []
+        for first in range(t.start, t.stop, factor.time):
+            pairs = range(max(start, first - 1), min(stop - 1, first + factor.time))
+            frames.append(mean_velocity([self._moving(pair) for pair in pairs], self._blocks))
+        cells, blocks = (factor.y, factor.x), (MOVING.y, MOVING.x)
+        found = resampled(np.stack(frames, 1), (y, x), cells, blocks)
+        by = [factor.time * block / cell for block, cell in zip(blocks, cells, strict=True)]
+        return found * np.array(by, np.float32)[:, None, None, None]
+
+    @property
+    def _blocks(self) -> tuple[int, int]:
+        return self.shape[2] // MOVING.y, self.shape[3] // MOVING.x
+
+    def _moving(self, frame: int) -> Array:
+        """Motion (2, h, w) of blocks from a frame to the next, found once: an eighth of a percent of the fields."""
+        if frame not in self._motions:
+            height, width = (n * MOVING.y for n in self._blocks)
+            part = self.box(slice(frame, frame + 2), slice(height), slice(width))[0]
+            known = np.isfinite(part)
+            with np.errstate(invalid="ignore"):
+                means = block_means(np.where(known, part, 0), MOVING) / block_means(known.astype(np.float32), MOVING)
+            self._motions[frame] = motion(*seen(means.astype(np.float32), is_rain(self.variables[0])))
+        return self._motions[frame]
 
     def _read(self) -> Array:
         """All values; a part at a time, so that they never are in memory twice."""

@@ -36,29 +36,32 @@ from finescale.training.processes import Processes, together
 from finescale.training.remember import remembered
 from finescale.training.sections import Training
 from finescale.training.stages import fresh, stages
+from finescale.training.start import Start
 
 OURS = ("config.yaml", "weights.safetensors", "README.md", LOG)
 """Files of a model folder, beside the checkpoint."""
 
 
 def fit(
-    config: str | Path | Mapping[str, Any],
+    config: str | Path | Mapping[str, Any] | None,
     out: str | Path,
     overrides: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     *,
     data: Fine | Sequence[Fine] | None = None,
+    start: str | Path | None = None,
 ) -> Downscaler:
     """Train the configured model into the folder ``out``; go on where a checkpoint lies there.
 
     In a process that torchrun started, together with the others; the folder is that of the first.
 
     Args:
-        config: a mapping, a YAML file, or the name of a preset.
+        config: a mapping, a YAML file, or the name of a preset; None with ``start``.
         out: a folder.
         overrides: settings to change, ``{"train.minutes": 5}``.
         overwrite: start afresh where the folder holds a model or a checkpoint.
         data: fine fields in place of ``data.path``: a Dataset, a DataArray or a path, or several.
+        start: a trained model to go on from instead (`finescale.training.start`): its folder, URL or name.
 
     Raises:
         InputError: for a wrong configuration or data, or a folder that holds other files or, unless ``overwrite``, a
@@ -67,31 +70,42 @@ def fit(
     >>> model = finescale.fit("wavelet", "model", {"train.minutes": 12}, data=radar)  # doctest: +SKIP
     """
     with together() as processes:
-        return _fit(processes, config, local(out, "a model"), overrides, overwrite, data)
+        return _fit(processes, config, local(out, "a model"), overrides, overwrite, data, start)
 
 
 def _fit(
     processes: Processes,
-    config: str | Path | Mapping[str, Any],
+    config: str | Path | Mapping[str, Any] | None,
     folder: Path,
     overrides: Mapping[str, Any] | None,
     overwrite: bool,
     data: Fine | Sequence[Fine] | None,
+    start: str | Path | None,
 ) -> Downscaler:
     """`fit` in one of the processes."""
-    resolved = read_config(config, overrides)
+    if (config is None) == (start is None):
+        raise InputError("fit takes either a configuration or a model to start from")
+    before = None if start is None else Start(start)
+    resolved = read_config(config or {}, overrides) if before is None else before.config(overrides or {})
     stores = None if data is None else listed(data)
     if stores is not None:
         resolved["data"] = dict(resolved.get("data") or {}) | {"path": list(stores)}
+    if before is not None:
+        resolved = before.named(resolved, {name: ds for name, ds in (stores or {}).items() if ds is not None})
     training = schema.call(Training, resolved.get("train"), "train")
     processes.check_batch(training.batch)
     processes.once(partial(check_folder, folder, resolved, overwrite))
     opened = open_data(resolved, stores)
     resolved = {key: value for key, value in resolved.items() if key not in ("remembers", "calibrated")} | opened.told
+    if before is not None:
+        resolved["trained"] = before.trained(resolved["trained"])
+        resolved |= before.calibrated
     if not overwrite:
         processes.once(partial(check_same, folder, resolved))
     torch.manual_seed(training.seed)
     model = build_model(resolved)
+    if before is not None:
+        before.into(model)
     processes.once(partial(check_writable, folder))
     # Last, for it takes long: whatever else is wrong has been told.
     with processes.first_alone():
@@ -101,7 +115,7 @@ def _fit(
     if model.latent.enough:
         model.latent.check(len(crops.side_by_side(statistics.KEPT)), crops.crop)
     processes.once(partial(begin, folder, overwrite))
-    train(model, crops, valid, training, folder, processes=processes)
+    train(model, crops, valid, training, folder, processes=processes, known=before is not None)
     model.remember(*processes.once(partial(remembered, opened, crops, training.seed)))
     if crops.missing:  # prediction says so where it knows no mask
         share = {"missing": f"{crops.missing:.1%}"}
@@ -140,6 +154,7 @@ def train(
     folder: Path,
     teacher: Distillation | None = None,
     processes: Processes | None = None,
+    known: bool = False,
 ) -> None:
     """Run all stages on a built model, with checkpoints and ``log.jsonl`` in ``folder``.
 
@@ -151,6 +166,7 @@ def train(
         folder: an existing folder.
         teacher: for a distillation, which trains the student's denoiser alone; statistics and mean stay.
         processes: that share the training; None for this one alone.
+        known: whether the model has statistics already, which stay.
     """
     processes = processes or Processes()
     device = processes.fabric.device
@@ -172,8 +188,9 @@ def train(
 
     # Neighbouring frames say little more than one: sequences need fewer crops.
     frames = crops.crop[0]
-    samples = sample(crops, max(16, STATISTICS // frames)) if teacher is None else []
-    if at.stage == STATISTICS_STAGE and teacher is None:
+    known = known or teacher is not None
+    samples = [] if known else sample(crops, max(16, STATISTICS // frames))
+    if at.stage == STATISTICS_STAGE and not known:
         processes.alike(model, lambda: statistics.fit_statistics(model, samples, device))
     # A loss of distillation runs the teacher's sampler: a few crops must do.
     count = STATISTICS // (12 if teacher else 3)
@@ -185,7 +202,7 @@ def train(
             continue
         started = at.stage == stage.name
         if stage.kind in ("denoiser", "joint", "generator", "variance"):
-            if not started and not whitened:
+            if not started and not whitened and not known:
                 enough = model.latent.enough
                 basis = statistics.every(crops, enough, training.seed) if enough and processes.first else None
                 whiten = partial(statistics.whiten, model, samples, stage.sources[0][1], device, basis)
@@ -210,7 +227,7 @@ def check_folder(folder: Path, config: Mapping[str, Any], overwrite: bool) -> No
     if "weights.safetensors" in names and NAME not in names:
         raise InputError(f"{folder} holds a finished model; train into another folder or pass --overwrite")
     # What the data tell, and the configuration does not, is compared once they have been read.
-    told = dict.fromkeys(("variables", "predictors", "static", "trained"))
+    told = dict.fromkeys(("variables", "predictors", "static", "trained", "calibrated"))
     check_same(folder, dict(config) | told)
 
 

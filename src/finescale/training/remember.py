@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.scales import ends, frames, interval, spacing
+from finescale.data import scales
+from finescale.data.scales import frames, interval, spacing
 from finescale.grids.coordinates import read_grid
 from finescale.model.remembers import Plane, Remembers, Seen
 from finescale.training import statistics
@@ -33,7 +34,7 @@ def remembered(data: TrainingData, crops: Crops, seed: int) -> tuple[Remembers, 
     low = np.fmin.reduce([found.low for found in crops.surveys])
     high = np.fmax.reduce([found.high for found in crops.surveys])
     for values in coarse:
-        firsts, lasts = zip(*map(ends, values.swapaxes(0, 1)), strict=True)
+        firsts, lasts = zip(*map(scales.ends, values.swapaxes(0, 1)), strict=True)
         low, high = np.fmin(low, firsts), np.fmax(high, lasts)
     planes, masks = [], []
     for variables, found in zip(data.fields, crops.surveys, strict=True):
@@ -52,8 +53,11 @@ def remembered(data: TrainingData, crops: Crops, seed: int) -> tuple[Remembers, 
     steps = [spacing(variables[0]) for variables in data.fields]
     units = {step[1] for step in steps if step is not None}
     lengths = [interval(variables[0]) for variables in data.fields]
+    ends = _ends([step and step[0] for step in steps]) if len(units) == 1 else None
+    # So are cells of double size.
+    ends = (ends[0], 2 * ends[1]) if ends and data.section.smoothing else ends
     remembers = Remembers(
-        _ends([step and step[0] for step in steps]) if len(units) == 1 else None,
+        ends,
         units.pop() if len(units) == 1 else "",
         _ends(lengths),
         seen,

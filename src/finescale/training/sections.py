@@ -38,6 +38,8 @@ class Data:
         frames: coarse frames of a crop, the context that the networks see at once; 1 unless a horizon is given.
         neighbours: coarse frames before, and after, each one that the networks see too, without making them: on data
             every few minutes a coarse cell sees the rain move through it. A tenth of the crops go without.
+        motion: show these as they are where they have moved to by the time of a fine frame, along the coarse frames'
+            motion, and interpolate in time along it. Needs neighbours.
         horizon: instead, the fine frames that a crop covers, at least two coarse ones: the same stretch of time
             whatever the factor.
         min_valid: least share of known cells in a crop.
@@ -46,6 +48,8 @@ class Data:
         turn: flip training crops, and transpose square ones, at random; false for one place, where what lies where
             (coasts, currents, relief) is worth knowing.
         favour: choose training crops with probability ∝ mean amount^favour.
+        balance: draw crops of every field with a share of all ∝ (its own)^(1 − balance): 0 as many as it has, 1 as many
+            of each field, so that a small network counts as much as a large one.
         weighted: give favoured crops less weight in the loss, as much as they are seen more often: its expectation is
             then that of all crops alike.
         memory: up to how many bytes fields are held in memory, such as 4GB; larger ones are read while training goes
@@ -67,12 +71,14 @@ class Data:
     crop: Cells | tuple[Cells, Cells] = 128
     frames: Cells | None = None
     neighbours: Neighbours = 0
+    motion: bool = False
     horizon: Cells | None = None
     min_valid: Share = 0.95
     min_wet: Share = 0.0
     wet: float = 0.1
     turn: bool = True
     favour: Exponent = 0.0
+    balance: Share = 0.0
     weighted: bool = False
     memory: Bytes | None = None
     rescale: Exponent = 0.0

@@ -1,0 +1,239 @@
+"""Rain models on networks that they have not seen: as they come, calibrated on an hour, tuned on it; and others.
+
+    python benchmarks/unseen.py DATA [--model rain] [--networks "MCH 2015" Brisbane] [--factors 1x8 3x10]
+
+DATA is a folder with the files of `NETWORKS`. Of each the square of 400 cells with most rain, over 24 frames in its
+second half, is made from its block means by `finescale downscale` and scored by `finescale verify`, beside RainFARM,
+bicubic interpolation with noise, and
+
+    rain              the model as it comes (and sst on the years of its sea that it has not seen)
+    …, calibrated     `finescale calibrate` on the network's first hour
+    …, tuned          `finescale fit --start` on that hour, for 2 and 10 minutes of processor time (at 1x8)
+    hour alone        `finescale fit one-step` on that hour alone, for as long
+    MRMS alone        the system of one_step.py: one factor, 12 minutes, one network
+
+CRPS is told over RainFARM's and over bicubic with noise's, with 95 % intervals of a paired block bootstrap over frames.
+What unseen.json holds is not done again. Writes unseen.json and unseen.md as it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from one_step_systems import Run
+from protocol import processor, rounded
+
+import finescale
+from finescale.cli.allocator import keep_memory
+from finescale.data.files import open_field, open_store, select
+from finescale.data.region import region
+from finescale.data.units import convert_units
+from finescale.errors import InputError
+from finescale.grids.coordinates import increasing
+from finescale.scores.bootstrap import block_length, draws
+from finescale.verify import score
+
+SIDE, FRAMES = 400, 24
+NETWORKS: dict[str, tuple[str, dict[str, Any] | None, int]] = {
+    "MCH 2015": ("mch_20150515.nc", None, 12),
+    "MCH 2017": ("mch_20170131.nc", None, 12),
+    "Brisbane": ("bom_brisbane_20201031.nc", None, 6),
+    "SAF, 3 km": ("saf_crr_20180601.nc", None, 4),
+    "MRMS, east": ("mrms_west.nc", {"lon": [-90, None]}, 12),
+}
+"""Of each network the file, the part that no training saw, and the frames that are calibrated and tuned on."""
+SEA, SEA_FACTORS = "Tasman Sea, 2011 to 2013", ("1x2", "1x4", "1x8")
+FACTORS = ("1x4", "1x8", "1x10", "3x10", "6x25")
+TUNED_AT, MINUTES = "1x8", (2, 10)
+ALONE = ("1x8", "1x10")
+"""Factors of the systems that one network alone taught."""
+SCORES = {
+    "CRPS": "{crps:.4f}",
+    "/ RainFARM": "{over_rainfarm[0]:.3f} ({over_rainfarm[1]:.2f}–{over_rainfarm[2]:.2f})",
+    "/ noise": "{over_noise[0]:.3f}",
+    "spread–skill": "{spread_skill:.2f}",
+    "spectral distance": "{log_spectral_distance:.3f}",
+    "imprint": "{imprint:.2f}",
+    "(truth)": "{imprint_truth:.2f}",
+    "isolated wet": "{isolated_wet:.4f}",
+    "lag-1": "{autocorrelation:.2f}",
+    "truth": "{autocorrelation_truth:.2f}",
+    "along the motion": "{moving_autocorrelation:.2f}",
+    "its truth": "{moving_autocorrelation_truth:.2f}",
+    "border ratio": "{border_ratio:.2f}",
+    "99.9 % bias": "{p999_bias:+.2f}",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="rain", help="a name or a folder")
+    parser.add_argument("--networks", nargs="+", default=[*NETWORKS, SEA], choices=[*NETWORKS, SEA])
+    parser.add_argument("--factors", nargs="+", default=list(FACTORS), choices=list(FACTORS))
+    parser.add_argument("--tuned", nargs="*", default=["MCH 2015", "Brisbane"], help="networks that are tuned on")
+    parser.add_argument("--members", type=int, default=8)
+    parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/unseen"))
+    parser.add_argument("--alone", type=Path, default=Path("benchmarks/cache/one_step"), help="cache of one_step.py")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+    keep_memory()
+    file = args.results / "unseen.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"networks": {}, "systems": {}}
+    for network in args.networks:
+        if network == SEA:
+            fine = hour = sea(args)
+        else:
+            fine, hour = fields(network, args)
+        for factor in SEA_FACTORS if network == SEA else args.factors:
+            judge(network, factor, fine, hour, args, found)
+
+
+def sea(args: argparse.Namespace) -> xr.DataArray:
+    """Every tenth day of the years that the model `sst` has not seen."""
+    whole = increasing(open_field(args.data / "sst_tasman_1982_2013.nc"))
+    return region(whole, {"time": ["2011-01-01", None]})[::10].load()
+
+
+def fields(network: str, args: argparse.Namespace) -> tuple[xr.DataArray, xr.DataArray]:
+    """The square with most rain of those that are known nearly whole, in the later frames, and the first hour."""
+    name, ranges, first = NETWORKS[network]
+    store = open_store((str(args.data / name),), None)
+    known = convert_units(increasing(select(store, "precipitation_rate", name)), "mm h-1")
+    whole = region(known, ranges)
+    test = whole.isel(time=slice(max(first, (whole.sizes["time"] - FRAMES) // 2), None)).isel(time=slice(FRAMES))
+    middle = test.isel(time=test.sizes["time"] // 2).load().values
+    corners = [range(0, n - SIDE + 1, 40) for n in middle.shape]
+
+    def rain(y: int, x: int) -> tuple[bool, float]:
+        part = middle[y : y + SIDE, x : x + SIDE]
+        return bool(np.isfinite(part).mean() > 0.95), float(np.nan_to_num(part).clip(max=10).mean())
+
+    y, x = max(((y, x) for y in corners[0] for x in corners[1]), key=lambda at: rain(*at))
+    # At home the strip that no training saw either.
+    earlier = whole if ranges is None else region(known, {"lon": [-94, -90]})
+    return test[:, y : y + SIDE, x : x + SIDE].load(), earlier.isel(time=slice(first)).load()
+
+
+def judge(
+    network: str, factor: str, fine: xr.DataArray, hour: xr.DataArray, args: argparse.Namespace, found: dict[str, Any]
+) -> None:
+    """The rows of a network and factor that are not there yet."""
+    rows = found["networks"].setdefault(network, {}).setdefault(factor, {})
+    coarse = finescale.coarsen(fine, factor)
+    for name, model, command in systems(network, factor, hour, args):
+        if name in rows:
+            continue
+        found["systems"][name] = command
+        if isinstance(model, str):
+            rows[name] = {"failed": model}
+        else:
+            made = finescale.downscale(model, coarse, members=args.members, factor=factor, force=True, progress=False)
+            random = ("noise",) if network == SEA else ("rainfarm", "noise")
+            extra = () if "bicubic with noise" in rows else random
+            told = score(made, fine, coarse, baselines=extra, factor=factor)
+            for label, system in {name: "ensemble", "RainFARM": "rainfarm", "bicubic with noise": "noise"}.items():
+                if system in told["system"].values:
+                    rows[label] = kept(told.sel(system=system))
+        for base in ("RainFARM", "bicubic with noise"):
+            if base in rows and "crps_by_time" in rows[name]:
+                key = "over_rainfarm" if base == "RainFARM" else "over_noise"
+                rows[name][key] = ratio(rows[name]["crps_by_time"], rows[base]["crps_by_time"])
+        write(found, args)
+
+
+def systems(network: str, factor: str, hour: xr.DataArray, args: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
+    """Name, model (or why there is none) and command of every system of a factor."""
+    if network == SEA:
+        yield "sst", finescale.load("sst"), f"finescale downscale sst coarse.nc -o fine.nc --factor {factor}"
+        return
+    downscale = f"finescale downscale MODEL coarse.nc -o fine.nc --factor {factor} --members {args.members}"
+    yield "rain", finescale.load(args.model), downscale.replace("MODEL", "rain")
+    model = finescale.load(args.model)
+    try:
+        finescale.calibrate(model, hour, factor=factor)
+        yield "rain, calibrated", model, f"finescale calibrate rain hour.nc -o mine --factor {factor}; {downscale}"
+    except InputError as error:
+        yield "rain, calibrated", str(error), ""
+    if factor in ALONE:
+        run = Run("one-step", factor, 0, 12.0, args.data, args.alone)
+        yield "MRMS alone, 12 min", run.model, run.command
+    for minutes in MINUTES if factor == TUNED_AT and network in args.tuned else ():
+        for label, source in {"rain, tuned": {"start": args.model}, "hour alone": {"config": "one-step"}}.items():
+            changes = {"train.minutes": minutes, "train.clock": "cpu", "data.min_wet": 0.02, "factor": factor}
+            words = "--start rain" if "start" in source else "one-step"
+            sets = " ".join(f"--set {key}={value}" for key, value in changes.items())
+            command = f"finescale fit {words} -o model --set data.path=hour.nc {sets}"
+            yield f"{label} {minutes} min", tuned(network, label, minutes, hour, source, changes, args), command
+
+
+def tuned(
+    network: str,
+    label: str,
+    minutes: int,
+    hour: xr.DataArray,
+    source: dict[str, Any],
+    changes: dict[str, Any],
+    args: argparse.Namespace,
+) -> Any:
+    """A model trained on the hour, kept."""
+    folder = args.cache / f"{network}-{label}-{minutes}min".replace(" ", "-").replace(",", "")
+    if not (folder / "weights.safetensors").is_file():
+        finescale.fit(source.get("config"), folder, changes, data=hour, start=source.get("start"))
+    return finescale.load(folder)
+
+
+def kept(row: xr.Dataset) -> dict[str, Any]:
+    """The scores of a system that a table shows, and CRPS frame by frame."""
+    keys = {form.split("{")[1].split(":")[0] for form in SCORES.values()}
+    found = {key: float(row[key]) for key in keys if key in row}
+    return found | {"crps_by_time": np.asarray(row["crps_by_time"]).tolist()}
+
+
+def ratio(ours: list[float], theirs: list[float]) -> list[float]:
+    """Mean CRPS over another's, with the 95 % interval of a block bootstrap over frames."""
+    a, b = np.array(ours), np.array(theirs)
+    counts = draws(len(a), block_length(len(a)), 2000, 0)
+    low, high = np.quantile((counts @ a) / (counts @ b), [0.025, 0.975])
+    return [float(a.mean() / b.mean()), float(low), float(high)]
+
+
+def write(found: dict[str, Any], args: argparse.Namespace) -> None:
+    found["settings"] = {"processor": processor(), "torch": torch.__version__, "members": args.members}
+    args.results.mkdir(parents=True, exist_ok=True)
+    (args.results / "unseen.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
+    lines = ["# Rain on networks that no model saw", "", *(f"- {k}: {v}" for k, v in found["settings"].items())]
+    lines += [f"- {name}: `{command}`" for name, command in found["systems"].items() if command]
+    for network, factors in found["networks"].items():
+        for factor, rows in factors.items():
+            lines += [
+                "",
+                f"## {network}, {factor}",
+                "",
+                f"| | {' | '.join(SCORES)} |",
+                "|---" * (len(SCORES) + 1) + "|",
+            ]
+            for name, row in rows.items():
+                cells = [row["failed"], *[""] * (len(SCORES) - 1)] if "failed" in row else list(map(_cell(row), SCORES))
+                lines.append(f"| {name} | {' | '.join(cells)} |")
+    (args.results / "unseen.md").write_text("\n".join([*lines, ""]))
+
+
+def _cell(row: dict[str, Any]) -> Any:
+    def told(title: str) -> str:
+        form = SCORES[title]
+        key = form.split("{")[1].split(":")[0].split("[")[0]
+        return form.format(**row) if key in row else ""
+
+    return told
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Going on from a trained model, on other data: the same parts, its weights and its statistics, a lower learning rate.
+
+The statistics (the transform's, the latent's and those of the conditions) are kept: networks know no others, and a few
+fields settle none. The model learns the range of factors that the configuration names, at most that of the start.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from finescale.config.build import build_model
+from finescale.config.document import blamed
+from finescale.config.load import load
+from finescale.config.read import read_config
+from finescale.config.shipped import found
+from finescale.data.extent import merged, parse
+from finescale.data.files import fields, gridded, open_store
+from finescale.data.named import listed
+from finescale.downscaler import Downscaler
+from finescale.errors import InputError, brief
+from finescale.grids.factor import Factor, Factors
+from finescale.model.calibrated import Calibrated
+from finescale.model.conditions import Conditions
+from finescale.training.checkpoint import NAME, read_progress
+
+OPEN = ("data", "train", "process", "constraint", "precision", "factor", "started", "variables", "trained")
+"""Sections that may differ from the start's."""
+DATA = ("path", "variable", "coarse", "static", "memory", "train", "valid", "balance")
+"""Settings of the start's data that are not those of others."""
+TRAIN = ("batch", "mean_share", "variance_share", "joint", "through", "ema", "clock")
+"""Settings of the start's training that are kept."""
+RATE, WARMUP = 0.3, 50
+"""The learning rate, in that of the start, and its warm-up."""
+
+
+class Start:
+    """A model that a training goes on from.
+
+    Args:
+        source: its folder, URL or name; or a training that was interrupted.
+
+    Raises:
+        InputError: if there is none.
+    """
+
+    def __init__(self, source: str | Path) -> None:
+        folder = found(source)
+        checkpoint = (folder / NAME).is_file() and not (folder / "weights.safetensors").is_file()
+        self.model = _interrupted(folder) if checkpoint else load(source, device="cpu")
+        self.name = folder.name
+
+    def config(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """The start's configuration, without what is its own data's and training's, with overrides.
+
+        Raises:
+            InputError: for overrides of parts that weights make sense with alone, or factors beyond the start's.
+        """
+        base = {
+            k: v for k, v in deepcopy(self.model.config).items() if k not in ("remembers", "calibrated", "distilled")
+        }
+        data, train = base.get("data") or {}, base.get("train") or {}
+        base["data"] = {key: value for key, value in data.items() if key not in DATA}
+        kept = {key: value for key, value in train.items() if key in TRAIN}
+        base["train"] = kept | {"lr": float(f"{RATE * train.get('lr', 1e-3):.3g}"), "warmup": WARMUP}
+        base["started"] = {"from": self.name}
+        config = read_config(base, overrides)
+        config["factor"] = self._factor(config["factor"])
+        for section, value in config.items():
+            if section not in OPEN and value != self.model.config.get(section):
+                raise InputError(f"--set {section}: a model keeps the {section} of what it starts from, {self.name}")
+        conditions = [vars(Conditions.of(one)) for one in (config, self.model.config)]
+        told = [{key: one[key] for key in ("smoothness", "neighbours", "motion")} for one in conditions]
+        if told[0] != told[1]:
+            raise InputError(
+                f"--set data: a model keeps the smoothing, neighbours and motion of what it starts from, {self.name}"
+            )
+        return config
+
+    def _factor(self, wanted: Any) -> Any:
+        """The factors as the start's networks take them."""
+        ours, asked = self.model.factors, Factors.parse(wanted)
+        if ours.single is not None:
+            inside = asked.single == ours.single
+        else:
+            ends = [Factor(t, s) for t in asked.time for s in asked.space]
+            inside = all(end in ours for end in ends)
+        if not inside:
+            raise InputError(f"--set factor: {self.name} serves {ours}, not {brief(wanted)}")
+        if ours.single is not None:
+            return str(ours.single)
+        return {"time": list(asked.time), "space": list(asked.space)}
+
+    def named(self, config: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration with the one variable as the user's files call it.
+
+        Args:
+            config: of `config`.
+            given: datasets that are fine fields, by name; none of paths.
+        """
+        data, names = config["data"], list(self.model.variables)
+        if len(names) != 1 or not (data.get("path") or given):
+            return config
+        called = data.pop("variable", None)
+        if called is None:
+            first = next(iter(given.values()), None)
+            first = first if first is not None else open_store(fields(listed(data["path"]))[0], None)
+            there = [str(name) for name in gridded(first)]
+            called = names[0] if names[0] in there or len(there) != 1 else there[0]
+        return config | {"variables": {called: self.model.config["variables"][names[0]]}}
+
+    @property
+    def calibrated(self) -> dict[str, Any]:
+        """The section of what was measured that still holds: how long detail lives, not its spread."""
+        lifetime = self.model.calibrated.lifetime
+        return {} if lifetime is None else {"calibrated": Calibrated(lifetime=lifetime).plain()}
+
+    def into(self, model: Downscaler) -> None:
+        """Give a model of the same parts the start's weights and statistics."""
+        state = {name: value for name, value in self.model.state_dict().items() if not name.startswith("masks.")}
+        model.load_state_dict(state)
+
+    def trained(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Where and when the data of both trainings lie."""
+        both = [*parse(self.model.trained, f"the section trained of {self.name}"), *parse(told, "the data")]
+        return [one.plain() for one in merged(both)]
+
+
+def _interrupted(folder: Path) -> Downscaler:
+    """The model of a training that was interrupted, with the best of its averaged weights so far."""
+    progress = read_progress(folder)
+    assert progress is not None
+    with blamed(folder / NAME):
+        model = build_model(progress["config"])
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, value in load_file(folder / NAME).items():
+            group, key = name.split(".", 1)
+            groups.setdefault(group, {})[key] = value
+        own = {key.removeprefix("model."): value for key, value in groups["model"].items() if key.startswith("model.")}
+        model.load_state_dict(own)
+        part = getattr(model, str(progress["stage"]), None)
+        if part is not None and json.dumps(sorted(groups["best"])) == json.dumps(sorted(part.state_dict())):
+            part.load_state_dict(groups["best"])
+    return model.eval()

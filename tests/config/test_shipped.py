@@ -1,0 +1,117 @@
+"""Models by name: which one a name means, what is checked, and what is said."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+import yaml
+
+import finescale
+from finescale.cli import main
+from finescale.config import shipped
+from finescale.errors import InputError
+
+
+@pytest.fixture
+def shelf(generator: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of two models, one of which says what it is."""
+    folder = tmp_path / "shelf"
+    model = generator(**{"variables": {"rain": {"units": "mm h-1"}}, "precision": "float32"})
+    model.save(folder / "showers")
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    model.save(folder / "plain")
+    files = {name: hashlib.sha256((folder / "showers" / name).read_bytes()).hexdigest() for name in shipped.FILES}
+    about = {"summary": "Showers of nowhere.", "data": "none", "licence": "CC0", "scores": "bad", "sha256": files}
+    (folder / "showers" / "about.yaml").write_text(yaml.safe_dump(about))
+    monkeypatch.setenv("FINESCALE_MODELS", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def coarse(folder: Path) -> Path:
+    values = np.random.default_rng(0).gamma(0.5, 2.0, (1, 8, 8)).astype(np.float32)
+    field = xr.DataArray(values, dims=("time", "y", "x"), name="rain", attrs={"units": "mm h-1"})
+    field.to_dataset().to_netcdf(folder / "coarse.nc")
+    return folder / "coarse.nc"
+
+
+def test_a_name_is_a_model_wherever_one_is_accepted(
+    shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_name, by_path = finescale.load("showers"), finescale.load(shelf / "showers")
+    assert by_name.fingerprint == by_path.fingerprint
+    words = ["downscale", "showers", str(coarse(tmp_path)), "-o", "fine.nc", "--members", "2", "--workers", "2"]
+    assert main(words) == 0
+    assert main(["info", "showers"]) == 0
+    assert "a finescale model" in capsys.readouterr().out
+    with xr.open_dataset(tmp_path / "fine.nc") as fine:
+        again = by_path.downscale(xr.load_dataset(tmp_path / "coarse.nc"), members=2)
+        np.testing.assert_array_equal(fine["rain"].transpose(*again["rain"].dims), again["rain"])
+
+
+def test_a_models_folder_of_the_name_wins(shelf: Path, tmp_path: Path) -> None:
+    (tmp_path / "showers").mkdir()  # of something else, such as data
+    assert finescale.load("showers").fingerprint == finescale.load(shelf / "showers").fingerprint
+    finescale.load("plain").save(tmp_path / "showers")
+    assert finescale.load("showers").fingerprint == finescale.load("plain").fingerprint
+
+
+def test_models_are_listed_with_what_they_say(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    said = capsys.readouterr().out
+    assert "showers: Showers of nowhere." in said and "plain: a model of yours" in said
+    assert "1x4" in said and "rain in mm h-1" in said and "licence: CC0" in said and "scores: bad" in said
+
+
+def test_a_model_whose_files_were_changed_is_refused(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = shelf / "showers" / "weights.safetensors"
+    weights.write_bytes((shelf / "plain" / "weights.safetensors").read_bytes())
+    assert main(["downscale", "showers", "coarse.nc", "-o", "fine.nc"]) == 2
+    with pytest.raises(InputError, match="the hash"):
+        finescale.load("showers")
+
+
+def test_an_unknown_name_is_told_with_those_there_are(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"not a finescale model.*showers"):
+        finescale.load("shower")
+    with pytest.raises(InputError, match=r"allowed: plain,.* showers"):
+        finescale.load("qqqqqq")
+
+
+@pytest.mark.parametrize("way", ["url", "collection"])
+def test_models_lie_behind_urls_too(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.put(str(shelf), "/box/", recursive=True)
+    monkeypatch.delenv("FINESCALE_MODELS")
+    here = finescale.load(shelf / "showers").fingerprint
+    base = next(name for name in ("memory://box", "memory://box/shelf") if memory.exists(f"{name}/showers/config.yaml"))
+    try:
+        if way == "collection":
+            monkeypatch.setenv("FINESCALE_MODELS", base)
+            assert "showers" in shipped.names()
+            assert finescale.load("showers").fingerprint == here
+        else:
+            assert finescale.load(f"{base}/showers").fingerprint == here
+            given = str(coarse(tmp_path))
+            assert main(["downscale", f"{base}/showers", given, "-o", "fine.nc", "--members", "1"]) == 0
+            assert main(["downscale", f"{base}/nothing", given, "-o", "other.nc"]) == 2
+            assert "is not a finescale model" in capsys.readouterr().err
+    finally:
+        memory.rm("/box", recursive=True)
+
+
+def test_a_model_of_the_package_is_not_written_into(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "MODELS", shelf)
+    with pytest.raises(InputError, match="name a new folder"):
+        finescale.calibrate("showers", coarse(shelf.parent))

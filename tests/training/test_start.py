@@ -1,0 +1,153 @@
+"""Going on from a trained model on other data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import finescale
+from finescale.cli import main
+from finescale.config.read import read_config
+from finescale.data.synthetic import synthetic_rain
+from finescale.errors import Interrupted
+from finescale.model.calibrated import Calibrated
+from finescale.training.start import RATE
+
+DATA: dict[str, Any] = {"crop": 32, "min_wet": 0.0, "smoothing": 1.0}
+
+
+@pytest.fixture(scope="module")
+def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of one factor and of several, and fields that they have not seen, in other units under another name."""
+    folder = tmp_path_factory.mktemp("start")
+    train: dict[str, Any] = {"steps": 6, "minutes": None, "batch": 4, "lr": 1e-2}
+    settings = generating | {"latent.side": 4, "data": DATA, "train": train}
+    fine = synthetic_rain((4, 48, 64), seed=1)
+    finescale.fit(read_config("one-step", settings), folder / "one", data=fine)
+    one = finescale.load(folder / "one")
+    one.calibrated = Calibrated(1.0, 1.4, 600.0)
+    one.config["calibrated"] = one.calibrated.plain()
+    one.save(folder / "one")
+    many = settings | {"factor": {"time": [1, 2], "space": [2, 8]}}
+    finescale.fit(read_config("one-step", many), folder / "many", data=fine)
+    other = synthetic_rain((4, 48, 64), seed=2) / 3600
+    other.attrs = {"units": "kg m-2 s-1", "standard_name": "rainfall_flux"}
+    other.rename("pr").to_dataset().to_netcdf(folder / "mine.nc", engine="netcdf4")
+    return folder
+
+
+def words(there: Path, start: str, *sets: str) -> list[str]:
+    pairs = [f"data.path={there / 'mine.nc'}", "train.steps=5", *sets]
+    return ["fit", "--start", str(there / start), *(part for pair in pairs for part in ("--set", pair))]
+
+
+def test_weights_and_statistics_are_the_starts_and_the_data_ones_own(there: Path, tmp_path: Path) -> None:
+    assert main([*words(there, "one", "train.lr=1e-9"), "-o", str(tmp_path / "mine")]) == 0
+    start, mine = finescale.load(there / "one"), finescale.load(tmp_path / "mine")
+    for name, value in start.state_dict().items():
+        torch.testing.assert_close(mine.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+    assert mine.config["started"] == {"from": "one"}
+    assert (
+        list(mine.variables) == ["pr"]
+        and mine.variables["pr"]["units"] == start.variables["precipitation_rate"]["units"]
+    )
+    assert len(mine.trained) >= 1 and mine.remembers != start.remembers
+    assert mine.calibrated == Calibrated(lifetime=600.0)  # what was measured of the start's spread is no longer true
+    assert "Started from: one" in (tmp_path / "mine" / "README.md").read_text()
+    # It takes fields as the user has them.
+    coarse = finescale.coarsen(there / "mine.nc", "1x4")
+    made = mine.downscale(coarse, members=1)["pr"]
+    assert made.attrs["units"] == "kg m-2 s-1"
+    assert float(made.max()) < 0.1
+
+
+def test_training_goes_on_from_the_start_and_more_gently(there: Path, tmp_path: Path) -> None:
+    assert main([*words(there, "one"), "-o", str(tmp_path / "mine")]) == 0
+    config = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())
+    assert config["train"]["lr"] == pytest.approx(RATE * 1e-2) and config["train"]["steps"] == 5
+    assert config["data"]["crop"] == 32 and config["data"]["path"] == str(there / "mine.nc")
+    start, mine = finescale.load(there / "one"), finescale.load(tmp_path / "mine")
+    moved = max(float((b - a).abs().max()) for a, b in zip(start.parameters(), mine.parameters(), strict=True))
+    assert 0 < moved < 5 * RATE * 1e-2 * 5
+    assert torch.equal(start.latent.scale, mine.latent.scale)
+
+
+def test_a_start_of_many_factors_may_serve_fewer(there: Path, tmp_path: Path) -> None:
+    model = tmp_path / "mine"
+    assert main([*words(there, "many", "factor=1x4"), "-o", str(model)]) == 0
+    mine = finescale.load(model)
+    assert mine.factor == finescale.Factor(1, 4)  # the only one: none has to be named
+    coarse = finescale.coarsen(there / "mine.nc", "1x4")
+    coarse.to_netcdf(tmp_path / "coarse.nc")
+    assert (
+        main(["downscale", str(model), str(tmp_path / "coarse.nc"), "-o", str(tmp_path / "o.nc"), "--members", "1"])
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "pair", "said"),
+    [
+        ("one", "factor=1x8", "serves 1x4"),
+        ("many", "factor=3x4", "serves 1-2 in time"),
+        ("one", "generator.width=16", "keeps the generator"),
+        ("one", "transform=standardize", "keeps the transform"),
+        ("one", "data.neighbours=1", "keeps the smoothing, neighbours"),
+        ("one", "data.smoothing=0", "keeps the smoothing, neighbours"),
+        ("absent", "data.crop=32", "not a finescale model"),
+    ],
+)
+def test_what_the_weights_do_not_allow_is_refused(
+    there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], start: str, pair: str, said: str
+) -> None:
+    assert main([*words(there, start, pair), "-o", str(tmp_path / "mine")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
+def test_one_source_of_a_model_is_named(there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "one-step", "--start", str(there / "one"), "-o", str(tmp_path / "m")]) == 2
+    assert "one of" in capsys.readouterr().err
+    assert main(["fit", "-o", str(tmp_path / "m")]) == 2
+
+
+def test_an_interrupted_training_goes_on_and_may_be_a_start_itself(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finescale.training import loop
+
+    whole = words(there, "one", "train.steps=8", "train.checkpoint=0")
+    assert main([*whole, "-o", str(tmp_path / "whole")]) == 0
+    save, count = loop.save_checkpoint, [0]
+
+    def stopping(*arguments: Any) -> None:
+        save(*arguments)
+        count[0] += 1
+        if count[0] == 4:
+            raise Interrupted(15)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", stopping)
+        assert main([*whole, "-o", str(tmp_path / "parts")]) == 143
+    assert not (tmp_path / "parts" / "weights.safetensors").exists()
+    other = ["fit", "--start", str(tmp_path / "parts"), "-o", str(tmp_path / "third")]
+    assert (
+        main([*other, "--set", f"data.path={there / 'mine.nc'}", "--set", "train.steps=2", "--set", "train.lr=1e-9"])
+        == 0
+    )
+    third = finescale.load(tmp_path / "third")
+    start = finescale.load(there / "one")
+    moved = max(float((b - a).abs().max()) for a, b in zip(start.parameters(), third.parameters(), strict=True))
+    assert moved > 1e-5
+    assert main([*whole, "-o", str(tmp_path / "parts")]) == 0
+    states = [finescale.load(tmp_path / name).state_dict() for name in ("whole", "parts")]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5)
+    last = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()][-1]
+    assert last["step"] == 8 and np.isfinite(last["valid"])
