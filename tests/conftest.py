@@ -335,6 +335,7 @@ def s3_server() -> Iterator[Server]:
             environment.setenv(key, "made-up")
         environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
         environment.setenv("AWS_MAX_ATTEMPTS", "1")
+        fsspec.get_filesystem_class("s3").clear_instance_cache()  # one that knew no credentials would be kept
         yield server
     server.stop()
 

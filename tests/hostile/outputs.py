@@ -64,9 +64,9 @@ def words(folder: Path) -> Iterator[Case]:
         yield Case(f"coarsen {url!r}", ["coarsen", url, *FACTOR, "o.nc"], keeps=keeps)
     for url, says in (("nosuch://b/o.nc", "not known"), ("http://[::1/o.nc", "web server"), ("memory://o.x", "end in")):
         yield Case(f"coarsen to {url}", [*to_coarsen, url], says=(says,), keeps=keeps)
+    nothing = ["downscale", "memory://model", "good.nc", "-o", "o.nc"]
+    yield Case("model memory://model", nothing, says=("not a finescale model",), keeps=keeps)
     for url in ("s3://b/model", "memory://model"):
         local = ("folder of this machine",)
-        no_model = ("not a finescale model",)
-        yield Case(f"model {url}", ["downscale", url, "good.nc", "-o", "o.nc"], says=no_model, keeps=keeps)
         yield Case(f"fit to {url}", ["fit", "wavelet", "-o", url], says=local)
         yield Case(f"report to {url}", ["verify", "good.nc", "good.nc", "-o", url], says=local)
