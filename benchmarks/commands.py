@@ -19,7 +19,7 @@ from protocol import fit_command
 
 
 def trained(preset: str, settings: Mapping[str, Any], folder: Path) -> Path:
-    """The model of `fit_command`, run in ``folder``, into which the data file is linked.
+    """The model of `fit_command`, run in ``folder``, into which the data files are linked.
 
     It goes on where it was stopped. Beside it lie command.txt, what ran to its end, and time.json, the seconds of all
     runs.
@@ -33,9 +33,10 @@ def trained(preset: str, settings: Mapping[str, Any], folder: Path) -> Path:
             raise ValueError(f"{done} is of another command: remove {folder}")
         return folder / "model"
     folder.mkdir(parents=True, exist_ok=True)
-    data = Path(settings["data.path"])
-    if not (folder / data.name).exists():
-        (folder / data.name).symlink_to(data.resolve())
+    paths = settings["data.path"]
+    for data in map(Path, paths if isinstance(paths, list) else [paths]):
+        if not (folder / data.name).exists():
+            (folder / data.name).symlink_to(data.resolve())
     before, file = _children(), folder / "time.json"
     earlier = json.loads(file.read_text())["training_processor_seconds"] if file.is_file() else 0.0
     try:

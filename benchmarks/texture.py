@@ -61,6 +61,7 @@ PLACES: dict[str, tuple[str, Mapping[str, Any] | None]] = {
     "FMI": ("fmi_20160928.nc", None),
     "MCH": ("mch_20150515.nc", None),
     "DWD": ("dwd_radklim_20170816.nc", None),
+    "OPERA": ("opera_cirrus_20241126.nc", None),
     "MeteoNet": ("meteonet_radar_se_201608.nc", None),
     "Brisbane": ("bom_brisbane_20201031.nc", None),
 }
@@ -198,12 +199,17 @@ def told_of(row: Mapping[str, Any], form: str) -> str:
 
 
 def write(found: dict[str, Any], args: argparse.Namespace) -> None:
+    report(found, "texture", "Texture and spread, at home and elsewhere", args)
+
+
+def report(found: dict[str, Any], name: str, title: str, args: argparse.Namespace) -> None:
+    """NAME.json, and NAME.md with a table for each place."""
     args.results.mkdir(parents=True, exist_ok=True)
-    (args.results / "texture.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
+    (args.results / f"{name}.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
     lines = [
-        "# Texture and spread, at home and elsewhere\n",
+        f"# {title}\n",
         f"1x8, crops of 128², {args.members} members, {args.minutes:g} minutes of one core each. "
-        "`benchmarks/texture.py` says what is compared; calibrated: on five earlier fields of the network.\n",
+        f"`benchmarks/{name}.py` says what is compared; calibrated: on five earlier fields of the network.\n",
     ]
     for place, here in found["places"].items():
         shown = {
@@ -224,7 +230,7 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
     for name, row in found["systems"].items():
         size = sum(row["parameters"].values()) / 1e6
         lines.append(f"| {name} | {size:.2f} M | `{row['command']}` |")
-    (args.results / "texture.md").write_text("\n".join(lines) + "\n")
+    (args.results / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ bicubic interpolation with noise, and
 
     rain              the model as it comes (and sst on the years of its sea that it has not seen)
     …, calibrated     `finescale calibrate` on the network's first hour
-    …, tuned          `finescale fit --start` on that hour, for 2 and 10 minutes of processor time (at 1x8)
-    hour alone        `finescale fit one-step` on that hour alone, for as long
+    …, tuned          `finescale fit --start` on that hour, for 2 and 10 minutes of processor time (at 1x8), and
+                      calibrated on the same hour then
+    hour alone        `finescale fit one-step` on that hour alone, for as long, and on one network for an hour
     MRMS alone        the system of one_step.py: one factor, 12 minutes, one network
 
 CRPS is told over RainFARM's and over bicubic with noise's, with 95 % intervals of a paired block bootstrap over frames.
@@ -20,7 +21,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from finescale.cli.allocator import keep_memory
 from finescale.data.files import open_field, open_store, select
 from finescale.data.region import region
 from finescale.data.units import convert_units
+from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
 from finescale.scores.bootstrap import block_length, draws
@@ -52,8 +55,11 @@ NETWORKS: dict[str, tuple[str, dict[str, Any] | None, int]] = {
 SEA, SEA_FACTORS = "Tasman Sea, 2011 to 2013", ("1x2", "1x4", "1x8")
 FACTORS = ("1x4", "1x8", "1x10", "3x10", "6x25")
 TUNED_AT, MINUTES = "1x8", (2, 10)
+LONG, LONG_ON = 60, "MCH 2015"
+"""Minutes of the longest training on an hour alone, and the network that it is measured on."""
 ALONE = ("1x8", "1x10")
 """Factors of the systems that one network alone taught."""
+VERBS = ("downscale {} coarse.nc -o fine.nc", "calibrate {} hour.nc -o mine")
 SCORES = {
     "CRPS": "{crps:.4f}",
     "/ RainFARM": "{over_rainfarm[0]:.3f} ({over_rainfarm[1]:.2f}–{over_rainfarm[2]:.2f})",
@@ -128,12 +134,14 @@ def judge(
     """The rows of a network and factor that are not there yet."""
     rows = found["networks"].setdefault(network, {}).setdefault(factor, {})
     coarse = finescale.coarsen(fine, factor)
-    for name, model, command in systems(network, factor, hour, args):
+    for name, made_by, command in systems(network, factor, hour, args):
         if name in rows:
             continue
         found["systems"][name] = command
-        if isinstance(model, str):
-            rows[name] = {"failed": model}
+        try:
+            model = made_by()
+        except InputError as error:
+            rows[name] = {"failed": str(error)}
         else:
             made = finescale.downscale(model, coarse, members=args.members, factor=factor, force=True, progress=False)
             random = ("noise",) if network == SEA else ("rainfarm", "noise")
@@ -149,29 +157,45 @@ def judge(
         write(found, args)
 
 
-def systems(network: str, factor: str, hour: xr.DataArray, args: argparse.Namespace) -> Iterator[tuple[str, Any, str]]:
-    """Name, model (or why there is none) and command of every system of a factor."""
+def systems(
+    network: str, factor: str, hour: xr.DataArray, args: argparse.Namespace
+) -> Iterator[tuple[str, Callable[[], Downscaler], str]]:
+    """Name, what makes the model, and command of every system of a factor."""
     if network == SEA:
-        yield "sst", finescale.load("sst"), f"finescale downscale sst coarse.nc -o fine.nc --factor {factor}"
+        load = partial(finescale.load, "sst")
+        yield "sst", load, f"finescale downscale sst coarse.nc -o fine.nc --factor {factor}"
         return
-    downscale = f"finescale downscale MODEL coarse.nc -o fine.nc --factor {factor} --members {args.members}"
-    yield "rain", finescale.load(args.model), downscale.replace("MODEL", "rain")
-    model = finescale.load(args.model)
-    try:
-        finescale.calibrate(model, hour, factor=factor)
-        yield "rain, calibrated", model, f"finescale calibrate rain hour.nc -o mine --factor {factor}; {downscale}"
-    except InputError as error:
-        yield "rain, calibrated", str(error), ""
+    load = partial(finescale.load, args.model)
+    downscale, measure = (f"finescale {verb} --factor {factor}" for verb in VERBS)
+    yield "rain", load, downscale.format("rain")
+    measured = partial(calibrated, load, hour, factor)
+    yield "rain, calibrated", measured, f"{measure.format('rain')}; {downscale.format('mine')}"
     if factor in ALONE:
         run = Run("one-step", factor, 0, 12.0, args.data, args.alone)
-        yield "MRMS alone, 12 min", run.model, run.command
-    for minutes in MINUTES if factor == TUNED_AT and network in args.tuned else ():
-        for label, source in {"rain, tuned": {"start": args.model}, "hour alone": {"config": "one-step"}}.items():
-            changes = {"train.minutes": minutes, "train.clock": "cpu", "data.min_wet": 0.02, "factor": factor}
-            words = "--start rain" if "start" in source else "one-step"
-            sets = " ".join(f"--set {key}={value}" for key, value in changes.items())
-            command = f"finescale fit {words} -o model --set data.path=hour.nc {sets}"
-            yield f"{label} {minutes} min", tuned(network, label, minutes, hour, source, changes, args), command
+        yield "MRMS alone, 12 min", lambda: run.model, run.command
+    for minutes, label in trainings(network) if factor == TUNED_AT and network in args.tuned else ():
+        start = label == "rain, tuned"
+        changes = {"train.minutes": minutes, "train.clock": "cpu", "data.min_wet": 0.02, "factor": factor}
+        sets = " ".join(f"--set {key}={value}" for key, value in changes.items())
+        command = f"finescale fit {'--start rain' if start else 'one-step'} -o model --set data.path=hour.nc {sets}"
+        source = {"start": args.model} if start else {"config": "one-step"}
+        make = partial(tuned, network, label, minutes, hour, source, changes, args)
+        yield f"{label} {minutes} min", make, command
+        measured = partial(calibrated, make, hour, factor)
+        yield f"{label} {minutes} min, calibrated", measured, f"{command}; {measure.format('model')}"
+
+
+def trainings(network: str) -> list[tuple[int, str]]:
+    """Minutes and names of the trainings on a network's hour."""
+    long = [(LONG, "hour alone")] if network == LONG_ON else []
+    return [(minutes, label) for minutes in MINUTES for label in ("rain, tuned", "hour alone")] + long
+
+
+def calibrated(make: Callable[[], Downscaler], hour: xr.DataArray, factor: str) -> Downscaler:
+    """A model calibrated on the hour."""
+    model = make()
+    finescale.calibrate(model, hour, factor=factor)
+    return model
 
 
 def tuned(
@@ -182,7 +206,7 @@ def tuned(
     source: dict[str, Any],
     changes: dict[str, Any],
     args: argparse.Namespace,
-) -> Any:
+) -> Downscaler:
     """A model trained on the hour, kept."""
     folder = args.cache / f"{network}-{label}-{minutes}min".replace(" ", "-").replace(",", "")
     if not (folder / "weights.safetensors").is_file():
