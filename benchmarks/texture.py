@@ -143,7 +143,11 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
         here["systems"][f"{name}, calibrated"] = {"failed": str(error)}
         return
     calibrated = kept(scored(ensemble(model, batch, args.members), test))
-    found_there = {"spread": told.calibrated.spread, "smoothness": told.calibrated.smoothness, "crops": told.crops}
+    found_there = {
+        "spread": told.calibrated.spread,
+        "smoothness": told.calibrated.smoothness,
+        "crops": told.at[str(FACTOR)].crops,
+    }
     here["systems"][f"{name}, calibrated"] = calibrated | {"calibrated": found_there}
 
 

@@ -15,6 +15,8 @@ SECTIONS: dict[str, tuple[Any, str]] = {
     "a list": ([1], "calibrated"),
     "another key": ({"spred": 1}, "spread"),
     "a text": ({"spread": "wide"}, "calibrated.spread"),
+    "a spread of no factor": ({"spread": {"8": 1.0}}, "calibrated"),
+    "spreads of which one is none": ({"spread": {"1x8": 0}}, "calibrated.spread"),
     "no spread": ({"spread": 0}, "calibrated.spread"),
     "a negative spread": ({"spread": -1}, "calibrated.spread"),
     "an infinite spread": ({"spread": float("inf")}, "calibrated.spread"),

@@ -68,8 +68,9 @@ def test_the_command_puts_the_spread_right_and_is_kept(
     assert loaded.calibrated.smoothness is not None
     assert loaded.calibrated.smoothness > float(loaded.conditions.usual) + 0.2
     again = finescale.calibrate(loaded, fine, crops=12)
-    assert again.calibrated == loaded.calibrated and abs(np.log(again.after)) < abs(np.log(again.before))
-    assert again.after == pytest.approx(1, abs=0.03)
+    told = again.at["1x4"]
+    assert again.calibrated == loaded.calibrated and abs(np.log(told.after)) < abs(np.log(told.before))
+    assert told.after == pytest.approx(1, abs=0.03)
     assert loaded.fingerprint != finescale.load(there / "model").fingerprint
     new = model.parent / "new"
     assert main(["calibrate", str(there / "model"), fine, "--crops", "12", "-o", str(new)]) == 0
@@ -90,7 +91,7 @@ def test_the_ratio_is_that_of_verify(there: Path) -> None:
     drawn = model.sample(replace(batch, origin=origins), Members(range(8))).fields[:, :, 0, 0].transpose(0, 1)
     sums = Sums(Settings(full=False))
     sums.add(drawn.numpy(), batch.fine[:, 0, 0].numpy(), None, False)
-    assert said.before == pytest.approx(sums.scores()["spread_skill"], rel=1e-4)
+    assert said.at["1x4"].before == pytest.approx(sums.scores()["spread_skill"], rel=1e-4)
 
 
 def test_training_again_forgets_it(there: Path, model: Path, tmp_path: Path) -> None:
@@ -165,8 +166,51 @@ def test_a_model_of_many_factors_is_calibrated_at_any_of_them(
     """Also at those that do not divide the crops of its training."""
     data = {"crop": 32, "smoothing": 1.0, "min_valid": 0.5}
     model = generator(factor={"time": [1, 2], "space": [2, 6]}, variables={"rain": {"units": "mm h-1"}}, data=data)
-    told = finescale.calibrate(model, there / "smooth.nc", factor=factor, variable="precipitation_rate", crops=4)
+    said = finescale.calibrate(model, there / "smooth.nc", factor=factor, variable="precipitation_rate", crops=4)
+    assert list(said.at) == [factor] and model.calibrated.spread == {factor: said.at[factor].spread}
+    told = said.at[factor]
     assert told.crops == 4 and abs(np.log(told.after)) <= abs(np.log(told.before)) + 1e-6
+
+
+def test_a_range_of_factors_is_calibrated_at_some_and_between_them(
+    there: Path, generator: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And left out are those for which the fields are too few."""
+    data = {"crop": 32, "smoothing": 1.0, "min_valid": 0.5}
+    model = generator(factor={"time": [1, 9], "space": [1, 8]}, variables={"rain": {"units": "mm h-1"}}, data=data)
+    model.save(tmp_path / "model")
+    words = ["calibrate", str(tmp_path / "model"), str(there / "smooth.nc"), "--variable", "precipitation_rate"]
+    assert main([*words, "--crops", "3"]) == 0
+    out, err = capsys.readouterr()
+    mine = finescale.load(tmp_path / "model").calibrated
+    assert isinstance(mine.spread, dict) and list(mine.spread) == ["1x2", "1x4", "1x8"]
+    assert all(f"{factor}: spread {spread:.2f}, spread–skill" in out for factor, spread in mine.spread.items())
+    assert "not measured at 9x4" in err
+    for factor, spread in mine.spread.items():
+        assert mine.spread_at(finescale.Factor.parse(factor)) == spread
+
+
+def test_a_spread_between_factors_is_between_theirs() -> None:
+    assert Calibrated().spread_at(finescale.Factor(2, 7)) == 1
+    one = Calibrated(spread={"1x2": 0.25, "1x8": 1.0})
+    assert one.spread_at(finescale.Factor(1, 2)) == 0.25
+    assert one.spread_at(finescale.Factor(1, 4)) == pytest.approx(0.5)  # as near to both, in logarithms
+    assert 0.25 < one.spread_at(finescale.Factor(1, 3)) < 0.5 < one.spread_at(finescale.Factor(1, 6)) < 1
+    assert one.spread_at(finescale.Factor(1, y=2, x=8)) == pytest.approx(0.5)
+    with pytest.raises(InputError, match="factor 'x' is not understood"):
+        Calibrated(spread={"x": 1.0})
+
+
+def test_members_have_the_spread_of_their_factor(generator: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    model = generator(factor={"time": [1, 2], "space": [2, 6]})
+    given, members = Inputs(torch.rand(1, 1, 1, 8, 8)), Members(range(3), 1)
+    plain = model.at("1x4").draw(given, members)
+    model.calibrated = Calibrated(spread={"1x2": 1.0, "1x4": 3.0})
+    assert torch.equal(model.at("1x4").draw(given, members).var(1) > 0, plain.var(1) > 0)
+    wide = model.at("1x4").draw(given, members)
+    model.calibrated = Calibrated(spread=3.0)
+    assert torch.equal(wide, model.at("1x4").draw(given, members)) and not torch.equal(wide, plain)
 
 
 # --- crops of other smoothness

@@ -136,7 +136,8 @@ def calibrate(
     output
         A new folder for the calibrated model; unless given, what is measured is kept in the model's own config.yaml.
     factor
-        For a model that serves several factors: the one that counts.
+        For a model that serves several factors: the one that counts; unless given, some of its range, between which
+        spreads are interpolated.
     variable
         What the model's variable is called there.
     select

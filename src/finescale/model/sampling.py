@@ -93,12 +93,13 @@ def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members:
         places = [(member, corners[item]) for item, member in some]
         found.append(make(items, _noise(model, given, size_of(told), items, places, members.seed)))
     z = torch.cat(found).unflatten(0, (len(given), len(members)))
-    if model.calibrated.spread == 1:
+    spread = model.calibrated.spread_at(model.factor)
+    if spread == 1:
         return z
     # A generator's deviations are those from what it makes of no noise.
     centre = make(torch.arange(len(given)), lambda _: told.new_zeros(len(given), model.noise.channels, *size_of(told)))
     centre = centre[:, None] if model.generator is not None else torch.zeros_like(z[:, :1])
-    return centre + model.calibrated.spread * (z - centre)
+    return centre + spread * (z - centre)
 
 
 def _noise(

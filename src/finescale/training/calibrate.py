@@ -2,21 +2,19 @@
 
 Nothing is trained. Measured are how smooth the fine fields are, for a model whose networks are told
 (`finescale.model.conditions`), and by what the members' deviations have to be multiplied for a spread–skill ratio of 1
-(`finescale.model.calibrated`), and, where fields follow each other in time and frames are made one by one, how long
-detail lives while it moves (`finescale.training.lifetime`). With r(s) the ratio after a factor s, the next one is found
-from the last two by the secant of log r over log s, which is nearly a line.
+(`finescale.training.spread`), at some factors of a model that serves several; and, where fields follow each other in
+time and frames are made one by one, how long detail lives while it moves (`finescale.training.lifetime`).
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
-import torch
 import yaml
 
 from finescale.config.load import load
@@ -26,27 +24,40 @@ from finescale.data.place import local
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError, Notice
 from finescale.grids.durations import format_duration
-from finescale.grids.factor import Factor
-from finescale.model.batch import Batch, Members
+from finescale.grids.factor import Factor, Factors
 from finescale.model.calibrated import Calibrated
 from finescale.training.crops import Crops
 from finescale.training.data import Fine, listed, open_data
 from finescale.training.fit import check_writable
 from finescale.training.lifetime import lifetime
 from finescale.training.sections import Data
+from finescale.training.spread import ratio_of, search
 
-MEMBERS = 8
 FEW = 16
 """Crops below which it is said that they are few."""
 MANY = 10_000
 """Crops at most."""
-LEAST, MOST = 0.25, 4.0
-"""Factors of the spread that are tried."""
-ROUNDS = 6
-CLOSE = 0.01
-"""|log of the ratio| at which the search ends."""
-STEEP = 0.2
-"""Least slope that the search goes by."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured at one factor.
+
+    Attributes:
+        crops: on how many crops.
+        before: spread–skill ratio with the model's own spread and the training data's smoothness.
+        after: with what was measured.
+        spread: factor of the deviations.
+        smoothness: exponent of the crops; None for a model that is not told, or fields that do not say.
+        lifetime: seconds that detail lives; None where it does not matter, or fields do not say.
+    """
+
+    crops: int
+    before: float
+    after: float
+    spread: float
+    smoothness: float | None
+    lifetime: float | None
 
 
 @dataclass(frozen=True)
@@ -56,25 +67,24 @@ class Calibration:
     Attributes:
         calibrated: what the model works with from now on.
         usual: smoothness of the training data; None for a model that is not told.
-        crops: on how many crops.
-        before: spread–skill ratio with a factor of 1 and the training data's smoothness.
-        after: with what was measured.
+        at: what was measured, factor by factor.
     """
 
     calibrated: Calibrated
     usual: float | None
-    crops: int
-    before: float
-    after: float
+    at: Mapping[str, Measured]
 
     def __str__(self) -> str:
-        said = f"spread {self.calibrated.spread:.2f}: spread–skill {self.before:.2f} -> {self.after:.2f}"
+        told = []
         if self.calibrated.smoothness is not None:
-            said = f"smoothness {self.calibrated.smoothness:.2f} (training {self.usual:.2f}), {said}"
-        lives = self.calibrated.lifetime
-        if lives is not None:
-            said = f"{said}, lifetime {format_duration(float(f'{lives:.2g}'))}"
-        return f"{said}, on {self.crops} crops"
+            told.append(f"smoothness {self.calibrated.smoothness:.2f} (training {self.usual:.2f})")
+        if self.calibrated.lifetime is not None:
+            told.append(f"lifetime {format_duration(float(f'{self.calibrated.lifetime:.2g}'))}")
+        lines = [", ".join(told)] if told else []
+        for factor, one in self.at.items():
+            ratios = f"spread–skill {one.before:.2f} -> {one.after:.2f}"
+            lines.append(f"{factor}: spread {one.spread:.2f}, {ratios}, on {one.crops} crops")
+        return "\n".join(lines)
 
 
 def calibrate(
@@ -95,7 +105,8 @@ def calibrate(
         fine: fine fields as for `finescale.fit`: a few that hold weather of many kinds say more than many alike. They
             must not be those that the model is judged on afterwards.
         out: a new folder for the calibrated model; None for the model's own.
-        factor: for a model of several factors, the one that counts.
+        factor: for a model of several factors, the one that counts; unless given, some of its range, as far as the
+            fields allow, between which spreads are interpolated (`finescale.model.calibrated`).
         variable: what its one variable is called there.
         select: ranges of coordinates to look at, as ``data.train`` of a configuration.
         crops: at most so many.
@@ -119,26 +130,16 @@ def calibrate(
     taken = model if isinstance(model, Downscaler) else load(folder)  # type: ignore[arg-type]
     if taken.deterministic:
         raise InputError("this model makes one field, whose spread is none: calibrate is for ensembles")
-    opened = _opened(taken, fine, factor, variable, select)
-    batch = opened.apart(crops, seed)
-    served = taken.at(Factor.between(batch.coarse.shape, batch.fine.shape))
-    exponents = taken.smoothness_of(batch.fine.to(taken.device))
-    usual = None if exponents is None else float(taken.conditions.usual)
-    smoothness = None
-    if exponents is not None and bool(exponents.isfinite().any()):
-        smoothness = round(float(exponents.nanmean()), 3)
-    names = list(listed(fine))
-    before = _ratio(served, batch, Calibrated(), seed)
-    first = before if smoothness is None else _ratio(served, batch, Calibrated(smoothness), seed)
-    spread, after = _spread(served, batch, Calibrated(smoothness), seed, first)
-    if len(batch) < min(FEW, crops):
-        warnings.warn(
-            f"the fields hold {len(batch)} crops with enough in them: what is measured is that of their weather alone; "
-            "give fields of more kinds",
-            Notice,
-            stacklevel=2,
-        )
-    calibrated = Calibrated(smoothness, round(spread, 3), _lifetime(served, opened), path=", ".join(names)[:200])
+    at = _at_factors(taken, fine, factor, variable, select, crops, seed)
+    smoothness = [one.smoothness for one in at.values() if one.smoothness is not None]
+    lives = [one.lifetime for one in at.values() if one.lifetime is not None]
+    spreads = {name: one.spread for name, one in at.items()}
+    calibrated = Calibrated(
+        round(mean(smoothness), 3) if smoothness else None,
+        next(iter(spreads.values())) if taken.factors.single is not None else spreads,
+        median(lives) if lives else None,
+        ", ".join(listed(fine))[:200],
+    )
     taken.calibrated, taken.config["calibrated"] = calibrated, calibrated.plain()
     if new is not None:
         with explained(new):
@@ -147,7 +148,66 @@ def calibrate(
         path = folder / "config.yaml"
         with explained(path), atomic(path) as temporary:
             temporary.write_text(yaml.safe_dump(taken.config, sort_keys=False), encoding="utf-8")
-    return Calibration(calibrated, usual, len(batch), before, after)
+    usual = float(taken.conditions.usual) if taken.conditions.smoothness else None
+    return Calibration(calibrated, usual, at)
+
+
+def _at_factors(
+    model: Downscaler,
+    fine: Fine | Sequence[Fine],
+    factor: str | Factor | None,
+    variable: str | None,
+    select: Mapping[str, Sequence[Any]] | None,
+    crops: int,
+    seed: int,
+) -> dict[str, Measured]:
+    """What is measured at the factor that is named, at the model's one, or at those of its range that can be."""
+    if factor is not None or model.factors.single is not None:
+        factors = [model.factor if factor is None else model.at(factor).factor]
+    else:
+        factors = _some(model.factors)
+    found: dict[str, Measured] = {}
+    refused: list[InputError] = []
+    for one in factors:
+        try:
+            found[str(one)] = _measured(model, _opened(model, fine, one, variable, select), one, crops, seed)
+        except InputError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    if refused:
+        left = ", ".join(str(one) for one in factors if str(one) not in found)
+        warnings.warn(f"not measured at {left}: {refused[0]}", Notice, stacklevel=3)
+    few = min(one.crops for one in found.values())
+    if few < min(FEW, crops):
+        warnings.warn(
+            f"the fields hold {few} crops with enough in them: what is measured is that of their weather alone; "
+            "give fields of more kinds",
+            Notice,
+            stacklevel=3,
+        )
+    return found
+
+
+def _some(factors: Factors) -> list[Factor]:
+    """The ends and the geometric middle of a range of space in single frames, and the middle at the longest time."""
+    (first, last), (low, high) = factors.time, factors.space
+    low = max(low, 2) if high > 1 else low
+    middle = max(low, round((low * high) ** 0.5))
+    some = [Factor(first, space) for space in (low, middle, high)] + [Factor(last, middle)]
+    return [one for one in dict.fromkeys(some) if one.cells > 1]
+
+
+def _measured(model: Downscaler, opened: Crops, factor: Factor, crops: int, seed: int) -> Measured:
+    batch, served = opened.apart(crops, seed), model.at(factor)
+    exponents = model.smoothness_of(batch.fine.to(model.device))
+    smoothness = None
+    if exponents is not None and bool(exponents.isfinite().any()):
+        smoothness = round(float(exponents.nanmean()), 3)
+    before = ratio_of(served, batch, Calibrated(), seed)
+    first = before if smoothness is None else ratio_of(served, batch, Calibrated(smoothness), seed)
+    spread, after = search(served, batch, Calibrated(smoothness), seed, first)
+    return Measured(len(batch), before, after, round(spread, 3), smoothness, _lifetime(served, opened))
 
 
 def _lifetime(model: Downscaler, crops: Crops) -> float | None:
@@ -163,12 +223,11 @@ def _lifetime(model: Downscaler, crops: Crops) -> float | None:
 def _opened(
     model: Downscaler,
     fine: Fine | Sequence[Fine],
-    factor: str | Factor | None,
+    wanted: Factor,
     variable: str | None,
     select: Mapping[str, Sequence[Any]] | None,
 ) -> Crops:
     """Crops of the fine fields, chosen as those of the training were."""
-    wanted = model.at(factor).factor if factor is not None else model.factor
     sides = _whole((model.config.get("data") or {}).get("crop", Data.crop), wanted)
     config = dict(model.config) | {"factor": str(wanted)}
     data = dict(config.get("data") or {}) | {"train": select, "valid": None, "crop": sides}
@@ -188,49 +247,3 @@ def _whole(crop: int | Sequence[int], factor: Factor) -> list[int]:
     """The rows and columns of the training's crops, in whole blocks of a factor."""
     sides = (crop, crop) if isinstance(crop, int) else crop
     return [max(1, n // f) * f for n, f in zip(sides, (factor.y, factor.x), strict=True)]
-
-
-def _spread(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int, ratio: float) -> tuple[float, float]:
-    """The factor with which the spread is right, as nearly as the range allows, and the ratio that it gives.
-
-    Args:
-        model: whose members are drawn.
-        batch: crops.
-        calibrated: with a factor of 1.
-        seed: of the members.
-        ratio: that of a factor of 1.
-    """
-    tried: list[tuple[float, float]] = []
-    log, low, high = 0.0, math.log(LEAST), math.log(MOST)
-    while True:
-        if not (math.isfinite(ratio) and ratio > 0):
-            raise InputError("the members do not differ on these fields: there is no spread to calibrate")
-        tried.append((log, math.log(ratio)))
-        slope = 1.0
-        if len(tried) > 1:
-            slope = (tried[-1][1] - tried[-2][1]) / (tried[-1][0] - tried[-2][0])
-        log = min(max(log - tried[-1][1] / max(slope, STEEP), low), high)
-        known = any(abs(log - before) < CLOSE / 10 for before, _ in tried)
-        if abs(tried[-1][1]) <= CLOSE or known or len(tried) == ROUNDS:
-            break
-        ratio = _ratio(model, batch, replace(calibrated, spread=math.exp(log)), seed)
-    best = min(tried, key=lambda one: abs(one[1]))
-    return math.exp(best[0]), math.exp(best[1])
-
-
-def _ratio(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int) -> float:
-    """√((M+1)/M ⟨s²⟩) / √⟨(x̄ − y)²⟩ over known cells; of several variables the geometric mean of theirs."""
-    model.calibrated = calibrated
-    variance, square = torch.zeros(2, len(batch.fine[0]), dtype=torch.float64)
-    start = 0
-    for part in batch.split(max(1, model.at_once(batch.fine[0, 0].numel()) // MEMBERS)):
-        # Far from each other, so that no two crops share their noise.
-        origins = [(0, model.multiple[1] * 4096 * (start + n), 0) for n in range(len(part))]
-        start += len(part)
-        fields = model.sample(replace(part, origin=origins), Members(range(MEMBERS), seed)).fields.cpu()
-        error = fields.mean(1) - part.fine.cpu()
-        known = error.isfinite()
-        for sums, terms in ((variance, fields.var(1)), (square, error.square())):
-            sums += torch.where(known, terms, 0.0).sum((0, 2, 3, 4), dtype=torch.float64)
-    ratios = ((MEMBERS + 1) / MEMBERS * variance / square).sqrt()
-    return float(ratios.log().mean().exp())
