@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import harness
@@ -14,10 +13,10 @@ from physicsnemo.diffusion.preconditioners import EDMPrecondSuperResolution
 from physicsnemo.diffusion.samplers import stochastic_sampler
 from physicsnemo.models.diffusion_unets import CorrDiffRegressionUNet
 from torch import nn
-from torch_training import Rain, fit, size
+from torch_training import CHANNELS, FOLD, Rain, fit, size
 
 NETWORK = {
-    "model_channels": 32, "num_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+    "num_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
     "amp_mode": True,
 }  # fmt: skip
 REGRESSION_SHARE = 0.25
@@ -35,9 +34,13 @@ class Model(NamedTuple):
 def train(given: harness.Training) -> Model:
     torch.manual_seed(given.seed)
     rain = Rain(given.fine)
-    side = given.fine.shape[-1]
-    regression = CorrDiffRegressionUNet(side, 2, 1, model_type="SongUNet", channel_mult=[1, 1, 2, 2], **NETWORK)
-    diffusion = EDMPrecondSuperResolution(side, 3 + PLACES, 1, channel_mult=[1, 1, 2, 4], **NETWORK)
+    side = given.fine.shape[-1] // FOLD
+    regression = CorrDiffRegressionUNet(
+        side, 2 * CHANNELS, CHANNELS, model_type="SongUNet", model_channels=32, channel_mult=[1, 2, 2], **NETWORK
+    )
+    diffusion = EDMPrecondSuperResolution(
+        side, 3 * CHANNELS + PLACES, CHANNELS, model_channels=64, channel_mult=[1, 1, 2], **NETWORK
+    )
     for network in (regression, diffusion):
         physicsnemo_cpu.single(network.model)
     of_mean = RegressionLoss()
@@ -51,14 +54,14 @@ def refine(model: Model, coarse: harness.Array, count: int) -> harness.Array:
     made = []
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         for crop, condition in enumerate(model.rain.condition(coarse).split(1)):
-            shape = (count, 1, *condition.shape[2:])
+            shape = (count, CHANNELS, *condition.shape[2:])
             mean = regression_step(model.regression, condition, shape).float()
             seeds = [torch.arange(count) + count * (crop + 1000 * model.seed)]
             rest = diffusion_step(
-                model.diffusion, partial(stochastic_sampler), shape[2:], 1, seeds, condition.expand(count, -1, -1, -1),
+                model.diffusion, stochastic_sampler, shape[2:], CHANNELS, seeds, condition.expand(count, -1, -1, -1),
                 1, torch.device("cpu"), mean[:1],
             )  # fmt: skip
-            made.append(model.rain.inverse(mean + rest.float())[:, 0])
+            made.append(model.rain.inverse(mean + rest))
     return torch.stack(made, 1).numpy()
 
 

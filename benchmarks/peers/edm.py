@@ -14,7 +14,7 @@ from physicsnemo.diffusion.preconditioners import EDMPreconditioner
 from physicsnemo.diffusion.samplers import sample
 from physicsnemo.models.diffusion_unets import SongUNet
 from torch import Tensor, nn
-from torch_training import Rain, fit, size
+from torch_training import CHANNELS, FOLD, Rain, fit, size
 
 STEPS, TOGETHER = 18, 8
 SCHEDULE = EDMNoiseScheduler()
@@ -27,8 +27,8 @@ class Conditioned(Module):
         super().__init__()
         self.network = physicsnemo_cpu.single(
             SongUNet(
-                side, 3, 1, model_channels=32, channel_mult=[1, 1, 2, 4, 4], num_blocks=1, attn_resolutions=[],
-                dropout=0.0, amp_mode=True,
+                side, 3 * CHANNELS, CHANNELS, model_channels=64, channel_mult=[1, 2, 2], num_blocks=1,
+                attn_resolutions=[], dropout=0.0, amp_mode=True,
             )
         )  # fmt: skip
 
@@ -45,7 +45,7 @@ class Model(NamedTuple):
 def train(given: harness.Training) -> Model:
     torch.manual_seed(given.seed)
     rain = Rain(given.fine, spread=0.5)  # the spread that the schedule is made for
-    denoiser = EDMPreconditioner(Conditioned(given.fine.shape[-1]))
+    denoiser = EDMPreconditioner(Conditioned(given.fine.shape[-1] // FOLD))
     denoiser = fit(denoiser, lambda net, y, c: MSEDSMLoss(net, SCHEDULE)(y, condition=c), given, rain)
     return Model(rain, denoiser, given.seed)
 
@@ -56,9 +56,9 @@ def refine(model: Model, coarse: harness.Array, count: int) -> harness.Array:
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         for condition in model.rain.condition(coarse).repeat_interleave(count, 0).split(TOGETHER):
             first = SCHEDULE.timesteps(STEPS)[0].expand(len(condition))
-            noise = SCHEDULE.init_latents((1, *condition.shape[2:]), first)
+            noise = SCHEDULE.init_latents((CHANNELS, *condition.shape[2:]), first)
             denoiser = SCHEDULE.get_denoiser(x0_predictor=lambda x, t, c=condition: model.denoiser(x, t, condition=c))
-            made.append(model.rain.inverse(sample(denoiser, noise, SCHEDULE, STEPS))[:, 0])
+            made.append(model.rain.inverse(sample(denoiser, noise, SCHEDULE, STEPS)))
     return torch.cat(made).unflatten(0, (-1, count)).transpose(0, 1).numpy()
 
 

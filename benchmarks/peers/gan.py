@@ -90,13 +90,17 @@ def discriminator() -> list[dict[str, Any]]:
 def train(given: harness.Training) -> Model:
     Sup3rGan.seed(given.seed)
     y = np.log1p(given.fine[:SAMPLE] / 0.1)
-    model = Model(Sup3rGan(generator(), discriminator(), learning_rate=5e-4), float(y.mean()), float(y.std()))
+    model = Model(
+        Sup3rGan(generator(), discriminator(), learning_rate=5e-4, learning_rate_disc=1e-4),
+        float(y.mean()),
+        float(y.std()),
+    )
     with tempfile.TemporaryDirectory() as folder:
         settings = {"input_resolution": {"spatial": "8km", "temporal": "60min"}, "n_epoch": 1}
         settings["out_dir"] = f"{folder}/{{epoch}}"
         alone = Batches(given, model.mean, model.std, ALONE, 0)
         model.gan.train(alone, weight_gen_advers=0.0, train_gen=True, train_disc=False, **settings)
-        model.gan.update_optimizer("all", learning_rate=1e-4)
+        model.gan.optimizer.learning_rate.assign(1e-4)
         both = Batches(given, model.mean, model.std, 1 - ALONE, 1)
         model.gan.train(both, weight_gen_advers=0.001, train_gen=True, train_disc=True, **settings)
     return model

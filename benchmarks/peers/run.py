@@ -39,6 +39,7 @@ from finescale.cli.allocator import keep_memory
 from finescale.config.load import load
 from finescale.constraints import Smooth
 from finescale.model.batch import Inputs
+from finescale.operators.coarsen import Coarsen
 
 HERE = Path(__file__).parent
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -96,7 +97,7 @@ def main() -> None:
     file = args.results / "peers.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"places": {}, "trained": {}}
     found["settings"] = settings(args)
-    there = dict(tests(args.data, FACTOR, args.crops))
+    there = crops(args)
     arrays = args.cache / "data"
     if not (arrays / "coarse.npy").is_file():
         export(args.data / "mrms_west.nc", there, args.training_crops, CROP, arrays)
@@ -105,6 +106,16 @@ def main() -> None:
         for name in args.peers:
             if PEERS[name].learns or not seed:
                 row(name, seed, there, args, found)
+
+
+def crops(args: argparse.Namespace) -> dict[str, Test]:
+    """What is scored, of each place; kept, since the whole fields take gigabytes while peers are waited for."""
+    file = args.cache / f"tests-{args.crops}.pt"
+    if not file.is_file():
+        args.cache.mkdir(parents=True, exist_ok=True)
+        torch.save(dict(tests(args.data, FACTOR, args.crops)), file)
+    found: dict[str, Test] = torch.load(file)
+    return found
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +145,7 @@ def ours(there: dict[str, Test], args: argparse.Namespace, found: dict[str, Any]
     for place, test in there.items():
         earlier = known["scores"]["1x8"][place]["systems"]
         here = found["places"].setdefault(place, {})
-        if not here:
+        if not here:  # nothing of this place is known yet
             again = rounded(kept(scored(farm(test[1], FACTOR, args.members), test, FACTOR)))
             differs = [key for key, value in earlier["RainFARM"].items() if not same(value, again.get(key))]
             if differs:
@@ -155,7 +166,7 @@ def same(value: Any, again: Any, share: float = 1e-3) -> bool:
 
 
 def our_cost(preset: str, test: Test, args: argparse.Namespace) -> dict[str, float]:
-    """Of a model after one step of training, which costs what a trained one does."""
+    """Of a model after one step of training, which costs, and conserves, what a trained one does."""
     folder = args.cache / f"one-step-of-{preset}"
     if not (folder / "config.yaml").is_file():
         path = {"data.path": str(args.data / "mrms_west.nc"), "data.train": {"lon": [None, -94]}}
@@ -166,11 +177,12 @@ def our_cost(preset: str, test: Test, args: argparse.Namespace) -> dict[str, flo
     torch.set_num_threads(1)
     ensemble(model, Inputs(test[1][:2], test[2][:2]), args.members)
     started = time.process_time()
-    ensemble(model, given, args.members)
+    members = ensemble(model, given, args.members)
     seconds = (time.process_time() - started) / (len(given) * args.members)
     torch.set_num_threads(threads)
     environments.made(environments.OURS, args.cache / "environments")
     return {
+        "conservation_residual": residual(members, test),
         "seconds_a_member": seconds,
         "millions": sum(model.parameters_by_part.values()) / 1e6,
         "gigabytes": environments.installed(environments.OURS, args.cache / "environments") / 1e9,
@@ -201,8 +213,8 @@ def row(name: str, seed: int, there: dict[str, Test], args: argparse.Namespace, 
     for place, test in there.items():
         members = np.load(folder / f"{place}.npy")[:, :, None]
         systems = found["places"][place]["systems"]
-        systems[label] = kept(scored(members, test)) | cost
-        systems[f"{label} + constraint"] = kept(scored(constrained(members, test), test)) | cost
+        for system, fields in ((label, members), (f"{label} + constraint", constrained(members, test))):
+            systems[system] = kept(scored(fields, test)) | {"conservation_residual": residual(fields, test)} | cost
         write(found, args)
 
 
@@ -224,9 +236,16 @@ def made(peer: Peer, folder: Path, seed: int, args: argparse.Namespace) -> None:
 
 def constrained(members: np.ndarray[Any, Any], test: Test) -> np.ndarray[Any, Any]:
     """Members (M, N, 1, H, W) whose block means are the coarse fields, where those are known."""
-    constraint = Smooth(FACTOR, least=LEAST)
-    fields = torch.from_numpy(members)
-    return torch.stack([constraint(one, test[1][:, 0]) for one in fields]).numpy()
+    _, coarse, area = test
+    constraint = Smooth(FACTOR, area[:, None], least=LEAST)
+    return torch.stack([constraint(one, coarse[:, 0]) for one in torch.from_numpy(members)]).numpy()
+
+
+def residual(members: np.ndarray[Any, Any], test: Test) -> float:
+    """max |A x − c| / max c of members (M, N, 1, H, W), with the areas of cells, as the coarse fields are made."""
+    _, coarse, area = test
+    means = Coarsen(FACTOR, area[:, None].double())(torch.from_numpy(members).double())
+    return float((means - coarse[:, 0].double()).abs().nan_to_num().max() / coarse.nan_to_num().max())
 
 
 def write(found: dict[str, Any], args: argparse.Namespace) -> None:

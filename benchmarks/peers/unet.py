@@ -8,10 +8,10 @@ import harness
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from torch import Tensor, nn
-from torch_training import Rain, fit, size
+from torch_training import CHANNELS, FOLD, Rain, fit, size
 
 STEPS, TOGETHER = 20, 8
-WIDTHS = (32, 64, 128, 128)
+WIDTHS = (64, 128, 128)
 NOISE = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False)
 
 
@@ -32,7 +32,8 @@ def train(given: harness.Training) -> Model:
     torch.manual_seed(given.seed)
     rain = Rain(given.fine)
     network = UNet2DModel(
-        sample_size=given.fine.shape[-1], in_channels=3, out_channels=1, layers_per_block=1, block_out_channels=WIDTHS,
+        sample_size=given.fine.shape[-1] // FOLD, in_channels=3 * CHANNELS, out_channels=CHANNELS, layers_per_block=1,
+        block_out_channels=WIDTHS,
         down_block_types=["DownBlock2D"] * len(WIDTHS), up_block_types=["UpBlock2D"] * len(WIDTHS),
         norm_num_groups=8, add_attention=False,
     )  # fmt: skip
@@ -46,10 +47,10 @@ def refine(model: Model, coarse: harness.Array, count: int) -> harness.Array:
         for condition in model.rain.condition(coarse).repeat_interleave(count, 0).split(TOGETHER):
             sampler = DPMSolverMultistepScheduler.from_config(NOISE.config, algorithm_type="dpmsolver++")
             sampler.set_timesteps(STEPS)
-            x = torch.randn(len(condition), 1, *condition.shape[2:])
+            x = torch.randn(len(condition), CHANNELS, *condition.shape[2:])
             for time in sampler.timesteps:
                 x = sampler.step(model.network(torch.cat([x, condition], 1), time).sample.float(), time, x).prev_sample
-            made.append(model.rain.inverse(x)[:, 0])
+            made.append(model.rain.inverse(x))
     return torch.cat(made).unflatten(0, (-1, count)).transpose(0, 1).numpy()
 
 
