@@ -60,8 +60,8 @@ def report(found: dict[str, Any]) -> str:
     """The whole page.
 
     Args:
-        found: ``settings`` (name -> what), ``places`` (place -> crops, side, truth, systems), ``trained`` (system ->
-            what it took) and ``left_out`` (peer -> why).
+        found: ``settings`` (name -> what), ``places`` (place -> crops, side, truth, systems) and ``trained`` (system
+            -> what it took).
     """
     lines = ["# Peers", "", *(f"- {key}: {value}" for key, value in found["settings"].items())]
     for place, row in found["places"].items():
@@ -74,7 +74,6 @@ def report(found: dict[str, Any]) -> str:
             lines.append(
                 f"| {system} | {sizes} | {', '.join(map(str, took['steps']))} | {took['training_seconds']:.0f} |"
             )
-    lines += [f"\n{peer}: {why}" for peer, why in found.get("left_out", {}).items()]
     return "\n".join([*lines, ""])
 
 
