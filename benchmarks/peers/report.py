@@ -25,7 +25,14 @@ SCORES = {
 }
 """Titles of columns, with the forms of their values."""
 TITLES = {"mrms": "MRMS east of −90°", "fmi": "Finland", "mch": "Switzerland"}
-LESS_IS_BETTER = ("crps", "threshold_weighted_crps", "energy_score", "log_spectral_distance", "seconds_a_member")
+LESS_IS_BETTER = (
+    "crps",
+    "threshold_weighted_crps",
+    "energy_score",
+    "log_spectral_distance",
+    "seconds_a_member",
+    "gigabytes",
+)
 TO_ONE = ("spread_skill",)
 """Scores that are best at one."""
 TO_TRUTH = ("imprint", "isolated_wet")
@@ -87,9 +94,9 @@ def table(truth: Row, systems: dict[str, Row]) -> str:
 
 
 def better(truth: Row, systems: dict[str, Row]) -> list[str]:
-    """A line for each system of others that is better than all of ours in something, which it says."""
+    """What others are better in than all of ours, a line for each."""
     ours = [row for row in systems.values() if row.get("ours")]
-    lines = []
+    lines = ["Better than every finescale row:", ""]
     for name, row in systems.items():
         wins = [
             title
@@ -97,8 +104,8 @@ def better(truth: Row, systems: dict[str, Row]) -> list[str]:
             if _known(row.get(key)) and ours and all(_beats(key, row, one, truth) for one in ours)
         ]
         if wins and not row.get("ours"):
-            lines.append(f"- better than every finescale row here: **{name}** in {', '.join(wins)}")
-    return lines
+            lines.append(f"- {name}: {', '.join(wins)}")
+    return lines if len(lines) > 2 else []
 
 
 def _beats(key: str, row: Row, other: Row, truth: Row) -> bool:

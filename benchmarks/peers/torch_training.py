@@ -81,6 +81,7 @@ def fit(
         if step % 50 == 0:
             print(f"step {step}, {spent:.2f} of the time, loss {value.item():.4f}", flush=True)
     given.steps.append(step)
+    # In the mode of training, which without dropout differs in nothing but that physicsnemo's normalisation is quicker.
     return deepcopy(average.module).requires_grad_(False)
 
 
