@@ -10,7 +10,7 @@ where in a coarse cell the shower is. Members that disagree about it say how muc
 """
 
 # %%
-# The radar image has twelve times, every two minutes. :func:`finescale.coarsen` takes the mean of each block of 8 × 8
+# The radar image has twelve times, every two minutes. ``finescale.coarsen`` takes the mean of each block of 8 × 8
 # cells; ``1x8`` is the factor: 1 in time, 8 in space. With data of your own you begin with the coarse field, and this
 # step is not needed.
 

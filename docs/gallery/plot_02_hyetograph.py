@@ -9,8 +9,8 @@ A *hyetograph* shows rain over time. This one has a band in which nine members o
 """
 
 # %%
-# Three hours of synthetic rain stand for the truth: cells of 1 km, every five minutes. What is known of it are means over
-# 10 km and 15 minutes (``3x10``). The model ``rain`` makes 32 possible fields of them.
+# Three hours of synthetic rain stand for the truth: cells of 1 km, every five minutes. What is known of it are means
+# over 10 km and 15 minutes (``3x10``). The model ``rain`` makes 32 possible fields of them.
 
 import numpy as np
 
@@ -83,8 +83,8 @@ figure
 
 # %%
 # Now the question of the drain: how likely is it that a rate, or the sum of the three hours, is exceeded? The share of
-# the members says so. What the coarse field gives is a single number, and for the highest rate too low a one: within
-# 10 km and 15 minutes the rain is averaged away.
+# the members says so. What the coarse field gives is a single number, and for the highest rate too low a one: within 10
+# km and 15 minutes the rain is averaged away.
 
 totals, highest = members.mean("time") * 3, members.max("time")
 asked = {

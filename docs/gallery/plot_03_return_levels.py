@@ -3,8 +3,8 @@ Return levels
 =============
 
 How much rain must be reckoned with once in 10, 50, 100 events? That is a *return level*; the number of events is its
-*return period*. Dams and sewers are built for them. Coarse fields make them too low, as a mean over many cells is
-never as extreme as one cell. The mean of an ensemble does as well. Members should not.
+*return period*. Dams and sewers are built for them. Coarse fields make them too low, as a mean over many cells is never
+as extreme as one cell. The mean of an ensemble does as well. Members should not.
 """
 
 # %%
@@ -36,8 +36,8 @@ for event in range(EVENTS):
 
 # %%
 # Largest rates x of n events in order, x₁ ≥ x₂ ≥ … ≥ xₙ, are exceeded once in (n + 1)/1, (n + 1)/2, … events (Weibull's
-# plotting position). All cells of the region together give many more than forty values, and so levels beyond forty events.
-# As neighbouring cells see the same shower, these say more of the region than of one cell.
+# plotting position). All cells of the region together give many more than forty values, and so levels beyond forty
+# events. As neighbouring cells see the same shower, these say more of the region than of one cell.
 
 periods = np.array([2, 5, 10, 20, 50, 100, 200, 500, 1000])
 
@@ -64,7 +64,9 @@ ax = figure.subplots()
 band = levels.pop("members")
 ax.fill_between(periods, band.min(0), band.max(0), color=COLOURS[0], alpha=0.3, lw=0, label=f"{MEMBERS} members")
 ax.plot(periods, np.median(band, 0), color=COLOURS[0], lw=2, label="their median curve")
-for (name, curve), colour, dash in zip(levels.items(), ("black", COLOURS[2], COLOURS[1]), ("-", "-.", "--"), strict=True):
+for (name, curve), colour, dash in zip(
+    levels.items(), ("black", COLOURS[2], COLOURS[1]), ("-", "-.", "--"), strict=True
+):
     ax.plot(periods, curve[0], color=colour, ls=dash, lw=2, label=name)
 ax.set_xscale("log")
 ax.set_xticks(periods, labels=[str(period) for period in periods])
@@ -87,5 +89,5 @@ for name, curve in curves.items():
     print(f"{name:21}" + "".join(f"{curve[i] / levels['truth'][0][i]:7.2f}" for i in at))
 
 # %%
-# The rarer an event, the fewer values stand behind its level. The score of extremes in ``finescale verify`` is the bias of
-# the largest 0.1 % of all values, with an interval.
+# The rarer an event, the fewer values stand behind its level. The score of extremes in ``finescale verify`` is the bias
+# of the largest 0.1 % of all values, with an interval.

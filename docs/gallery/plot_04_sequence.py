@@ -2,8 +2,8 @@
 A sequence in space and time
 ============================
 
-Coarse fields are coarse in time too: means over six minutes, of cells of 11 km. Here they are refined in both at once, so
-that showers move and grow between the coarse times.
+Coarse fields are coarse in time too: means over six minutes, of cells of 11 km. Here they are refined in both at once,
+so that showers move and grow between the coarse times.
 """
 
 # %%
@@ -18,9 +18,9 @@ model = finescale.load("rain")
 ensemble = model.downscale(coarse, members=4, seed=0, factor="3x10")
 
 # %%
-# An animation: the coarse field changes every third frame. Detail of the members is carried along the motion of the coarse
-# field and changes slowly while it moves. It is a GIF of less than 2 MB; in a notebook ``IPython.display.Image(gif)``
-# shows it.
+# An animation: the coarse field changes every third frame. Detail of the members is carried along the motion of the
+# coarse field and changes slowly while it moves. It is a GIF of less than 2 MB; in a notebook
+# ``IPython.display.Image(gif)`` shows it.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -23,8 +23,8 @@ coarse = nn.functional.avg_pool2d(fine, FACTOR)
 print("fine", tuple(fine.shape), "coarse", tuple(coarse.shape))
 
 # %%
-# A small network of two convolutions that makes 4 × 4 cells of each one. Its twin has a constraint behind it. ``Bounded``
-# is for values between two limits; rain would take ``Multiplicative``, temperature ``Additive``.
+# A small network of two convolutions that makes 4 × 4 cells of each one. Its twin has a constraint behind it.
+# ``Bounded`` is for values between two limits; rain would take ``Multiplicative``, temperature ``Additive``.
 
 from finescale import Factor
 from finescale.constraints import Bounded
@@ -105,8 +105,8 @@ ax.legend()
 figure
 
 # %%
-# One field, and how far the block means of the first network are from the coarse field. Those of the other differ from it by
-# rounding alone.
+# One field, and how far the block means of the first network are from the coarse field. Those of the other differ from
+# it by rounding alone.
 
 from finescale.plots import Region, overview
 
@@ -118,5 +118,5 @@ figure.suptitle("A field not trained on", fontweight="bold")
 figure
 
 # %%
-# All constraints, with cell areas, masks, an axis of time and several variables, are in the guide to conservation, which
-# also says what they gain for seven networks.
+# All constraints, with cell areas, masks, an axis of time and several variables, are in the guide to conservation,
+# which also says what they gain for seven networks.

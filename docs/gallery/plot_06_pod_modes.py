@@ -17,8 +17,8 @@ model = finescale.load("sst")
 print(model)
 
 # %%
-# The leading modes, and the share of the variance that each holds. Each has a colour scale of its own, as only its shape
-# matters. The first are slopes and waves across the patch, the later ones finer.
+# The leading modes, and the share of the variance that each holds. Each has a colour scale of its own, as only its
+# shape matters. The first are slopes and waves across the patch, the later ones finer.
 
 from finescale.plots import energy, modes
 
@@ -31,13 +31,13 @@ figure
 # How many are needed? The model keeps 16 of them. What they leave out it adds as noise of the right strength.
 
 ax = energy(energies, kept=model.latent.kept)
-ax.set_title("Variance held by the first modes", pad=24)
+ax.set_title("Variance held by the first modes", loc="left", fontsize=10, fontweight="bold", pad=24)
 figure = ax.figure
 figure
 
 # %%
-# A field of sea-surface temperature, made up: one day, warm in the north, with eddies, on cells of a quarter of a degree.
-# Of its means over 4 × 4 cells the model makes 32 members.
+# A field of sea-surface temperature, made up: one day, warm in the north, with eddies, on cells of a quarter of a
+# degree. Of its means over 4 × 4 cells the model makes 32 members.
 
 import numpy as np
 import xarray as xr
@@ -62,8 +62,9 @@ members = model.downscale(coarse, members=32, seed=0, factor="1x4")["sst"].trans
 detail = (members - members.mean("realization")).values[:, 0]
 
 # %%
-# In each patch u of 8 × 8 cells the coefficients are a = Φᵀu, where the columns of Φ are the modes. Going back, Φa, with
-# more and more of them, gives more and more of the detail. What is left after all 16 is the noise that the model adds.
+# In each patch u of 8 × 8 cells the coefficients are a = Φᵀu, where the columns of Φ are the modes. Going back, Φa,
+# with more and more of them, gives more and more of the detail. What is left after all 16 is the noise that the model
+# adds.
 
 from finescale.plots import overview, region_of
 
@@ -85,11 +86,14 @@ figure
 # %%
 # Where do coefficients vary from member to member? There the model is unsure about that pattern.
 
+import matplotlib
 from matplotlib.figure import Figure
 
-from finescale.plots import coefficient_std
+from finescale.plots import STYLE, coefficient_std
 
+matplotlib.rcParams.update(STYLE)
 figure = Figure(figsize=(11, 3.4), layout="constrained")
+figure.suptitle("Spread of the coefficients of 32 members, 2012-01-15 (made up)", fontweight="bold")
 for ax, mode in zip(figure.subplots(1, 3), (0, 7, None), strict=True):
     coefficient_std(coefficients, mode, units="°C", ax=ax)
 figure

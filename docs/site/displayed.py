@@ -1,7 +1,7 @@
 """What a cell of the gallery shows: its figures, and its moving pictures.
 
-Figures of finescale are made without pyplot, where sphinx-gallery looks for them. Here they are found by their names, in the
-order in which a script makes them; so are the paths of GIFs, which are shown as they are.
+Figures of finescale are made without pyplot, where sphinx-gallery looks for them. Here they are found by their
+names, in the order in which a script makes them; so are the paths of GIFs, which are shown as they are.
 """
 
 from __future__ import annotations
