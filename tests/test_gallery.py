@@ -34,7 +34,7 @@ SMALLER = {
     "plot_09_dask_cluster": {RADAR: f"{RADAR}[:4, :120]", "time = 6": "time = 1"},
     "plot_10_grib": {RADAR: f"{RADAR}[:, :120, :120]"},
 }
-displayed: Any = runpy.run_path(str(DOCS / "site" / "displayed.py"))["displayed"]
+SITE = runpy.run_path(str(DOCS / "site" / "displayed.py"))
 
 
 def smaller(script: Path) -> str:
@@ -51,7 +51,7 @@ def run(script: Path) -> tuple[dict[str, Any], list[Figure | Path]]:
     with mpl.rc_context():
         for cell in cells(smaller(script)):
             exec(compile(cell, script.name, "exec"), names)
-            shown += [one for one in displayed(names) if not any(one is known for known in shown)]
+            shown += [one for one in SITE["displayed"](names) if not any(one is known for known in shown)]
     return names, shown
 
 
@@ -60,10 +60,6 @@ def cells(text: str) -> Iterator[str]:
     begins = [0, *(found.start() for found in re.finditer(r"^# %%", text, re.MULTILINE)), len(text)]
     for begin, end in pairwise(begins):
         yield "\n" * text.count("\n", 0, begin) + text[begin:end]
-
-
-def title(figure: Figure) -> str:
-    return figure.get_suptitle() or "".join(ax.get_title(place) for ax in figure.axes for place in ("left", "center"))
 
 
 def without_units(figure: Figure) -> list[str]:
@@ -86,7 +82,7 @@ def test_a_page_runs_and_its_figures_say_what_they_show(
                 assert gif.n_frames > 1
             continue
         one.savefig(io.BytesIO())
-        assert title(one) and not without_units(one), (title(one), without_units(one))
+        assert SITE["title"](one) and not without_units(one), (SITE["title"](one), without_units(one))
     CHECKS.get(script.stem, lambda names: None)(names)
 
 
@@ -108,7 +104,7 @@ def check_latent(names: dict[str, Any]) -> None:
 
 def check_cluster(names: dict[str, Any]) -> None:
     largest = float(names["alone"]["precipitation_rate"].max())
-    assert names["tasks"] and float(names["difference"]) < 1e-4 * largest
+    assert names["tasks"] and names["difference"] < 1e-4 * largest
 
 
 CHECKS = {

@@ -2,12 +2,14 @@
 A sequence in space and time
 ============================
 
-Coarse fields are coarse in time too: means over six minutes, of cells of 11 km. Here they are refined in both at once,
-so that showers move and grow between the coarse times.
+Coarse fields are coarse in time too: means over six minutes, of cells of 11 km. Here
+they are refined in both at once, so that showers move and grow between the coarse
+times.
 """
 
 # %%
-# Radar of every two minutes, coarsened three times in time and ten times in space: ``3x10``.
+# Radar of every two minutes, coarsened three times in time and ten times in space:
+# ``3x10``.
 
 import finescale
 from finescale.data.samples import radar
@@ -18,9 +20,9 @@ model = finescale.load("rain")
 ensemble = model.downscale(coarse, members=4, seed=0, factor="3x10")
 
 # %%
-# An animation: the coarse field changes every third frame. Detail of the members is carried along the motion of the
-# coarse field and changes slowly while it moves. It is a GIF of less than 2 MB; in a notebook
-# ``IPython.display.Image(gif)`` shows it.
+# An animation: the coarse field changes every third frame. Detail of the members is
+# carried along the motion of the coarse field and changes slowly while it moves. It is
+# a GIF of less than 2 MB; in a notebook ``IPython.display.Image(gif)`` shows it.
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,13 +30,15 @@ from tempfile import TemporaryDirectory
 from finescale.plots import animate_ensemble
 
 folder = TemporaryDirectory()
+path = Path(folder.name) / "rain.gif"
 gif = animate_ensemble(
-    ensemble, truth, coarse, Path(folder.name) / "rain.gif", members=(0, 1), title="MRMS radar, 3x10 (UTC)", fps=3
+    ensemble, truth, coarse, path, members=(0, 1), title="MRMS radar, 3x10, UTC", fps=3
 )
 gif
 
 # %%
-# The same, standing still: three frames of one coarse interval, of one member and of the radar, in the wettest corner.
+# The same, standing still: three frames of one coarse interval, of one member and of
+# the radar, in the wettest corner.
 
 from finescale.plots import overview, region_of
 
@@ -47,12 +51,13 @@ fields = {
 }
 region, _ = region_of(truth.sel(corner))
 figure = overview(fields, region, units="mm/h", rain=True, label="rain rate")
-figure.suptitle("2019-06-10, three frames of one coarse interval (UTC)", fontweight="bold")
+figure.suptitle("2019-06-10 UTC, three frames of six minutes", fontweight="bold")
 figure
 
 # %%
-# Do details live as long as they should? The autocorrelation *along the motion* compares each frame with the next one,
-# where it has moved to: 1 would be detail that never changes. The members' changes somewhat faster than the radar's.
+# Do details live as long as they should? The autocorrelation *along the motion*
+# compares each frame with the next one, where it has moved to: 1 would be detail that
+# never changes. The members' changes somewhat faster than the radar's.
 
 table = finescale.verify.score(ensemble, truth, coarse)
 for name in ("moving_autocorrelation", "moving_autocorrelation_truth"):
@@ -61,4 +66,5 @@ for name in ("moving_autocorrelation", "moving_autocorrelation_truth"):
 # %%
 # The mean over each coarse cell and each coarse interval is kept.
 
-print(f"largest error of a block mean: {ensemble.attrs['finescale_conservation_residual']:.1e}")
+residual = ensemble.attrs["finescale_conservation_residual"]
+print(f"largest error of a block mean: {residual:.1e}")

@@ -24,6 +24,12 @@ def displayed(names: Mapping[str, Any]) -> Iterator[Figure | Path]:
             yield value
 
 
+def title(figure: Figure) -> str:
+    """What a figure says that it shows, which is also what is read out in its place."""
+    titles = (ax.get_title(place) for ax in figure.axes for place in ("left", "center", "right"))
+    return ". ".join(words for words in (figure.get_suptitle(), *titles) if words)
+
+
 class Scraper:
     """Saves what each cell has shown first (https://sphinx-gallery.github.io/stable/advanced.html)."""
 
@@ -36,7 +42,7 @@ class Scraper:
     def __call__(self, block: Any, block_vars: Mapping[str, Any], gallery_conf: Mapping[str, Any]) -> str:
         from sphinx_gallery.scrapers import figure_rst
 
-        saved = []
+        saved, titles = [], []
         for one in displayed(block_vars["example_globals"]):
             if any(one is known for known in self.shown):
                 continue
@@ -48,7 +54,8 @@ class Scraper:
             else:
                 one.savefig(path, dpi=DPI)
             saved.append(path)
-        return figure_rst(saved, gallery_conf["src_dir"]) if saved else ""
+            titles.append("An animation" if isinstance(one, Path) else title(one))
+        return figure_rst(saved, gallery_conf["src_dir"], ", ".join(titles)) if saved else ""
 
 
 def _get_sg_image_scraper() -> Scraper:
