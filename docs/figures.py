@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import xarray as xr
 from matplotlib.figure import Figure
 
 import finescale
-from finescale.cli.demo import RADAR
 from finescale.constraints import Additive, Bounded, Constraint, Multiplicative, Projection, Softmax, Tapered
 from finescale.data.files import open_field
+from finescale.data.samples import radar
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
@@ -143,8 +142,7 @@ def uncertainty(head: Downscaler, ensemble: Downscaler, fine: Path) -> None:
 
 def rain() -> None:
     """Radar of the package by its model: one time at 1x8, and a sequence at 3x10."""
-    with xr.open_dataset(RADAR) as ds:
-        fine = ds["precipitation_rate"].load()
+    fine = radar()["precipitation_rate"]
     coarse = finescale.coarsen(fine, "1x8")["precipitation_rate"]
     made = finescale.downscale("rain", coarse, members=2, factor="1x8", progress=False)
     assert made is not None

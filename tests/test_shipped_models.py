@@ -12,9 +12,9 @@ import xarray as xr
 
 import finescale
 from finescale.cli import main
-from finescale.cli.demo import RADAR
 from finescale.config import shipped
 from finescale.config.shipped import About
+from finescale.data import samples
 from finescale.verify import score
 
 NAMES = sorted(path.name for path in shipped.MODELS.iterdir() if (path / "config.yaml").is_file())
@@ -22,9 +22,7 @@ NAMES = sorted(path.name for path in shipped.MODELS.iterdir() if (path / "config
 
 @pytest.fixture(scope="module")
 def radar() -> xr.DataArray:
-    with xr.open_dataset(RADAR) as ds:
-        found: xr.DataArray = ds["precipitation_rate"].load()
-    return found
+    return samples.radar()["precipitation_rate"]
 
 
 def test_there_are_some() -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from finescale.data.atomic import explained
 from finescale.data.coarsen import coarsen
+from finescale.data.samples import radar
 from finescale.data.synthetic import synthetic_rain
 from finescale.data.writing import write
 from finescale.errors import InputError
@@ -22,8 +23,6 @@ from finescale.grids.factor import Factor
 
 FACTOR = Factor(time=1, space=8)
 MEMBERS = 8
-RADAR = Path(__file__).parent.parent / "samples" / "radar.nc"
-"""Twelve frames of MRMS over 240 x 240 cells (NOAA, public domain), of a region that the model has not seen."""
 REAL_MODEL = "rain"
 YOUR_OWN = (
     "Next, with your own fine data (NetCDF, Zarr, GRIB or GeoTIFF):",
@@ -115,10 +114,9 @@ def _trained(folder: Path, started: float, overwrite: bool) -> str:
 
 def _real(folder: Path) -> str:
     """Radar, and the name of a model."""
-    with xr.open_dataset(RADAR) as radar:
-        truth = radar.load()
+    truth = radar()
     write(truth, folder / "truth.nc", overwrite=True)
-    _coarsened(truth[next(iter(truth.data_vars))], folder)
+    _coarsened(truth["precipitation_rate"], folder)
     return REAL_MODEL
 
 

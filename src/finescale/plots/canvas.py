@@ -28,7 +28,7 @@ BOX = (0.145, 0.145, 0.83, 0.715)
 
 
 @contextmanager
-def drawing(ax: Axes | None) -> Iterator[Axes]:
+def drawing(ax: Axes | None = None) -> Iterator[Axes]:
     """``ax``, or new axes on a figure of their own (``ax.figure``), in the style of the report."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
