@@ -223,17 +223,17 @@ def report(found: dict[str, Any], name: str, title: str, args: argparse.Namespac
         lines.append(f"|{'---|' * (len(shown) + 2)}")
         farm = here["systems"]["RainFARM"]
         truth = {key: farm.get(f"{key}_truth", np.nan) for key in farm}
-        for name, row in {"truth": truth, **here["systems"]}.items():
+        for system, row in {"truth": truth, **here["systems"]}.items():
             if "failed" in row:
                 continue
             values = " | ".join(told_of(row, form) for form in shown.values())
             told = row.get("calibrated", {})
             said = ", ".join(f"{key} {value:.3g}" for key, value in told.items() if value is not None)
-            lines.append(f"| {name} | {values} | {said} |")
+            lines.append(f"| {system} | {values} | {said} |")
     lines += ["\n## Training\n", "| system | parameters | command |", "|---|---|---|"]
-    for name, row in found["systems"].items():
+    for system, row in found["systems"].items():
         size = sum(row["parameters"].values()) / 1e6
-        lines.append(f"| {name} | {size:.2f} M | `{row['command']}` |")
+        lines.append(f"| {system} | {size:.2f} M | `{row['command']}` |")
     (args.results / f"{name}.md").write_text("\n".join(lines) + "\n")
 
 
