@@ -1,0 +1,89 @@
+"""How Sphinx makes the site of these pages: ``make docs``.
+
+The pages are plain Markdown that a code host shows as well. What the site adds is done here: tables of benchmarks, which lie
+outside of this folder, become pages (`finescale_site`), commands and configuration keys are read from the code, and examples of
+``gallery/`` are run.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "site")]
+
+from finescale.version import __version__ as release  # noqa: E402
+
+project = "finescale"
+author = "the finescale developers"
+copyright = author
+version = release
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+    "sphinx_design",
+    "cyclopts.ext.sphinx",
+    "beside",
+    "keys",
+    "terms",
+]
+root_doc = "index"
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["gallery", "**/GALLERY_HEADER.*", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
+nitpicky = True
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 4
+# A formula such as `c_k(x + (k − τ) v(x))` in a block without a language is text.
+highlight_language = "none"
+
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_preprocess_types = False
+add_module_names = False
+# No network is needed: types of other libraries are named, not linked.
+nitpick_ignore_regex = [("py:.*", r"(?!finescale\b).*")]
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(HERE / "gallery"),
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"__init__\.py|conf\.py",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "abort_on_example_error": False,
+    "matplotlib_animations": (True, "html5"),
+    "image_scrapers": ("matplotlib",),
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "finescale"
+html_static_path = ["site/static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 8,
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"index": [], "questions": []}
