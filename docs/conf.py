@@ -26,9 +26,9 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
     "sphinx_design",
-    "cyclopts.ext.sphinx",
     "beside",
     "keys",
+    "options",
     "terms",
 ]
 root_doc = "index"

@@ -15,9 +15,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from docstring_parser import parse
 from docutils import nodes
-from finescale.config.schema import classes_of
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+from finescale.config.schema import classes_of
 
 DERIVED = {"channels", "out_channels", "embedding", "factor", "trunk", "features", "network", "norm", "area", "mask"}
 """Arguments that are passed, and cannot be configured; so are networks, which have sections of their own."""
@@ -31,12 +32,12 @@ def named(hint: Any) -> str:
     if origin is Literal:
         return ", ".join(map(str, args))
     if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(named(arg) for arg in args))
+        return " or ".join(dict.fromkeys(named(arg) for arg in args if arg is not type(None)))
     if origin in (list, tuple):
         return "list"
     if origin is dict or hint is dict:
         return "mapping"
-    return {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}.get(hint, "")
+    return {int: "whole number", float: "number", str: "text", bool: "true or false"}.get(hint, "")
 
 
 def value(default: Any) -> str:

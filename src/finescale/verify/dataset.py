@@ -52,6 +52,16 @@ def score(
 
     Raises:
         InputError: if grids or times do not match, nothing is valid, or a baseline lacks what it needs.
+
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((2, 64, 64), seed=3)
+        >>> coarse = finescale.coarsen(rain, "1x8")
+        >>> ensemble = finescale.downscale("rain", coarse, members=3, factor="1x8")
+        >>> table = finescale.verify.score(ensemble, rain, coarse, baselines=("nearest",))
+        >>> table["crps"].system.values.tolist()
+        ['ensemble', 'nearest']
     """
     aligned = align(ensemble, truth, coarse, against=against, factor=factor)
     settings = settings_for(aligned, thresholds, seed)
