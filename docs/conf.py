@@ -1,8 +1,9 @@
 """How Sphinx makes the site of these pages: ``make docs``.
 
-The pages are plain Markdown that a code host shows as well. What the site adds is done here: tables of benchmarks, which lie
-outside of this folder, become pages (`finescale_site`), commands and configuration keys are read from the code, and examples of
-``gallery/`` are run.
+The pages are plain Markdown, which a code host shows as well. What the site adds is in ``site/``: tables of benchmarks,
+which lie outside of this folder, become pages (`beside`), commands and configuration keys come from the code
+(`options`, `keys`), terms lead to the glossary (`terms`), and links are followed (`links`). Examples of ``gallery/``
+are run.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ extensions = [
     "sphinx_design",
     "beside",
     "keys",
+    "links",
     "options",
     "terms",
 ]
@@ -50,8 +52,13 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
 add_module_names = False
-# No network is needed: types of other libraries are named, not linked.
-nitpick_ignore_regex = [("py:.*", r"(?!finescale\b).*")]
+# No network is needed: types of other libraries are named, not linked. Nor are those that a user never makes.
+INTERNAL = (
+    "diffusion.carried.Carried|diffusion.denoiser.Denoiser|latents.base.LatentSpace|model.generator.Generator|"
+    "model.mean.MeanModel|model.process.Process|operators.coarsen.Coarsen|scores.bootstrap.Added|"
+    "scores.record.Statistic|transforms.base.Transform"
+)
+nitpick_ignore_regex = [("py:.*", r"(?!finescale\b).*"), ("py:.*", rf"finescale\.({INTERNAL})")]
 
 sphinx_gallery_conf = {
     "examples_dirs": str(HERE / "gallery"),

@@ -91,7 +91,7 @@ class Constraint(nn.Module):
         raise NotImplementedError
 
     def violation(self, x: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
-        """max |A x − c| / max |c| over cells where both are known; a scalar."""
+        """``max |A x − c| / max |c|`` over cells where both are known; a scalar."""
         if x.ndim == 2 and coarse.ndim == 2:
             x, coarse = x[None], coarse[None]
         operators = coarsen or self.coarsen

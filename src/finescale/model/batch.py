@@ -133,7 +133,7 @@ class Ensemble:
 
     Attributes:
         fields: (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
-        gap: of every variable the largest |A x − c| before the constraint, in those units; 0 where it has none, empty
+        gap: of every variable the largest ``|A x − c|`` before the constraint, in those units; 0 where it has none, empty
             where nothing was sampled.
     """
 

@@ -48,7 +48,7 @@ def score(
         baselines. Scores by threshold, scale, wavenumber and so on have that dimension too
         (`finescale.scores.record.Score.dims`). From five
         times on, ``<score>_interval`` has the 95 % interval of each score that is a number, along ``bound``.
-        ``residual_map``, where there is a coarse field: largest |block mean − coarse value| by coarse cell.
+        ``residual_map``, where there is a coarse field: largest ``|block mean − coarse value|`` by coarse cell.
 
     Raises:
         InputError: if grids or times do not match, nothing is valid, or a baseline lacks what it needs.
