@@ -56,5 +56,8 @@ def test_constraints_pin_what_is_declared() -> None:
     pinned = {
         line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
-    wanted = [*PROJECT["dependencies"], *(r for name in ("dev", "docs") for r in PROJECT["optional-dependencies"][name])]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(r for name in ("dev", "docs") for r in PROJECT["optional-dependencies"][name]),
+    ]
     assert not {re.split(r"[^\w.-]", r, maxsplit=1)[0].lower().replace("_", "-") for r in wanted} - pinned

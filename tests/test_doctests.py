@@ -1,4 +1,4 @@
-"""The examples of the public face: every function and class on the page ``docs/api.md`` has one, and it runs."""
+"""The examples of the public face: every function and class on the pages ``docs/api*.md`` has one, and it runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import pytest
 
 import finescale
 
-PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8").partition("## What is returned")[0]
+PAGES = sorted((Path(__file__).parents[1] / "docs").glob("api*.md"))
+TEXT = "".join(page.read_text(encoding="utf-8").partition("## What is returned")[0] for page in PAGES)
 
 
 def listed() -> list[str]:
-    """The names on the page; of a module whose members are listed, each."""
-    names = re.findall(r"^\.\. auto(?:function|class|exception):: (finescale[\w.]*)$", PAGE, re.MULTILINE)
-    for module in re.findall(r"^\.\. automodule:: (finescale[\w.]*)\n   :members:", PAGE, re.MULTILINE):
+    """The names on the pages; of a module whose members are listed, each."""
+    names = re.findall(r"^\.\. auto(?:function|class|exception):: (finescale[\w.]*)$", TEXT, re.MULTILINE)
+    for module in re.findall(r"^\.\. automodule:: (finescale[\w.]*)\n   :members:", TEXT, re.MULTILINE):
         names += [f"{module}.{name}" for name in import_module(module).__all__]
     return names
 
@@ -39,7 +40,7 @@ def test_the_example_of_a_name_runs(name: str, tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("room", ["finescale", "finescale.constraints", "finescale.plots", "finescale.verify"])
-def test_the_page_has_all_that_is_public(room: str) -> None:
+def test_the_pages_have_all_that_is_public(room: str) -> None:
     rooms = {"constraints", "plots", "verify"}
     values = {"BASELINES"}
     wanted = set(import_module(room).__all__) - rooms - values

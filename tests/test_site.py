@@ -1,4 +1,4 @@
-"""What a new user asks is answered within two clicks of the site's first page, and every link of a page leads somewhere."""
+"""What a new user asks is answered within two clicks of the site's first page, and every link leads somewhere."""
 
 from __future__ import annotations
 

@@ -41,12 +41,20 @@ def named(hint: Any) -> str:
 
 
 def value(default: Any) -> str:
-    """A default as it is written in YAML."""
+    """What holds where a key is not given, as it is written in YAML."""
     if default is inspect.Parameter.empty:
-        return "needed"
-    if isinstance(default, bool) or default is None:
-        return {True: "`true`", False: "`false`", None: "–"}[default]
-    return f"`{list(default) if isinstance(default, tuple) else default}`"
+        return "*Needed.*"
+    if default is None:
+        return ""
+    text = list(default) if isinstance(default, tuple) else default
+    text = str(text).lower() if isinstance(text, bool) else text
+    return f"*Unless given:* `{text}`"
+
+
+def row(name: str, kind: str, text: str, default: str) -> str:
+    """A row of a table: what something is called and is; what it does, and what holds without it."""
+    said = f"{text[:1].upper()}{text[1:]}".replace("|", r"\|")
+    return f"| {name} {kind} | {said} {default} |"
 
 
 def rows(cls: type) -> Iterator[str]:
@@ -58,13 +66,13 @@ def rows(cls: type) -> Iterator[str]:
         if name in DERIVED or not kind:
             continue
         text = re.sub(r"`(finescale[\w.]*)`", r"``\1``", " ".join(said.get(name, "").split()))
-        yield "| " + " | ".join((f"`{name}`", kind, value(parameter.default), text.replace("|", r"\|"))) + " |"
+        yield row(f"`{name}`", kind, text, value(parameter.default))
 
 
 def table(cls: type) -> str:
     """What a class takes, as a Markdown table."""
     found = list(rows(cls))
-    return "\n".join(["| key | is | unless given | what |", "|---|---|---|---|", *found]) if found else "No keys."
+    return "\n".join(["| key | what |", "|---|---|", *found]) if found else "No keys."
 
 
 class Keys(SphinxDirective):

@@ -57,7 +57,8 @@ def follow(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
     root = Path(app.outdir).resolve()
-    pages = {path: Page(path) for path in sorted(root.rglob("*.html")) if "_static" not in path.parts}
+    paths = [root / app.builder.get_target_uri(name) for name in sorted(app.env.found_docs)]
+    pages = {path: Page(path) for path in paths}
     for line in broken(root, pages):
         logger.warning(line, type="links")
     outside = {link for page in pages.values() for link in page.links if urlsplit(link).scheme in ("http", "https")}

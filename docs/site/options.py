@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from inspect import Parameter
 from typing import Any
 
 from cyclopts.argument import Argument
 from docutils import nodes
-from keys import named
+from keys import named, row
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -28,16 +29,16 @@ def positional(argument: Argument) -> bool:
 
 def default(argument: Argument) -> str:
     if argument.required:
-        return "needed"
+        return "*Needed.*"
     given: Any = argument.field_info.default
-    return "–" if given in (None, False, Parameter.empty) else f"`{given}`"
+    return "" if given in (None, False, Parameter.empty) else f"*Unless given:* `{given}`"
 
 
 def rows(arguments: list[Argument]) -> Iterator[str]:
     for argument in arguments:
         kind = "" if argument.hint is bool else named(argument.hint) or "path"
-        said = (argument.parameter.help or "").replace("|", r"\|").replace("\n", " ")
-        yield f"| `{word(argument)}` | {kind} | {default(argument)} | {said} |"
+        said = re.sub(r"(--[\w-]+)", r"`\1`", (argument.parameter.help or "").replace("\n", " "))
+        yield row(f"`{word(argument)}`", kind, said, default(argument))
 
 
 def usage(name: str, arguments: list[Argument]) -> str:
@@ -57,7 +58,7 @@ class Command(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         command = commands[self.arguments[0]]
         arguments = list(command.assemble_argument_collection(parse_docstring=True))
-        table = ["| | is | unless given | what |", "|---|---|---|---|", *rows(arguments)] if arguments else []
+        table = ["| option | what |", "|---|---|", *rows(arguments)] if arguments else []
         text = [
             command.help.split("\n")[0],
             f"```console\n$ {usage(self.arguments[0], arguments).strip()}\n```",

@@ -39,7 +39,7 @@ def pattern(found: dict[str, tuple[str, str]]) -> re.Pattern[str]:
 
 def link(app: Sphinx, tree: nodes.document, page: str) -> None:
     """Make the first use of every term on a page a reference."""
-    if page == GLOSSARY or "/" in page or page in ("index", "api", "configuration", "commands", "decisions"):
+    if page == GLOSSARY or "/" in page or page.startswith(("index", "api", "configuration", "commands", "decisions")):
         return
     found: dict[str, tuple[str, str]] = {}
     for term, anchor, meaning in terms(app):

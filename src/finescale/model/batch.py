@@ -133,8 +133,8 @@ class Ensemble:
 
     Attributes:
         fields: (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
-        gap: of every variable the largest ``|A x − c|`` before the constraint, in those units; 0 where it has none, empty
-            where nothing was sampled.
+        gap: of every variable the largest ``|A x − c|`` before the constraint, in those units; 0 where it has none,
+            empty where nothing was sampled.
     """
 
     fields: Tensor
