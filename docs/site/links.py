@@ -57,7 +57,7 @@ def follow(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
     root = Path(app.outdir).resolve()
-    paths = [root / app.builder.get_target_uri(name) for name in sorted(app.env.found_docs)]
+    paths = [root / unquote(app.builder.get_target_uri(name)) for name in sorted(app.env.found_docs)]
     pages = {path: Page(path) for path in paths}
     for line in broken(root, pages):
         logger.warning(line, type="links")
