@@ -14,7 +14,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "site")]
 
+from sphinx.util.inspect import TypeAliasForwardRef  # noqa: E402
+
 from finescale.version import __version__ as release  # noqa: E402
+
+# Within another type an alias is shown by its repr.
+TypeAliasForwardRef.__repr__ = lambda self: self.name  # type: ignore[method-assign]
 
 project = "finescale"
 author = "the finescale developers"
@@ -37,6 +42,7 @@ root_doc = "index"
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["gallery", "**/GALLERY_HEADER.*", "sg_execution_times.rst", "auto_examples/sg_execution_times.rst"]
 nitpicky = True
+default_role = "code"
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
@@ -46,6 +52,7 @@ highlight_language = "none"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {"ArrayLike": "ArrayLike"}
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
@@ -83,6 +90,7 @@ html_static_path = ["site/static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_domain_indices = False
+html_use_index = False
 html_show_sourcelink = False
 html_theme_options = {
     "navbar_align": "left",
@@ -95,4 +103,4 @@ html_theme_options = {
     "footer_end": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "questions": []}
+html_sidebars = {page: [] for page in ("index", "start", "decisions", "questions", "about")}

@@ -16,11 +16,14 @@ CONTENTS = "\n\n```{toctree}\n:hidden:\n:glob:\n\nresults/*\n```\n"
 
 
 def brought(path: Path) -> bytes:
-    """A file as the site has it: tables have a title."""
-    if path.suffix != ".md" or path.read_text(encoding="utf-8").startswith("# "):
+    """A file as the site has it: tables have a title, and options are code, in which two hyphens stay two."""
+    if path.suffix != ".md":
         return path.read_bytes()
-    title = path.stem.replace("_", " ").capitalize()
-    return f"# {title}\n\n{path.read_text(encoding='utf-8')}".encode()
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines[0].startswith("# "):
+        lines = [f"# {path.stem.replace('_', ' ').capitalize()}", "", *lines]
+    options = re.compile(r"(?<= )--[a-z]+")
+    return "\n".join(line if "`" in line else options.sub(r"`\g<0>`", line) for line in lines).encode() + b"\n"
 
 
 def bring(app: Sphinx) -> None:
