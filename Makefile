@@ -1,10 +1,11 @@
-# make install | test | demo | lint | clean. Needs only Python >= 3.11, make and gcc.
+# make install | test | demo | docs | lint | clean. Needs only Python >= 3.11, make and gcc.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SITE := $(VENV)/.installed-docs
 
-.PHONY: install test lint demo clean
+.PHONY: install test lint demo docs clean
 .DEFAULT_GOAL := install
 
 install: $(STAMP)
@@ -36,6 +37,16 @@ test: lint
 demo: $(STAMP)
 	@$(BIN)/finescale demo -o demo-output
 
+$(SITE): $(STAMP)
+	@echo "--- install what the site needs"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -c constraints.txt -e '.[docs]'
+	@touch $@
+
+# Needs no network. Every warning, such as a link that leads nowhere, fails; all are shown first.
+docs: $(SITE)
+	@echo "--- sphinx"
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/sphinx-build -b html -d build/doctrees -n -W --keep-going -q docs build/docs
+
 clean:
-	rm -rf build dist demo-output .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks .coverage htmlcov
+	rm -rf build dist demo-output docs/auto_examples docs/results .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks .coverage htmlcov
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

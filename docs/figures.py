@@ -2,6 +2,7 @@
 
     python docs/figures.py [MODEL [POD HEAD FINE]]     constraints and, with models, training, modes and uncertainty
     python docs/figures.py rain                         the package's radar and model
+    python docs/figures.py member                       how that model makes a member
 
 MODEL is a trained model folder, whose log.jsonl gives the training curves; POD a model with a patch-POD latent and a
 denoiser, HEAD one with a variance head, of the same variable and factor; FINE a file of that variable.
@@ -24,6 +25,7 @@ from finescale.data.samples import radar
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.latents import PatchPOD
+from finescale.model import sampling
 from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import pad
 from finescale.operators.coarsen import Coarsen
@@ -158,9 +160,38 @@ def rain() -> None:
     animate_ensemble(made, fine, coarse, IMAGES / "rain.gif", members=(0,), limit=900_000)
 
 
+def member() -> None:
+    """Radar of the package from its block means to a member, line by line of the algorithm."""
+    with xr.open_dataset(RADAR) as ds:
+        fine = ds["precipitation_rate"].load()[6, 40:200, 40:200]
+    truth = torch.from_numpy(fine.values.astype(np.float32))[None, None, None]
+    model = finescale.load("rain").at("1x8")
+    given, one = Inputs(Coarsen(model.factor)(truth)), Members(range(1), seed=2)
+    mu = sampling.mean(model, given, sampling.conditions(model, given))
+    y = model.draw(given, one)
+    size = (mu.shape[2], *(n // s for n, s in zip(mu.shape[3:], model.latent.stride[1:], strict=True)))
+    noise = model.latent.synthesis(model.noise.fields(size, [(0, (0, 0, 0))], one.seed, model.device)(0))
+    before, made = sampling.physical(model, y, given), model.finish(y, given)
+    off = float((Coarsen(model.factor)(before) - given.coarse[:, None]).abs().max() / given.coarse.max())
+    steps = {
+        "1  Coarse field": given.coarse[0, 0, 0],
+        "2  Mean": model.transform.inverse(mu)[0, 0, 0, :160, :160],
+        "3  Noise": noise[0, 0, 0, :160, :160],
+        "4  Detail, of the noise": (y[:, 0] - mu)[0, 0, 0, :160, :160],
+        f"5  Together: totals up to {off:.0%} off": before[0, 0, 0, 0],
+        "6  Member: totals exact": made.fields[0, 0, 0, 0],
+    }
+    fields = {title: values.detach().numpy() for title, values in steps.items()}
+    apart = ("3  Noise", "4  Detail, of the noise")
+    figure = overview(
+        fields, region_of(fine)[0], units="mm/h", rain=True, errors=apart, difference="standard deviations"
+    )
+    (IMAGES / "member.png").write_bytes(png(figure, limit=250_000))
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["rain"]:
-        rain()
+    if sys.argv[1:] in (["rain"], ["member"]):
+        {"rain": rain, "member": member}[sys.argv[1]]()
         sys.exit()
     constraints()
     if len(sys.argv) > 1:

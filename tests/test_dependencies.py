@@ -22,7 +22,7 @@ MODULES = {
 # Modules that come with another's package.
 COME_WITH = {"gribapi": "eccodes"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {name: given for name, given in PROJECT["optional-dependencies"].items() if name != "dev"}
+EXTRAS = {name: given for name, given in PROJECT["optional-dependencies"].items() if name not in ("dev", "docs")}
 
 
 def module_of(requirement: str) -> str:
@@ -56,5 +56,8 @@ def test_constraints_pin_what_is_declared() -> None:
     pinned = {
         line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(r for name in ("dev", "docs") for r in PROJECT["optional-dependencies"][name]),
+    ]
     assert not {re.split(r"[^\w.-]", r, maxsplit=1)[0].lower().replace("_", "-") for r in wanted} - pinned

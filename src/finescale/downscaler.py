@@ -56,6 +56,15 @@ class Downscaler(Components):
 
     Start with ``model = finescale.load("folder")`` and ``model.downscale(dataset, members=16)``; on tensors,
     ``model.sample(Inputs(coarse), Members(range(16)))``.
+
+    Example:
+        >>> import torch
+        >>> import finescale
+        >>> from finescale.model.batch import Inputs, Members
+        >>> model = finescale.load("rain").at("1x8")
+        >>> coarse = torch.rand(1, 1, 1, 8, 8)  # (B, C, t, h, w) in mm/h
+        >>> model.sample(Inputs(coarse), Members(range(4), seed=0)).fields.shape
+        torch.Size([1, 4, 1, 1, 64, 64])
     """
 
     @torch.no_grad()

@@ -13,6 +13,14 @@ class InputError(ValueError):
     """Wrong input, described for the person who gave it: what is wrong, where, and how to mend it, in one line.
 
     Whatever names and values of theirs it quotes, it is one line of at most `LONGEST` letters.
+
+    Example:
+        >>> import finescale
+        >>> try:
+        ...     finescale.Factor.parse("by ten")
+        ... except finescale.InputError as error:
+        ...     print(str(error)[:36])
+        factor 'by ten' is not understood: w
     """
 
     def __init__(self, message: str) -> None:

@@ -61,7 +61,15 @@ def coarsen(
     Raises:
         InputError: for a field or factor that cannot be used, or an output that cannot be written.
 
-    >>> finescale.coarsen("radar.nc", "1x8", "coarse.nc")  # doctest: +SKIP
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((2, 64, 64), seed=3)
+        >>> coarse = finescale.coarsen(rain, "1x8")["precipitation_rate"]
+        >>> coarse.shape
+        (2, 8, 8)
+        >>> bool(abs(coarse[0, 0, 0] - rain[0, :8, :8].mean()) < 1e-5)
+        True
     """
     whole, source = Factor.parse(factor), "the dataset"
     if out is not None:
@@ -138,7 +146,16 @@ def downscale(
     Raises:
         InputError: for input, settings or an output that cannot be used.
 
-    >>> ensemble = finescale.downscale("model", "coarse.nc", members=16)  # doctest: +SKIP
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((2, 64, 64), seed=3)
+        >>> coarse = finescale.coarsen(rain, "1x8")
+        >>> ensemble = finescale.downscale("rain", coarse, members=3, factor="1x8")["precipitation_rate"]
+        >>> ensemble.dims, ensemble.shape
+        (('realization', 'time', 'y', 'x'), (3, 2, 64, 64))
+        >>> bool(ensemble.attrs["conservation_residual"] < 1e-5)
+        True
     """
     who = {"workers": workers, "threads": threads, "scheduler": scheduler}
     if lazy and out is not None:
@@ -174,7 +191,13 @@ def cost(
     Raises:
         InputError: for input, settings or an output that cannot be used.
 
-    >>> print(finescale.verbs.cost("model", "coarse.nc", members=16).text)  # doctest: +SKIP
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((2, 64, 64), seed=3)
+        >>> cost = finescale.verbs.cost("rain", finescale.coarsen(rain, "1x8"), members=16, factor="1x8")
+        >>> "members" in cost.text
+        True
     """
     who = {"workers": workers, "threads": threads, "scheduler": scheduler}
     return _prediction(model, coarse, out, overwrite, False, False, who, settings).cost

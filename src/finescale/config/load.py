@@ -32,6 +32,11 @@ def load(model: str | Path, device: str | None = None) -> Downscaler:
 
     Raises:
         InputError: if the folder is missing, foreign, truncated, or its weights do not fit its configuration.
+
+    Example:
+        >>> import finescale
+        >>> print(str(finescale.load("rain")).splitlines()[0])
+        Downscaler of precipitation_rate in mm h-1
     """
     folder = found(model)
     for name in ("config.yaml", "weights.safetensors"):

@@ -115,6 +115,12 @@ def recipe(
 
     Raises:
         InputError: for a factor, time, context or stride that is not one.
+
+    Example:
+        >>> import finescale
+        >>> advice = finescale.recipe("3x10", "1h")
+        >>> advice.context, advice.power, round(advice.sigma_max, 1)
+        (4, 1.0, 34.6)
     """
     whole = Factor.parse(factor)
     if len(stride) != 3 or not all(_is_whole(n) for n in stride):

@@ -12,6 +12,13 @@ class Additive(Constraint):
     """x = y + U(c − A y): the nearest field to y (area-weighted least squares) with A x = c. Unbounded.
 
     Source: Harder et al. 2023 (JMLR 24), addition layer; Geiss & Hardin 2023.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Additive
+        >>> Additive(Factor(y=1, x=2))(torch.tensor([[1.0, 3.0]]), torch.tensor([[5.0]]))
+        tensor([[4., 6.]])
     """
 
     def apply_to(self, y: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:

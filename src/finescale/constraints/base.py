@@ -33,6 +33,15 @@ class Constraint(nn.Module):
         factor: the whole factor between c and y.
         area: cell areas (H, W) or anything broadcastable to y; None for equal ones.
         mask: valid cells, broadcastable to y; cells outside are left as they are and do not count.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Additive
+        >>> layer = Additive(Factor(space=2))  # a kind of Constraint
+        >>> y, coarse = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 2, 2)
+        >>> float(layer.violation(y, coarse)), float(layer.violation(layer(y, coarse), coarse))
+        (1.0, 0.0)
     """
 
     domain: ClassVar[Literal["field", "logits"]] = "field"
@@ -82,7 +91,7 @@ class Constraint(nn.Module):
         raise NotImplementedError
 
     def violation(self, x: Tensor, coarse: Tensor, coarsen: Coarsen | None = None) -> Tensor:
-        """max |A x − c| / max |c| over cells where both are known; a scalar."""
+        """``max |A x − c| / max |c|`` over cells where both are known; a scalar."""
         if x.ndim == 2 and coarse.ndim == 2:
             x, coarse = x[None], coarse[None]
         operators = coarsen or self.coarsen

@@ -37,6 +37,14 @@ class Bounded(Constraint):
 
     Raises:
         ValueError: unless low < high.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Bounded
+        >>> humidity = Bounded(Factor(y=1, x=2), low=0.0, high=100.0)
+        >>> humidity(torch.tensor([[80.0, 100.0]]), torch.tensor([[95.0]]))
+        tensor([[ 90., 100.]])
     """
 
     def __init__(

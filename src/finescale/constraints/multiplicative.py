@@ -22,6 +22,13 @@ class Multiplicative(Constraint):
     float32) keeps its pattern but gets no gradient, instead of an infinite one.
 
     Source: Harder et al. 2023 (JMLR 24), multiplicative layer; with tau = 0, p = 1 the function f of arXiv 2604.21903.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Multiplicative
+        >>> Multiplicative(Factor(y=1, x=2))(torch.tensor([[1.0, 3.0]]), torch.tensor([[4.0]]))
+        tensor([[2., 6.]])
     """
 
     keeps_zero = True

@@ -29,6 +29,13 @@ class SoftPenalty(nn.Module):
 
     Raises:
         ValueError: if the weight is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints.penalty import SoftPenalty
+        >>> float(SoftPenalty(Factor(y=1, x=2), weight=16.0)(torch.tensor([[1.0, 3.0]]), torch.tensor([[4.0]])))
+        64.0
     """
 
     def __init__(

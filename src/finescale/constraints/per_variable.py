@@ -23,6 +23,16 @@ class PerVariable(Constraint):
 
     Raises:
         InputError: without constraints, or for different factors or domains.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Additive, Multiplicative
+        >>> from finescale.constraints.per_variable import PerVariable
+        >>> factor = Factor(space=2)
+        >>> both = PerVariable([Multiplicative(factor), Additive(factor)])  # rain, temperature
+        >>> both(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 2, 2)).shape
+        torch.Size([2, 1, 4, 4])
     """
 
     def __init__(self, parts: Sequence[Constraint | None]) -> None:

@@ -37,6 +37,13 @@ class Projection(Constraint):
 
     Raises:
         ValueError: unless low < high.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Projection
+        >>> Projection(Factor(y=1, x=2))(torch.tensor([[1.0, 9.0]]), torch.tensor([[2.0]]))  # not below 0
+        tensor([[0., 4.]])
     """
 
     def __init__(

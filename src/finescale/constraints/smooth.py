@@ -44,6 +44,14 @@ class Smooth(Multiplicative):
         mask: as in `Constraint`.
         rounds: R.
         least: amount in the units of c.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Smooth
+        >>> x = Smooth(Factor(space=4))(torch.ones(1, 1, 8, 8), torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+        >>> bool(abs(x[..., :4, :4].mean() - 1) < 1e-5), bool(x[0, 0, 0, 3] > x[0, 0, 0, 0])  # mean, rise
+        (True, True)
     """
 
     def __init__(

@@ -18,6 +18,13 @@ class Softmax(Constraint):
     exact zeros. Other cells are never zero, but for those whose logit is 100 below the largest of their block.
 
     Source: Harder et al. 2023 (JMLR 24), softmax layer.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Softmax
+        >>> Softmax(Factor(y=1, x=2))(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0]]))
+        tensor([[3., 3.]])
     """
 
     domain = "logits"

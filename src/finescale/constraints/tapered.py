@@ -42,6 +42,13 @@ class Tapered(Multiplicative):
 
     Raises:
         ValueError: if power, tau or scope is none of these.
+
+    Example:
+        >>> import torch
+        >>> from finescale import Factor
+        >>> from finescale.constraints import Tapered
+        >>> Tapered(Factor(y=1, x=2), tau=1.0)(torch.tensor([[1.0, 3.0]]), torch.tensor([[2.0]]))  # faint rain is cut
+        tensor([[0., 4.]])
     """
 
     def __init__(

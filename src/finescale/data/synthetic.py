@@ -125,6 +125,12 @@ def synthetic_rain(
 
     Raises:
         InputError: if a size or a parameter is out of range.
+
+    Example:
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((4, 64, 64), seed=3)
+        >>> rain.dims, rain.attrs["units"]
+        (('time', 'y', 'x'), 'mm h-1')
     """
     _check(shape, spacing_km=spacing_km, cadence_minutes=cadence_minutes, slope=slope, sigma=sigma, outer_km=outer_km,
            cell_km=cell_km, decorrelation=decorrelation)  # fmt: skip

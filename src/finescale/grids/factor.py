@@ -28,6 +28,11 @@ class Factor:
 
     Raises:
         InputError: if a factor is not a whole number >= 1.
+
+    Example:
+        >>> from finescale import Factor
+        >>> print(Factor(time=3, space=10), Factor.parse("1x8x12").cells)
+        3x10 96
     """
 
     time: int
@@ -94,6 +99,12 @@ class Factors:
         space: least and largest factor in y and x.
         without: factors of the range that training leaves out (for experiments); they are served all the same.
         single: the factor of a model that serves one alone.
+
+    Example:
+        >>> from finescale import Factor, Factors
+        >>> some = Factors.parse({"time": [1, 6], "space": [2, 25]})
+        >>> Factor(3, 10) in some, Factor(7, 10) in some
+        (True, False)
     """
 
     time: tuple[int, int]

@@ -30,6 +30,12 @@ class Grid:
         crs: ``"latlon"`` for geographic coordinates and ``"rotated_latitude_longitude"`` for those of a rotated pole
             (cell areas shrink with cos φ), otherwise any name; areas are then Δx·Δy.
         area: areas (H, W) of cells that y and x do not tell, up to a constant; None where they do.
+
+    Example:
+        >>> from finescale import Factor, Grid
+        >>> fine = Grid.regular((4, 16, 24), steps=(300.0, 1000.0, 1000.0))
+        >>> fine.coarsen(Factor(space=8)).shape
+        (4, 2, 3)
     """
 
     time: Edges

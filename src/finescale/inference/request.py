@@ -123,6 +123,11 @@ class Request:
         lifetime: how long what members differ by lives while it moves with the coarse field, ``"15min"``: after that
             time 1/π of it is left (`finescale.diffusion.carried`). ``"none"`` for frames of their own; None for what
             was calibrated, or such frames.
+
+    Example:
+        >>> from finescale.inference.request import Request
+        >>> Request(members=8, seed=1).members
+        8
     """
 
     members: int | None = None

@@ -36,6 +36,12 @@ class Inputs:
         carried: how noise is carried along the coarse field's motion; None for noise of its own in every frame.
         velocity: (B, 2, t, h, w), where the model takes it: coarse cells along y and x that a coarse frame moves by in
             its length. None for none.
+
+    Example:
+        >>> import torch
+        >>> from finescale.model.batch import Inputs
+        >>> len(Inputs(torch.rand(3, 1, 1, 8, 8)))
+        3
     """
 
     coarse: Tensor
@@ -106,6 +112,11 @@ class Members:
         numbers: of the members; ``range(8)`` for the first eight.
         seed: of their noise.
         steps: sampler steps; None for the model's own.
+
+    Example:
+        >>> from finescale.model.batch import Members
+        >>> len(Members(range(8), seed=1))
+        8
     """
 
     numbers: range = range(1)
@@ -122,8 +133,8 @@ class Ensemble:
 
     Attributes:
         fields: (B, M, C, T, H, W) in the variable's units; NaN where the coarse cell is.
-        gap: of every variable the largest |A x − c| before the constraint, in those units; 0 where it has none, empty
-            where nothing was sampled.
+        gap: of every variable the largest ``|A x − c|`` before the constraint, in those units; 0 where it has none,
+            empty where nothing was sampled.
     """
 
     fields: Tensor

@@ -68,6 +68,13 @@ def animate(
 
     Raises:
         InputError: for panels that do not fit together, or a file that stays too large.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.plots import animate
+        >>> fine, coarse = np.random.default_rng(0).random((4, 16, 16)), np.ones((2, 4, 4))
+        >>> animate({"coarse": coarse, "fine": fine}, "fields.gif").name
+        'fields.gif'
     """
     path, fields = Path(path), _checked(panels, labels)
     if path.suffix.lower() != ".gif":
@@ -116,6 +123,16 @@ def animate_ensemble(
 
     Raises:
         InputError: for fields that do not fit together, a member that is not there, or a file that stays too large.
+
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((2, 64, 64), seed=3)
+        >>> from finescale.plots import animate_ensemble
+        >>> coarse = finescale.coarsen(rain, "1x8")
+        >>> ensemble = finescale.downscale("rain", coarse, members=2, factor="1x8")
+        >>> animate_ensemble(ensemble, rain, coarse, "rain.gif").name
+        'rain.gif'
     """
     fine, true, low = (
         coordinates.increasing(files.select(data, source=what) if isinstance(data, xr.Dataset) else data)

@@ -32,6 +32,13 @@ def spectra(
         length: unit of length, such as km.
         units: of the field; power is in units² · length².
         ax: where to draw; by default on a figure of its own.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.plots import spectra
+        >>> k = np.arange(1, 9) / 16
+        >>> spectra(k, {"ensemble": k**-2.0}, k**-2.5).get_xlabel()
+        'wavelength (cells)'
     """
     import matplotlib as mpl
 
@@ -62,6 +69,11 @@ def rank_histogram(systems: Mapping[str, ArrayLike], ax: Axes | None = None) -> 
     Args:
         systems: name -> frequencies (M + 1,) summing to 1, the ensemble first; lengths may differ.
         ax: where to draw; by default on a figure of its own.
+
+    Example:
+        >>> from finescale.plots import rank_histogram
+        >>> rank_histogram({"ensemble": [0.2, 0.2, 0.2, 0.2, 0.2]}).get_xlabel()
+        'rank of the truth among the members'
     """
     ax = _histogram(systems, ax)
     ax.set_xticks([0.0, 0.5, 1.0], labels=["below all", "in the middle", "above all"])
@@ -73,7 +85,13 @@ def rank_histogram(systems: Mapping[str, ArrayLike], ax: Axes | None = None) -> 
 
 
 def pit_histogram(systems: Mapping[str, ArrayLike], ax: Axes | None = None) -> Axes:
-    """Histograms of the probability integral transform, name -> frequencies (bins,), over the flat one."""
+    """Histograms of the probability integral transform, name -> frequencies (bins,), over the flat one.
+
+    Example:
+        >>> from finescale.plots import pit_histogram
+        >>> pit_histogram({"ensemble": [0.25, 0.25, 0.25, 0.25]}).get_xlabel()
+        'probability integral transform of the truth (1)'
+    """
     ax = _histogram(systems, ax)
     ax.set_xlabel("probability integral transform of the truth (1)")
     return ax
@@ -96,6 +114,11 @@ def fss(
         base_rate: share of cells with the event in the truth; ½ + half of it is the least that is useful (Roberts and
             Lean 2008).
         ax: where to draw; by default on a figure of its own.
+
+    Example:
+        >>> from finescale.plots import fss
+        >>> fss([1, 5, 11], {"ensemble": [0.4, 0.7, 0.9]}, base_rate=0.1).get_ylabel()
+        'fractions skill score (1)'
     """
     with drawing(ax) as ax:
         for _, values, style in lines(systems, markers=True):
@@ -110,7 +133,13 @@ def fss(
 def quantiles(
     truth: ArrayLike, systems: Mapping[str, ArrayLike], *, units: str = "", rain: bool = False, ax: Axes | None = None
 ) -> Axes:
-    """Quantiles (Q,) of each system against those of the truth; logarithmic for rain, from 0.05."""
+    """Quantiles (Q,) of each system against those of the truth; logarithmic for rain, from 0.05.
+
+    Example:
+        >>> from finescale.plots import quantiles
+        >>> quantiles([1.0, 2.0, 3.0], {"ensemble": [1.1, 2.0, 2.8]}, units="K").get_xlabel()
+        'quantile of the truth (K)'
+    """
     reference = np.asarray(truth, dtype=np.float64)
     unit = f" ({units})" if units else ""
     with drawing(ax) as ax:
@@ -132,7 +161,13 @@ def quantiles(
 def by_time(
     systems: Mapping[str, ArrayLike], times: Any = None, *, name: str = "CRPS", units: str = "", ax: Axes | None = None
 ) -> Axes:
-    """A score over time: name -> values (T,); ``times`` numpy dates (T,), or None for numbers of frames."""
+    """A score over time: name -> values (T,); ``times`` numpy dates (T,), or None for numbers of frames.
+
+    Example:
+        >>> from finescale.plots import by_time
+        >>> by_time({"ensemble": [0.2, 0.3, 0.1]}, units="mm/h").get_ylabel()
+        'CRPS (mm/h)'
+    """
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     with drawing(ax) as ax:

@@ -44,6 +44,11 @@ class Region:
     """Where maps lie: ``edges`` (left, right, bottom, top), labels, height of a unit of y over a unit of x.
 
     ``geographic`` ones are in degrees, and get coastlines where there are any (`finescale.plots.coast`).
+
+    Example:
+        >>> from finescale.plots import Region
+        >>> Region((0.0, 200.0, 0.0, 100.0), "x (km)", "y (km)").shape
+        0.5
     """
 
     edges: tuple[float, float, float, float]
@@ -131,6 +136,12 @@ def overview(
             itself.
         errors: titles of differences, on a scale of their own about 0.
         difference: units of fields with a colour bar of their own, by default ``units``.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.plots import Region, overview
+        >>> fields = {"coarse": np.ones((2, 2)), "member": np.random.default_rng(0).random((16, 16))}
+        >>> overview(fields, Region((0.0, 16.0, 0.0, 16.0)), units="°C").savefig("maps.png")
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -179,7 +190,14 @@ def overview(
 def single(
     values: ArrayLike, region: Region, *, label: str = "", units: str = "", title: str = "", ax: Axes | None = None
 ) -> Axes:
-    """One field (H, W), such as a map of residuals, on a linear scale from its least to its largest value."""
+    """One field (H, W), such as a map of residuals, on a linear scale from its least to its largest value.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.plots import Region, single
+        >>> single(np.eye(8), Region((0.0, 8.0, 0.0, 8.0)), title="a diagonal").get_xlabel()
+        'x (cells)'
+    """
     import matplotlib as mpl
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure

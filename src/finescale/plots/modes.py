@@ -26,6 +26,11 @@ def modes(
         first: how many.
         columns: maps in a row.
         frame: which of the pt frames.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.plots import modes
+        >>> modes(np.random.default_rng(0).random((4, 1, 1, 8, 8)), [0.4, 0.2, 0.1, 0.1]).savefig("modes.png")
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -56,6 +61,11 @@ def energy(energies: ArrayLike, kept: int | None = None, ax: Axes | None = None)
         energies: (K,) the share of each, as ``latent.energies`` has it.
         kept: how many modes are in use; marked.
         ax: where to draw; by default on a figure of its own.
+
+    Example:
+        >>> from finescale.plots import energy
+        >>> energy([0.5, 0.3, 0.1], kept=2).get_xlabel()
+        'number of modes'
     """
     total = np.cumsum(np.asarray(energies, dtype=np.float64))
     number = np.arange(1, total.size + 1)
@@ -88,6 +98,12 @@ def coefficient_std(
         region: where the map lies; None for numbers of patches.
         units: of the coefficients; those of a whitened latent are in standard deviations.
         ax: where to draw; by default on a figure of its own.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.plots import coefficient_std
+        >>> coefficient_std(np.random.default_rng(0).random((8, 4, 6, 6)), mode=0).get_xlabel()
+        'x (patches)'
     """
     values = np.asarray(coefficients, dtype=np.float64)
     if values.ndim != 4 or len(values) < 2:

@@ -24,6 +24,11 @@ def reliability(observed: Mapping[str, ArrayLike], weight: Mapping[str, ArrayLik
         observed: name -> frequency (M + 1,) for k = 0 … M.
         weight: name -> share (M + 1,) of all cells.
         ax: where to draw; by default on a figure of its own.
+
+    Example:
+        >>> from finescale.plots import reliability
+        >>> reliability({"ensemble": [0.0, 0.5, 1.0]}, {"ensemble": [0.8, 0.1, 0.1]}).get_xlabel()
+        'forecast probability (1)'
     """
     with drawing(ax) as ax:
         diagonal(ax, 0, 1, "reliable")
@@ -46,7 +51,13 @@ def reliability(observed: Mapping[str, ArrayLike], weight: Mapping[str, ArrayLik
 def roc(
     hit_rate: Mapping[str, ArrayLike], false_alarm_rate: Mapping[str, ArrayLike], *, ax: Axes | None = None
 ) -> Axes:
-    """Hit rate against false alarm rate, name -> (points,) from (0, 0) to (1, 1)."""
+    """Hit rate against false alarm rate, name -> (points,) from (0, 0) to (1, 1).
+
+    Example:
+        >>> from finescale.plots import roc
+        >>> roc({"ensemble": [0.0, 0.8, 1.0]}, {"ensemble": [0.0, 0.2, 1.0]}).get_ylabel()
+        'hit rate (1)'
+    """
     with drawing(ax) as ax:
         diagonal(ax, 0, 1, "chance")
         for name, hits, style in lines(hit_rate, markers=True):
@@ -70,6 +81,11 @@ def coverage(
         observed: name -> share (L,).
         expected: name -> share (L,).
         ax: where to draw; by default on a figure of its own.
+
+    Example:
+        >>> from finescale.plots import coverage
+        >>> coverage([0.5, 0.9], {"ensemble": [0.4, 0.8]}, {"ensemble": [0.5, 0.9]}).get_ylabel()
+        'observed coverage (1)'
     """
     with drawing(ax) as ax:
         diagonal(ax, 0, 1, "reliable")
@@ -103,6 +119,11 @@ def spread_error(
         weight: name -> share (bins,) of all cells.
         units: of the field.
         ax: where to draw; by default on a figure of its own.
+
+    Example:
+        >>> from finescale.plots import spread_error
+        >>> spread_error({"e": [0.5, 1.0]}, {"e": [0.6, 1.1]}, {"e": [0.5, 0.5]}, units="K").get_xlabel()
+        'spread (K)'
     """
     unit = f" ({units})" if units else ""
     with drawing(ax) as ax:

@@ -86,7 +86,19 @@ def replicates(sums: Added, counts: Array) -> dict[str, Array]:
 def intervals(
     sums: Added, block: int | None = None, n: int = 1000, seed: int = 0, level: float = 0.95
 ) -> dict[str, tuple[Array, Array]]:
-    """Score -> (low, high), each in the shape of the score; empty below `LEAST_TIMES` times."""
+    """Score -> (low, high), each in the shape of the score; empty below `LEAST_TIMES` times.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.random.default_rng(0).gamma(0.5, 2.0, (6, 16, 16))
+        >>> members = np.random.default_rng(1).gamma(0.5, 2.0, (4, 6, 16, 16))
+        >>> from finescale.verify import Settings, Sums, intervals
+        >>> sums = Sums(Settings(full=False))
+        >>> sums.add(members, truth)
+        >>> low, high = intervals(sums)["crps"]
+        >>> bool(low < sums.scores()["crps"] < high)
+        True
+    """
     if sums.times < LEAST_TIMES:
         return {}
     found = replicates(sums, draws(sums.times, block, n, seed))
@@ -116,6 +128,17 @@ def compare(
 
     Raises:
         InputError: if the systems have not the same number of times.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.random.default_rng(0).gamma(0.5, 2.0, (6, 16, 16))
+        >>> members = np.random.default_rng(1).gamma(0.5, 2.0, (4, 6, 16, 16))
+        >>> from finescale.verify import Settings, Sums, compare
+        >>> ours, theirs = (Sums(Settings(full=False)) for _ in range(2))
+        >>> ours.add(members, truth)
+        >>> theirs.add(members + 2.0, truth)  # a bias of 2
+        >>> bool(compare(ours, theirs)["crps"].difference < 0)  # ours is better
+        True
     """
     if ours.times != theirs.times:
         raise InputError(f"paired cases must match in number: {ours.times} and {theirs.times}")
@@ -153,6 +176,14 @@ def paired_bootstrap(
 
     Raises:
         InputError: if the lengths differ, or no pair is valid.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.verify import paired_bootstrap
+        >>> ours = np.random.default_rng(0).random(30)
+        >>> difference, low, high = paired_bootstrap(ours, ours + 1)
+        >>> round(difference, 6), round(high, 6)
+        (-1.0, -1.0)
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape:

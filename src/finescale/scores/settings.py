@@ -37,6 +37,11 @@ class Settings:
             whole are not; spectra are taken in each.
         wet_day: 1 mm in a day, in units of the field, where times are days of rain; None elsewhere, which have no wet
             days and dry spells.
+
+    Example:
+        >>> from finescale.verify import Settings
+        >>> Settings(thresholds=(1.0, 10.0)).rain
+        True
     """
 
     thresholds: tuple[float, ...] = THRESHOLDS

@@ -29,6 +29,18 @@ class Sums:
     ``Sums(settings)``, then ``add`` once per part in the order of time, then ``scores``. State: ``totals`` (name ->
     sum), ``series`` (name -> the terms of each time, for bootstraps), ``residuals``, ``members``, ``times``, ``cells``
     and ``previous``: the last frame, which makes a pair with the first of the next part.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.random.default_rng(0).gamma(0.5, 2.0, (6, 16, 16))
+        >>> members = np.random.default_rng(1).gamma(0.5, 2.0, (4, 6, 16, 16))
+        >>> from finescale.verify import Settings, Sums
+        >>> whole, parts = (Sums(Settings(full=False)) for _ in range(2))
+        >>> whole.add(members, truth)
+        >>> for some in (slice(0, 2), slice(2, 6)):
+        ...     parts.add(members[:, some], truth[some])
+        >>> bool(abs(whole.scores()["crps"] - parts.scores()["crps"]) < 1e-12)
+        True
     """
 
     settings: Settings = field(default_factory=Settings)

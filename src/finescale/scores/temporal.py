@@ -105,6 +105,13 @@ def lag_autocorrelation(x: ArrayLike, lag: int = 1, weights: ArrayLike | None = 
 
     Raises:
         InputError: for fewer than three dimensions or a lag below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.verify import lag_autocorrelation
+        >>> steady = np.repeat(np.random.default_rng(0).random((1, 8, 8)), 5, axis=0)
+        >>> round(float(lag_autocorrelation(steady)), 6)
+        1.0
     """
     if lag < 1:
         raise InputError(f"the lag is {lag}, but must be at least 1 frame")
@@ -124,6 +131,13 @@ def border_ratio(x: ArrayLike, ft: int, weights: ArrayLike | None = None) -> Arr
 
     Raises:
         InputError: for fewer than three dimensions or ft below 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.verify import border_ratio
+        >>> even = np.arange(9.0)[:, None, None] * np.ones((9, 8, 8))  # changes by 1 from frame to frame
+        >>> float(border_ratio(even, ft=3))
+        1.0
     """
     if ft < 1:
         raise InputError(f"the factor in time is {ft}, but must be at least 1")

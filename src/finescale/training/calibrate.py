@@ -115,7 +115,13 @@ def calibrate(
     Raises:
         InputError: for a model without members, fields that cannot be used, or a folder that is there already.
 
-    >>> finescale.calibrate("model", "radar.nc", "mine")  # doctest: +SKIP
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((3, 128, 128), seed=3)
+        >>> found = finescale.calibrate("rain", rain, "mine", factor="1x4", crops=2)
+        >>> bool(found.crops <= 2), bool(0.25 <= found.calibrated.spread <= 4)
+        (True, True)
     """
     folder = None if isinstance(model, Downscaler) else found(model)
     new = None if out is None else local(out, "a model")

@@ -67,7 +67,14 @@ def fit(
         InputError: for a wrong configuration or data, or a folder that holds other files or, unless ``overwrite``, a
             finished model.
 
-    >>> model = finescale.fit("wavelet", "model", {"train.minutes": 12}, data=radar)  # doctest: +SKIP
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((2, 64, 64), seed=3)
+        >>> small = {"factor": "1x4", "data.crop": 32, "train.steps": 2, "mean.backbone.width": 8}
+        >>> model = finescale.fit("conservative-cnn", "model", small, data=rain)  # two steps: a start, not a model
+        >>> print(model.factor)
+        1x4
     """
     with together() as processes:
         return _fit(processes, config, local(out, "a model"), overrides, overwrite, data, start)

@@ -48,10 +48,20 @@ def score(
         baselines. Scores by threshold, scale, wavenumber and so on have that dimension too
         (`finescale.scores.record.Score.dims`). From five
         times on, ``<score>_interval`` has the 95 % interval of each score that is a number, along ``bound``.
-        ``residual_map``, where there is a coarse field: largest |block mean − coarse value| by coarse cell.
+        ``residual_map``, where there is a coarse field: largest ``|block mean − coarse value|`` by coarse cell.
 
     Raises:
         InputError: if grids or times do not match, nothing is valid, or a baseline lacks what it needs.
+
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> rain = synthetic_rain((2, 64, 64), seed=3)
+        >>> coarse = finescale.coarsen(rain, "1x8")
+        >>> ensemble = finescale.downscale("rain", coarse, members=3, factor="1x8")
+        >>> table = finescale.verify.score(ensemble, rain, coarse, baselines=("nearest",))
+        >>> table["crps"].system.values.tolist()
+        ['ensemble', 'nearest']
     """
     aligned = align(ensemble, truth, coarse, against=against, factor=factor)
     settings = settings_for(aligned, thresholds, seed)

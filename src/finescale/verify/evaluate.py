@@ -67,6 +67,15 @@ def score_arrays(
 
     Raises:
         InputError: for shapes that do not fit, times that are no whole sequences, or no valid cell.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.random.default_rng(0).gamma(0.5, 2.0, (6, 16, 16))
+        >>> members = np.random.default_rng(1).gamma(0.5, 2.0, (4, 6, 16, 16))
+        >>> from finescale.verify import score_arrays
+        >>> scores = score_arrays(members, truth)
+        >>> bool(scores["crps"] < scores["mae"])  # the ensemble says more than its mean
+        True
     """
     times = np.shape(truth)[0]
     length = sequence or max(times, 1)

@@ -58,6 +58,14 @@ def quantile_mapping(
     Raises:
         InputError: if the fine field is no whole multiple of the coarse one, there are too few training times, or the
             interpolation is not known.
+
+    Example:
+        >>> import numpy as np
+        >>> from finescale.verify import quantile_mapping
+        >>> rng = np.random.default_rng(0)
+        >>> coarse, fine = rng.gamma(0.5, 2.0, (40, 4, 4)), rng.gamma(0.5, 2.0, (40, 16, 16))
+        >>> quantile_mapping(coarse[:30], fine[:30], coarse[30:], wet=1.0, members=8).shape
+        (8, 10, 16, 16)
     """
     known, truth, asked = (np.asarray(v, dtype=np.float64) for v in (coarse_train, fine_train, coarse_test))
     factor = _factor(known, truth, asked)

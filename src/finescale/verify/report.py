@@ -77,6 +77,17 @@ def verify(
     Raises:
         InputError: for files that cannot be read, have no variable in common, are not on the same cells, share no time
             or have no valid cell; an unknown baseline; a block longer than the series; results that exist.
+
+    Example:
+        >>> import finescale
+        >>> from finescale.data.synthetic import synthetic_rain
+        >>> truth = synthetic_rain((2, 64, 64), seed=3).to_dataset()
+        >>> truth.to_netcdf("truth.nc", engine="netcdf4")
+        >>> coarse = finescale.coarsen(truth, "1x8")
+        >>> finescale.downscale("rain", coarse, "ensemble.nc", members=3, factor="1x8", progress=False)
+        >>> scores = finescale.verify("ensemble.nc", "truth.nc", "scores", baselines=["nearest"])
+        >>> sorted(scores["systems"])
+        ['ensemble', 'nearest']
     """
     folder = publish.folder(local(out_dir, "a report"), overwrite)
     paths = {"ensemble": ensemble_path, "truth": truth_path} | ({} if coarse is None else {"coarse": coarse})
