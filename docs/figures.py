@@ -162,8 +162,7 @@ def rain() -> None:
 
 def member() -> None:
     """Radar of the package from its block means to a member, line by line of the algorithm."""
-    with xr.open_dataset(RADAR) as ds:
-        fine = ds["precipitation_rate"].load()[6, 40:200, 40:200]
+    fine = radar()["precipitation_rate"][6, 40:200, 40:200]
     truth = torch.from_numpy(fine.values.astype(np.float32))[None, None, None]
     model = finescale.load("rain").at("1x8")
     given, one = Inputs(Coarsen(model.factor)(truth)), Members(range(1), seed=2)
