@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from itertools import product
@@ -25,7 +26,7 @@ from finescale.data.store import ZarrStore
 from finescale.data.writing import write
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
-from finescale.inference import cost, engines
+from finescale.inference import cluster, cost, engines
 from finescale.inference.prepare import tasks_of
 from finescale.inference.request import Request
 from finescale.inference.tasks import Unit
@@ -81,6 +82,32 @@ def test_all_make_the_same(words: Callable[..., list[str]], scheduler: str, tmp_
         for suffix in (".zarr", ".nc"):
             assert main(words(name + suffix, *engine)) == 0
             np.testing.assert_array_equal(values(tmp_path / (name + suffix)), whole)
+
+
+def test_workers_of_one_process_read_one_file_in_turn(
+    words: Callable[..., list[str]], scheduler: str, rain: Rain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 allows one thread alone, and two of them may end the process."""
+    inside, most = [], []
+    prepared = cluster.Job.prepared
+
+    def counted(job: cluster.Job) -> Any:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.2)
+        try:
+            return prepared(job)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(cluster.Job, "prepared", counted)
+    write(rain(3, 8, 16), tmp_path / "coarse.nc")
+    arguments = [word.replace("coarse.zarr", "coarse.nc") for word in words("here.zarr")]
+    assert main(arguments) == 0
+    there = [word.replace("here.zarr", "dask.zarr") for word in arguments]
+    assert main([*there, "--scheduler", scheduler]) == 0
+    assert most == [1, 1]  # both have prepared, one after the other
+    np.testing.assert_array_equal(values(tmp_path / "dask.zarr"), values(tmp_path / "here.zarr"))
 
 
 def test_windows_and_batches_of_workers(built: Built, rain: Rain, scheduler: str) -> None:

@@ -39,6 +39,8 @@ RETRIES = 2
 """How often a task that raises is tried again: a network or a disk may have failed for a moment."""
 PATIENCE = 10.0
 """Seconds for a scheduler to answer."""
+PREPARING = threading.Lock()
+"""Held by whoever prepares or reads, of all workers of a process: HDF5 allows one thread alone."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,6 @@ class Place(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         self.tasks: Tasks | None = None
-        # For files as well: HDF5 allows one thread alone.
-        self.lock = threading.Lock()
         number = str(worker.name)
         self.number = int(number) if number.isdigit() else 0
 
@@ -103,7 +103,7 @@ class Place(WorkerPlugin):
             keep_to(self.job.cores)
         if torch.cuda.device_count() > 1:  # workers of one machine share out what it has
             torch.cuda.set_device(self.number % torch.cuda.device_count())
-        with self.lock:
+        with PREPARING:
             self.tasks = tasks = self.tasks or self.job.prepared()
             read = tasks.read(unit.piece)
         found = list(tasks.made(unit, read))
