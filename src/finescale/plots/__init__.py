@@ -2,18 +2,21 @@
 
 from finescale.plots.animation import animate, animate_ensemble
 from finescale.plots.diagnostics import by_time, fss, pit_histogram, quantiles, rank_histogram, spectra
-from finescale.plots.maps import Region, overview, single
+from finescale.plots.maps import Region, single
 from finescale.plots.modes import coefficient_std, energy, modes
 from finescale.plots.probability import coverage, reliability, roc, spread_error
+from finescale.plots.sheet import closeups, exceedance, overview
 
 __all__ = [
     "Region",
     "animate",
     "animate_ensemble",
     "by_time",
+    "closeups",
     "coefficient_std",
     "coverage",
     "energy",
+    "exceedance",
     "fss",
     "modes",
     "overview",
