@@ -151,11 +151,13 @@ def test_first_page_links_to_each_variable_with_its_verdict(report: Path) -> Non
     assert all((report / "out" / link).is_file() for link in links)
     found = json.loads((report / "out" / "scores.json").read_text())
     shown = html.unescape(page)
-    for one in (*found["variables"].values(), found["joint"]):
-        assert one["verdict"] in shown
+    assert found["joint"]["verdict"] in shown
+    for one in found["variables"].values():
+        assert one["verdict"]["closeness"]["says"] in shown
+        assert all(f"<b>{line['head']}.</b>" in shown for line in one["verdict"].values())
     value = found["joint"]["systems"]["ensemble"]["joint_energy_score"]
     assert "Energy score of a cell<small>" in page and f">{value:.3f}<" in page
-    assert f"Correlation, pr and {WIND}" in shown and "<b>" not in page and "<script" not in page
+    assert f"Correlation, pr and {WIND}" in shown and "u <b>" not in page and "<script" not in page
     assert "http" not in re.sub(r"data:[a-z+/]+;base64,[A-Za-z0-9+/=]+", "", page)
 
 

@@ -150,27 +150,31 @@ def _spread(summary: Summary) -> Line:
         return {"head": "Spread unknown", "says": "The members' mean has no error, or they do not differ."}
     ends = summary["intervals"].get("ensemble", {}).get("spread_skill")
     interval = f" (95 % interval {ends[0]:.2f} to {ends[1]:.2f})" if ends and None not in ends else ""
-    says = f"The members differ {found:.2f} times as much as their mean errs{interval}; 1 is right.{_coverage(summary)}"
+    says = f"The members differ {found:.2f} times as much as their mean errs{interval}; 1 is right."
+    inside, due, covered = _coverage(summary)
+    says += covered
+    small, nearly = found < 1, abs(found - 1) <= NEARLY
     if abs(found - 1) <= RIGHT:
         return {"head": "Spread right", "says": says}
-    little = "a little " if abs(found - 1) <= NEARLY else ""
-    small = found < 1
-    head = f"Spread {little}too {'small: surer than it should be' if small else 'large: less sure than it could be'}"
+    if nearly and (inside > due) == small:
+        return {"head": "Spread about right", "says": f"{says} The two do not say the same, so leave it as it is."}
+    which = "small: surer than it should be" if small else "large: less sure than it could be"
+    head = f"Spread {'a little ' if nearly else ''}too {which}"
     if summary["made_by"]["model"] is None:
         return {"head": head, "says": f"{says} Members {1 / found:.2f} times as far from their mean would be right."}
     do = f"To {'widen' if small else 'narrow'} it: finescale calibrate MODEL FINE, with some fine fields."
     return {"head": head, "says": f"{says} {do}"}
 
 
-def _coverage(summary: Summary) -> str:
-    """How often the truth lies inside the members' central 90 % interval, and how often it should."""
+def _coverage(summary: Summary) -> tuple[float, float, str]:
+    """How often the truth lies inside the members' central interval, how often it should, and both in words."""
     ours, place = summary["systems"]["ensemble"], summary["coverage_levels"].index(INTERVAL)
     key, where = ("coverage_wet", " of wet cells") if summary["dry_threshold"] is not None else ("coverage", "")
-    inside, due = (ours[name][place] for name in (key, f"{key}_expected"))
-    if inside is None or not math.isfinite(inside):
-        return ""
+    inside, due = (float(ours[name][place]) for name in (key, f"{key}_expected"))
+    if not math.isfinite(inside):
+        return inside, due, ""
     level = f"Their {100 * INTERVAL:g} % interval"
-    return f" {level} holds the truth{where} in {100 * inside:.0f} % ({100 * due:.0f} % is right)."
+    return inside, due, f" {level} holds the truth{where} in {100 * inside:.0f} % ({100 * due:.0f} % is right)."
 
 
 def _extremes(summary: Summary) -> Line:
