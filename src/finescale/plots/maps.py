@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MISSING = "#cfd3d8"
+MISSING = "#c9c9c9"
 LEVELS = 160
 """Colours in a map: more than the eye tells apart, few enough for a small file."""
 STYLE: Any = {
