@@ -306,7 +306,7 @@ def test_totals_that_are_not_kept_are_said_and_no_error(tmp_path: Path, capfd: p
     found = json.loads((tmp_path / "out" / "scores.json").read_text())["totals"]
     assert found["bias"] == pytest.approx(0.5) and found["mean_difference"] == pytest.approx((0.5 + 0.5 + 1.5) / 3)
     assert found["coarse_mean"] == pytest.approx(float(coarse.tas.mean()))
-    says = "block means lie 0.5 K above the coarse field on average and 0.833 K from it"
+    says = "block means lie 0.5 °C above the coarse field on average and 0.833 °C from it"
     assert says in found["says"] and says in html.unescape((tmp_path / "out" / "report.html").read_text())
 
 

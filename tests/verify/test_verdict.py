@@ -94,7 +94,7 @@ def test_closer_than_noise_with_the_interval_of_the_pairs_and_totals_kept(tmp_pa
 def test_faults_are_said_and_a_single_field_has_no_spread(tmp_path: Path) -> None:
     found = made(tmp_path, moved=3.0, members=1)["verdict"]
     assert found["spread"]["head"] == "No spread" and found["totals"]["head"] == "Totals not kept"
-    assert "lie 3 K above the coarse field" in found["totals"]["says"]
+    assert "lie 3 °C above the coarse field" in found["totals"]["says"]
     assert found["closeness"]["head"] == "No closer than Bicubic + noise"
 
 

@@ -210,7 +210,9 @@ def _results(
         progress(share + (1 - share) * min(len(pictures) / len(figures.NAMES), 0.99))
     residuals = sums["ensemble"].residuals
     summary = summarise(aligned, settings, results, uncertainty(sums, block, settings.seed))
-    summary |= totals(aligned, residuals) | {"made_by": made_by(attrs, "ensemble" in aligned.seen)}
+    summary |= totals(aligned, residuals, summary["shown"]["units"]) | {
+        "made_by": made_by(attrs, "ensemble" in aligned.seen)
+    }
     known = None if residuals.cells is None else kept(residuals)
     summary = {"verdict": lines(summary, known, aligned.coarse is not None)} | summary
     progress(1.0)

@@ -122,17 +122,17 @@ def kept(residuals: Residuals) -> bool:
     return not residuals.largest() > KEPT * residuals.apart()[3]
 
 
-def totals(aligned: Aligned, residuals: Residuals) -> dict[str, Any]:
+def totals(aligned: Aligned, residuals: Residuals, units: str | None = None) -> dict[str, Any]:
     """``totals`` where the ensemble does not keep the coarse field that was given; else empty.
 
     Its block means less the coarse values: ``bias``, the mean, and ``mean_difference``, of absolute values, beside
-    ``coarse_mean``, all weighted by area, and a sentence (``says``). It is no error: a model made without a constraint
-    does so on purpose.
+    ``coarse_mean``, all weighted by area, and a sentence (``says``, in ``units``, by default the field's). It is no
+    error: a model made without a constraint does so on purpose.
     """
     if aligned.coarse is None or kept(residuals):
         return {}
     bias, apart, mean, _ = residuals.apart()
-    units = str(aligned.truth.attrs.get("units", ""))
+    units = str(aligned.truth.attrs.get("units", "")) if units is None else units
     share = f", {100 * abs(bias / mean):.2g} % of its mean," if mean > 0 and is_rain(aligned.truth) else ""
     where = "above" if bias > 0 else "below"
     says = (
