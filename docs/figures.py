@@ -152,7 +152,8 @@ def rain() -> None:
     members = made["precipitation_rate"].transpose("realization", "time", ...)
     shown = {"Coarse, 8.9 km": coarse[frame], "Member 1": members[0, frame], "Member 2": members[1, frame]}
     fields = {title: field.values for title, field in (shown | {"Radar": fine[frame]}).items()}
-    figure = overview(fields, region_of(fine)[0], units="mm/h", rain=True, columns=4)
+    when = f"{str(fine.time.values[frame])[:16].replace('T', ' ')} UTC, Kentucky and Indiana, USA"
+    figure = overview(fields, region_of(fine)[0], units="mm/h", rain=True, columns=4, label="rain", title=when)
     (IMAGES / "rain.png").write_bytes(png(figure, limit=300_000))
     coarse = finescale.coarsen(fine, "3x10")
     made = finescale.downscale("rain", coarse, members=2, factor="3x10", progress=False)

@@ -7,10 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 from PIL import Image
 
 from finescale import plots
 from finescale.plots import Region, diagnostics, maps
+from finescale.plots.region import region_of
 
 REGION = Region((0.0, 120.0, 0.0, 80.0), "x (km)", "y (km)")
 
@@ -31,7 +33,7 @@ def images(figure: object) -> list:  # type: ignore[type-arg]
 @pytest.mark.parametrize("rain", [True, False])
 @pytest.mark.parametrize("columns", [2, 3])
 def test_overview_shares_one_scale(rain: bool, columns: int) -> None:
-    figure = maps.overview(fields(), REGION, units="mm/h", rain=rain, columns=columns, label="rain")
+    figure = plots.overview(fields(), REGION, units="mm/h", rain=rain, columns=columns, label="rain")
     shown = images(figure)
     assert len(shown) == 6
     assert len({(im.norm.vmin, im.norm.vmax, im.cmap.name) for im in shown}) == 1
@@ -43,29 +45,125 @@ def test_overview_shares_one_scale(rain: bool, columns: int) -> None:
 def test_rain_is_white_where_dry_and_grey_where_missing() -> None:
     values = np.array([[0.0, 0.05, 1.0, np.nan]])
     cmap, norm = maps.scale([values], rain=True)
-    image = images(maps.overview({"a": values}, REGION, rain=True))[0]
+    image = images(plots.overview({"a": values}, REGION, rain=True))[0]
     colours = cmap(norm(image.get_array()))[0]
     np.testing.assert_allclose(colours[:2, :3], 1.0)
     assert colours[2, :3].max() < 1.0
-    np.testing.assert_allclose(colours[3, :3], [0xCF / 255, 0xD3 / 255, 0xD8 / 255], atol=1e-3)
+    np.testing.assert_allclose(colours[3, :3], [0xC9 / 255] * 3, atol=1e-3)
+
+
+MACHADO = {
+    "normal": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+"""Linear sRGB as people without one kind of cone see it (Machado et al. 2009, severity 1)."""
+
+
+@pytest.mark.parametrize("eyes", MACHADO)
+def test_classes_of_rain_are_told_apart_by_all_eyes(eyes: str) -> None:
+    from skimage.color import rgb2lab
+
+    ends = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200]
+    cmap, norm = maps.scale([np.array([3.0])], rain=True)
+    drawn = cmap(norm(np.ma.masked_invalid([0.0, *ends, np.nan])))[:, :3]
+    np.testing.assert_array_equal(drawn[1:-1], cmap(norm(np.array(ends) * 1.9))[:, :3])  # up to the next end
+    linear = np.where(drawn <= 0.04045, drawn / 12.92, ((drawn + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(MACHADO[eyes]), 0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = rgb2lab(seen[None])[0]
+    apart = np.linalg.norm(lab[:, None] - lab, axis=-1) + 999 * np.eye(len(lab))
+    assert apart.min() > 9
+    heavy = [1 + ends.index(rate) for rate in (10, 50, 100)]
+    assert apart[np.ix_(heavy, heavy)].min() > 29
+    # The same rate has the same colour in every picture, however much it rains there.
+    other = maps.scale([np.array([300.0])], rain=True)
+    np.testing.assert_array_equal(other[0](other[1](7.0)), cmap(norm(7.0)))
+
+
+def located(lat: np.ndarray, lon: np.ndarray) -> xr.DataArray:
+    coords = {
+        "lat": ("lat", lat, {"units": "degrees_north"}),
+        "lon": ("lon", lon, {"units": "degrees_east"}),
+    }
+    return xr.DataArray(np.zeros((1, lat.size, lon.size)), coords, ("time", "lat", "lon"))
+
+
+def test_small_areas_are_drawn_in_kilometres_and_large_ones_in_degrees() -> None:
+    # From 43.5° N 4° E on, 2° by 3°: Marseille and the Rhône delta.
+    small = region_of(located(42.55 + 0.1 * np.arange(20), 4.05 + 0.1 * np.arange(30)))[0]
+    across = 3 * 111.195 * np.cos(np.radians(43.5))
+    np.testing.assert_allclose(small.edges, (0, across, 0, 2 * 111.195), rtol=1e-4)
+    assert (small.xlabel, small.ylabel) == ("km east of 4° E", "km north of 42.5° N") and small.aspect == 1
+    # Marseille's roads, 43.30° N 5.36° E, lie on a coast; so does the other name of the same longitudes.
+    place = np.array([(5.36 - 4) / 3 * across, 0.8 * 111.195])
+    assert min(np.abs(line - place).max(axis=1).min() for line in small.coasts) < 8
+    wide = region_of(located(-30.0 + np.arange(60), 340.0 + np.arange(50)))[0]
+    assert wide.edges == (339.5, 389.5, -30.5, 29.5) and wide.xlabel == "longitude (°)"
+    dakar = np.array([342.5, 14.7])
+    assert min(np.abs(line - dakar).max(axis=1).min() for line in wide.coasts) < 0.3
+    assert not region_of(located(38 + 0.1 * np.arange(9), -86 + 0.1 * np.arange(9)))[0].coasts  # inland
+
+
+def test_coasts_are_drawn_where_each_cell_has_a_latitude_and_longitude() -> None:
+    """On a grid that is turned by 90°: its x runs south, its y east."""
+    south, east = np.meshgrid(44.0 - 0.05 * np.arange(40), 3.0 + 0.05 * np.arange(60))
+    coords = {
+        "y": ("y", 1000.0 * np.arange(60), {"units": "m"}),
+        "x": ("x", 1000.0 * np.arange(40), {"units": "m"}),
+        "lat": (("y", "x"), south, {"standard_name": "latitude", "units": "degrees_north"}),
+        "lon": (("y", "x"), east, {"standard_name": "longitude", "units": "degrees_east"}),
+    }
+    field = xr.DataArray(np.zeros((1, 60, 40)), coords, ("time", "y", "x"))
+    region = region_of(field)[0]
+    marseille = np.array([(44.0 - 43.3) / 0.05, (5.36 - 3.0) / 0.05])  # km: a cell has one
+    assert min(np.abs(line - marseille).max(axis=1).min() for line in region.coasts) < 2
+    figure = plots.overview({"a": field.values[0]}, region)
+    assert len(figure.axes[0].collections) == 1 and figure.axes[0].get_xlim() == (-0.5, 39.5)
+
+
+def test_close_ups_share_a_scale_and_lie_where_they_are() -> None:
+    given = {"Coarse input": np.full((2, 2), 280.0), "Truth": 280 + fields()["Truth"][20:40, 20:40]}
+    parts = [REGION.part((0.25, 0.5), (0.0, 0.25)), REGION.part((0.5, 0.75), (0.75, 1.0))]
+    assert parts[1].edges == (90.0, 120.0, 40.0, 60.0)
+    figure = plots.closeups([(part, given) for part in parts], units="°C", title="2024-06-01 00:00")
+    drawn = [ax for ax in figure.axes if ax.images]
+    assert [ax.get_title(loc="left") for ax in drawn] == [*given] * 2 and "2024-06-01 00:00" in figure.get_suptitle()
+    assert [ax.images[0].get_extent() for ax in drawn] == [list(part.edges) for part in parts for _ in given]
+    first, second = drawn[0].images[0].norm, drawn[1].images[0].norm
+    assert (first.vmin, first.vmax) == (second.vmin, second.vmax)
+
+
+def test_exceedance_has_the_truth_and_its_outline() -> None:
+    truth, share = np.zeros((8, 12)), np.full((8, 12), 0.25)
+    truth[2:5, 3:7] = 1
+    figure = plots.exceedance({"≥ 10 mm/h": {"Truth": truth, "Ensemble": share}}, REGION)
+    true, ours = (ax for ax in figure.axes if ax.images)
+    assert ours.get_title(loc="left") == "Ensemble, ≥ 10 mm/h"
+    (line,) = ours.collections
+    # Around rows 2 … 4 and columns 3 … 6 of cells of 10 km, halfway between the centres of cells.
+    np.testing.assert_allclose(line.get_paths()[0].get_extents().extents, [30, 20, 70, 50])
+    assert not true.collections
+    assert true.images[0].norm(0.95) > true.images[0].norm(0.25) == true.images[0].norm(0.29)
 
 
 def test_a_spread_may_have_its_own_scale() -> None:
     given = {"Truth": 280 + fields()["Member 1"], "Spread": fields()["Spread"]}
-    first, second = images(maps.overview(given, REGION, units="K", apart=("Spread",)))
+    first, second = images(plots.overview(given, REGION, units="K", apart=("Spread",)))
     assert first.norm.vmin > 200 > second.norm.vmax
 
 
 @pytest.mark.parametrize("values", [np.zeros((4, 6)), np.full((4, 6), np.nan), np.full((4, 6), 3.0)])
 @pytest.mark.parametrize("rain", [True, False])
 def test_dry_missing_and_constant_fields_can_be_drawn(values: np.ndarray, rain: bool) -> None:
-    assert maps.png(maps.overview({"a": values}, REGION, rain=rain)).startswith(b"\x89PNG")
+    assert maps.png(plots.overview({"a": values}, REGION, rain=rain)).startswith(b"\x89PNG")
 
 
 def test_pictures_above_the_limit_have_one_byte_a_dot() -> None:
     """…of the same size; below it they are as matplotlib draws them."""
     big = {title: np.random.default_rng(1).gamma(0.3, 4.0, (300, 450)) for title in fields()}
-    figure = maps.overview(big, REGION, units="mm/h", rain=True)
+    figure = plots.overview(big, REGION, units="mm/h", rain=True)
     maps.png(figure)  # arranges the figure, which then stays as it is
     size = len(maps.png(figure, limit=10**9))
     full, small = (Image.open(io.BytesIO(maps.png(figure, limit))) for limit in (size, size - 1))
@@ -89,10 +187,10 @@ def test_no_pyplot_is_loaded_by_the_figures() -> None:
         import matplotlib.pyplot as plt
 
         before = plt.get_fignums()
-        maps.overview(fields(), REGION)
+        plots.overview(fields(), REGION)
         assert plt.get_fignums() == before
     else:
-        maps.overview(fields(), REGION)
+        plots.overview(fields(), REGION)
         assert "matplotlib.pyplot" not in sys.modules
 
 

@@ -133,6 +133,19 @@ def test_coverage_equals_numpys_quantiles() -> None:
         assert found == pytest.approx(w[(y[valid] >= low) & (y[valid] <= high)].sum() / w.sum(), rel=1e-10)
 
 
+def test_coverage_of_wet_cells_is_that_of_cells_with_a_wet_mean() -> None:
+    """Dry cells, which lie in any interval, and cells where only the truth is wet are left out."""
+    x, y, area = pair()
+    x, y = x.copy(), y.copy()
+    x[..., :6], y[..., :4] = 0.0, 0.0
+    wet = x.mean(axis=0) >= 0.1
+    found = score_arrays(x, y, area=area)
+    only = np.where(wet, y, np.nan)
+    np.testing.assert_allclose(found["coverage_wet"], ranks.coverage(x, only, area), rtol=1e-12)
+    assert not np.allclose(found["coverage_wet"], found["coverage"])
+    assert "coverage_wet" not in score_arrays(x, y, area=area, dry=None)
+
+
 def test_pit_of_ties_is_uniform() -> None:
     zeros = np.zeros((1, 200, 200))
     found = ranks.rank_scores(np.zeros((3, 1, 200, 200)), zeros)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import csv
+import html
 import io
 import json
 import re
-import sys
-import types
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +20,7 @@ from PIL import Image
 from finescale.data.regrid import overlap, regrid
 from finescale.errors import InputError
 from finescale.grids.grid import Grid
-from finescale.plots import Region, canvas, coast, colours, diagnostics, probability
+from finescale.plots import canvas, coast, colours, diagnostics, probability
 from finescale.scores.cells import cell_sums
 from finescale.scores.spread_error import spread_error_formula, spread_error_terms
 from finescale.scores.table import scores
@@ -88,7 +87,19 @@ def test_page_stands_alone_and_escapes_what_files_say(report: Path) -> None:
 
 def test_all_figures_are_files_too(report: Path) -> None:
     made = {p.name for p in (report / "figures").iterdir()}
-    names = {"maps", "conservation", "spectra", "quantiles", "ranks", "pit", "spread_error", "coverage", "crps_by_time"}
+    names = {
+        "maps",
+        "places",
+        "exceedance",
+        "conservation",
+        "spectra",
+        "quantiles",
+        "ranks",
+        "pit",
+        "spread_error",
+        "coverage",
+        "crps_by_time",
+    }
     names |= {f"{kind}{end}" for kind in ("fss", "reliability", "roc") for end in ("", "_high")}
     assert made == {"animation.gif"} | {f"{n}.{end}" for n in names for end in ("png", "svg")}
     for name in names:
@@ -135,6 +146,30 @@ def test_marks_say_which_system_is_surely_worse(report: Path) -> None:
     assert stored["systems"]["climatology"]["log_spectral_distance"] < 1e-6 and not spectral["cells"][3]["best"]
 
 
+def test_what_the_table_shows_as_equal_has_no_mark(report: Path) -> None:
+    stored = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+    surely = {"nearest": {"crps": {"difference": -1e-7, "significant": True}}}
+    ours = stored["systems"]["ensemble"]["crps"]
+    for other, mark in ((ours + 1e-7, ""), (ours * 1.1, "worse")):
+        systems = stored["systems"] | {"nearest": stored["systems"]["nearest"] | {"crps": other}}
+        cells = short(stored | {"systems": systems, "comparisons": surely})[0]["cells"]
+        assert cells[2]["mark"] == mark
+
+
+def test_the_first_view_is_short_and_the_rest_is_folded(report: Path) -> None:
+    page = re.sub(r"data:[a-z+/]+;base64,[A-Za-z0-9+/=]+", "", (report / "report.html").read_text(encoding="utf-8"))
+    stored = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+    shown, *folded = page.split("<details>")
+    assert shown.count("<figure") <= 6 and shown.index("verdict") < shown.index("<table>")
+    for words in ("PIT", "ROC", "All scores", "Notes"):
+        assert words not in shown and any(words in part for part in folded)
+    assert "Coverage of wet cells" in shown and "around the cells where the truth was" in shown
+    assert [line["head"] for line in stored["verdict"].values()] == [
+        html.unescape(head).removesuffix(".") for head in re.findall(r"<li><b>(.*?)</b>", shown)
+    ]
+    assert shown.count("<li>") == 4
+
+
 def test_overwriting_removes_figures_of_before_and_nothing_else(tmp_path: Path) -> None:
     ensemble, truth = fields(members=1)
     for name, da in (("ensemble", ensemble), ("truth", truth)):
@@ -148,7 +183,7 @@ def test_overwriting_removes_figures_of_before_and_nothing_else(tmp_path: Path) 
         verify(*paths, tmp_path / "out", block=3)
     result = verify(*paths, tmp_path / "out")
     made = {p.stem for p in folder.iterdir()}
-    assert made == {"mine", "maps", "spectra", "quantiles", "fss", "fss_high"}
+    assert made == {"mine", "maps", "places", "spectra", "quantiles", "fss", "fss_high"}
     assert result["intervals"] == result["comparisons"] == result["bootstrap"] == {}
 
 
@@ -177,33 +212,18 @@ def test_error_colours_are_uniform_and_white_in_the_middle() -> None:
     assert lab[50, 0] > 96 and abs(lab[0, 0] - lab[-1, 0]) < 1.5 and lab[0, 2] < -30 and lab[-1, 2] > 30
 
 
-def test_coastlines_come_from_files_at_hand_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = types.SimpleNamespace(coords=[(-5.0, 50.0), (5.0, 52.0)])
-    far = types.SimpleNamespace(geoms=[types.SimpleNamespace(coords=[(100.0, -10.0), (110.0, -12.0)])])
-    reader = types.SimpleNamespace(Reader=lambda path: types.SimpleNamespace(geometries=lambda: [line, far]))
-    package = types.ModuleType("cartopy")
-    package.config = {"data_dir": str(tmp_path), "pre_existing_data_dir": ""}  # type: ignore[attr-defined]
-    module = types.ModuleType("cartopy.io")
-    module.shapereader = reader  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cartopy", package)
-    monkeypatch.setitem(sys.modules, "cartopy.io", module)
-    try:
-        coast.coastlines.cache_clear()
-        assert coast.lines((-2.0, 2.0, 49.0, 53.0)) == []
-        path = tmp_path / "shapefiles" / "natural_earth" / "physical" / "ne_50m_coastline.shp"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(b"")
-        coast.coastlines.cache_clear()
-        found = coast.lines((-2.0, 2.0, 49.0, 53.0))
-        np.testing.assert_array_equal(found, [[[-5.0, 50.0], [5.0, 52.0]]])
-        # The same coast in longitudes from 0 to 360.
-        np.testing.assert_array_equal(coast.lines((356.0, 359.0, 49.0, 53.0))[0][:, 0], [355.0, 365.0])
-        from finescale.plots import maps
-
-        figure = maps.overview({"a": np.ones((4, 4))}, Region((-2.0, 2.0, 49.0, 53.0), geographic=True))
-        assert len(figure.axes[0].collections) == 1 and figure.axes[0].get_xlim() == (-2.0, 2.0)
-    finally:
-        coast.coastlines.cache_clear()
+def test_coastlines_come_with_the_package() -> None:
+    near = coast.lines((-2.0, 2.0, 49.0, 53.0))
+    assert near and all(line[:, 1].max() >= 49 and line[:, 1].min() <= 53 for line in near)
+    dover = np.array([1.31, 51.12])
+    assert min(np.hypot(*(line - dover).T).min() for line in near) < 0.1
+    # The same coast in longitudes from 0 to 360, and less of it on a map of the whole world.
+    turned = coast.lines((358.0, 362.0, 49.0, 53.0))
+    assert min(np.hypot(*(line - dover - [360, 0]).T).min() for line in turned) < 0.1
+    whole = coast.lines((-180.0, 180.0, -90.0, 90.0))
+    assert sum(map(len, whole)) < 0.5 * sum(map(len, coast.coastlines()))
+    assert all(np.abs(np.diff(line[:, 0])).max() < 20 for line in whole)  # none across the map
+    assert coast.FILE.stat().st_size < 300_000
 
 
 def test_regridding_is_conservative_and_knows_missing_cells() -> None:

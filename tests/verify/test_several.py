@@ -151,11 +151,13 @@ def test_first_page_links_to_each_variable_with_its_verdict(report: Path) -> Non
     assert all((report / "out" / link).is_file() for link in links)
     found = json.loads((report / "out" / "scores.json").read_text())
     shown = html.unescape(page)
-    for one in (*found["variables"].values(), found["joint"]):
-        assert one["verdict"] in shown
+    assert found["joint"]["verdict"] in shown
+    for one in found["variables"].values():
+        assert one["verdict"]["closeness"]["says"] in shown
+        assert all(f"<b>{line['head']}.</b>" in shown for line in one["verdict"].values())
     value = found["joint"]["systems"]["ensemble"]["joint_energy_score"]
     assert "Energy score of a cell<small>" in page and f">{value:.3f}<" in page
-    assert f"Correlation, pr and {WIND}" in shown and "<b>" not in page and "<script" not in page
+    assert f"Correlation, pr and {WIND}" in shown and "u <b>" not in page and "<script" not in page
     assert "http" not in re.sub(r"data:[a-z+/]+;base64,[A-Za-z0-9+/=]+", "", page)
 
 
@@ -304,7 +306,7 @@ def test_totals_that_are_not_kept_are_said_and_no_error(tmp_path: Path, capfd: p
     found = json.loads((tmp_path / "out" / "scores.json").read_text())["totals"]
     assert found["bias"] == pytest.approx(0.5) and found["mean_difference"] == pytest.approx((0.5 + 0.5 + 1.5) / 3)
     assert found["coarse_mean"] == pytest.approx(float(coarse.tas.mean()))
-    says = "block means lie 0.5 K above the coarse field on average and 0.833 K from it"
+    says = "block means lie 0.5 °C above the coarse field on average and 0.833 °C from it"
     assert says in found["says"] and says in html.unescape((tmp_path / "out" / "report.html").read_text())
 
 

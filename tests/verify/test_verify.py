@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from finescale.scores import (
 from finescale.scores.cells import Frame
 from finescale.verify import Settings, Sums, baselines, paired_bootstrap, rainfarm, score, score_arrays, verify
 from finescale.verify.align import align
-from finescale.verify.scorecard import text, verdict
+from finescale.verify.scorecard import short, text
 
 FACTOR = Factor(1, y=4, x=6)
 
@@ -547,8 +548,11 @@ def test_report_from_files(files: tuple[Path, Path, Path], tmp_path: Path) -> No
     assert stored["factor"] == "1x4" and stored["units"] == "mm/h" and stored["times"] == 5
     assert set(stored["definitions"]) <= set(stored["systems"]["ensemble"])
     page = (tmp_path / "out" / "report.html").read_text()
-    assert result["verdict"].replace("'", "&#39;") in page
-    assert "below" in result["verdict"] and "95 % interval" in result["confidence"]
+    assert list(result["verdict"]) == ["closeness", "spread", "extremes", "totals"]
+    for line in (*result["verdict"].values(), result["made_by"]):
+        assert line["says"] in html.unescape(page)
+    assert "95 % intervals over 5 times" in result["verdict"]["closeness"]["says"]
+    assert "says neither which model" in result["made_by"]["says"]
     with pytest.raises(InputError, match=r"already holds scores\.json"):
         verify(ensemble, truth, tmp_path / "out")
     verify(ensemble, truth, tmp_path / "out", baselines=(), overwrite=True)
@@ -595,7 +599,8 @@ def test_report_without_factor_and_with_one_member(files: tuple[Path, Path, Path
     assert {"spread_skill", "rank_departure", "rank_histogram", "energy_score", "coverage"} <= set(result["left_out"])
     assert not set(result["left_out"]) & result["systems"]["ensemble"].keys()
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "no baselines" in page and "one member" in page and "no baseline to compare" in page
+    assert "no baselines" in page and "one member" in page and "Nothing to compare with" in page
+    assert "No spread" in page and "Totals unknown" in page
     assert "Rank departure" not in page
 
 
@@ -610,6 +615,18 @@ def test_report_of_a_field_that_is_not_rain(files: tuple[Path, Path, Path], tmp_
     assert list(result["systems"]) == ["ensemble", "nearest", "bicubic", "noise"]
     assert "RainFARM is left out: it is for rain." in result["notes"]
     assert result["systems"]["ensemble"]["psnr"] > 0 and result["thresholds"] == []
+    page = html.unescape((tmp_path / "out" / "report.html").read_text())
+    # Shown in °C: units, levels and their differences; scores stay in K.
+    assert result["shown"] == {"units": "°C", "add": -273.15} and result["units"] == "K"
+    ours = result["systems"]["ensemble"]
+    assert f"begin at {ours['p999'] - 273.15:.1f} °C" in page and " K" not in page.split("<details>")[0]
+    apart = ours["p999"] - ours["p999_truth"]
+    assert (
+        short(result)[[r["name"] for r in short(result)].index("99.9th percentile")]["cells"][0]["text"].replace(
+            "−", "-"
+        )
+        == f"{apart:+.3f}"
+    )
     span = result["data_range"]
     assert span["value"] > 0 and span["says"].startswith("PSNR and SSIM take the range of the truth, ")
     assert f"with the range of the truth. {span['says']}" in (tmp_path / "out" / "report.html").read_text()
@@ -632,24 +649,3 @@ def test_report_writes_nothing_when_it_fails(files: tuple[Path, Path, Path], tmp
 def test_verification_never_imports_torch() -> None:
     code = "import sys, finescale.verify, finescale.plots; assert not {'torch', 'matplotlib'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def verdict_of(ours: dict[str, float], **others: dict[str, float]) -> str:
-    return verdict({"ensemble": ours, **others}, "K")
-
-
-def test_the_verdict_says_where_the_rmse_contradicts() -> None:
-    ours, worse = {"crps": 0.156, "rmse": 0.296}, {"crps": 0.2, "rmse": 0.4}
-    sharp = {"crps": 0.21, "rmse": 0.243}
-    assert verdict_of(ours, nearest=worse) == (
-        "The ensemble's CRPS is 22 % below Nearest's, the best of the others (0.156 against 0.2 K)."
-    )
-    assert verdict_of(ours, nearest=worse, bicubic=sharp) == (
-        "The ensemble's CRPS is 22 % below Nearest's, the best of the others (0.156 against 0.2 K), but the RMSE of "
-        "its mean is 22 % above Bicubic's, the best in that (0.296 against 0.243 K)."
-    )
-    better = {"crps": 0.1, "rmse": 0.5}
-    assert "56 % above Bicubic's" in verdict_of(ours, bicubic=better)
-    assert "but the RMSE of its mean is 41 % below Bicubic's" in verdict_of(ours, bicubic=better)
-    assert "RMSE" not in verdict_of(ours, bicubic={"crps": 0.1, "rmse": 0.2})
-    assert "RMSE" not in verdict_of(ours, bicubic={"crps": 0.2, "rmse": 0.2961})  # equal to three digits

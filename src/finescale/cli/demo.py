@@ -88,18 +88,11 @@ def run(out: str | Path = "demo-output", overwrite: bool = True, real: bool = Fa
 
 
 def scorecard(scores: dict[str, Any]) -> str:
-    """The systems and their main scores as a table, the best marked with a star, and the comparison in one sentence."""
-    from finescale.verify.scorecard import enumerated, text, title
+    """The systems and their main scores as a table, the best marked with a star, and the verdict in four lines."""
+    from finescale.verify.scorecard import text
 
-    systems = scores["systems"]
-    ours = systems["ensemble"]["crps"]
-    parts = []
-    for name in ("bicubic", "noise", "rainfarm"):
-        if name in systems:
-            change = ours / systems[name]["crps"] - 1
-            parts.append(f"{abs(change):.0%} {'below' if change < 0 else 'ABOVE'} {title(name)}'s")
-    sentence = f"The ensemble's CRPS is {enumerated(parts)} (mm/h; lower is better)." if parts else scores["verdict"]
-    return f"{text(scores)}\n* best\n\n{sentence}"
+    lines = [f"{line['head']}. {line['says']}" for line in scores["verdict"].values()]
+    return "\n".join([text(scores), "* best", "", *lines])
 
 
 def _trained(folder: Path, started: float, overwrite: bool) -> str:

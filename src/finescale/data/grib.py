@@ -63,7 +63,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
 
 
 def bind_proj() -> None:
-    """Load pyproj, where it is installed, before eccodes; GeoTIFF and coastlines may need it later in the process.
+    """Load pyproj, where it is installed, before eccodes; GeoTIFF and maps may need it later in the process.
 
     eccodes puts its libraries, a PROJ among them, into the global scope (RTLD_GLOBAL, by findlibs). A pyproj loaded
     after it takes its symbols from that PROJ in place of its own, another version: projections fail, and objects that

@@ -181,6 +181,11 @@ def is_kelvin(units: str) -> bool:
     return units.strip() == "K" or _affine(units.strip(), "K") == (1.0, 0.0)
 
 
+def is_celsius(units: str) -> bool:
+    """Whether units are degrees Celsius, however spelt."""
+    return _affine(units.strip(), "degC") == (1.0, 0.0)
+
+
 def is_rate(units: str) -> bool:
     """Whether units are those of a rain rate."""
     return not _SPEED.search(units) and _affine(units.strip(), "mm/h") is not None

@@ -3,10 +3,11 @@
 from finescale.plots.animation import animate, animate_ensemble
 from finescale.plots.canvas import COLOURS
 from finescale.plots.diagnostics import by_time, fss, pit_histogram, quantiles, rank_histogram, spectra
-from finescale.plots.maps import STYLE, Region, overview, single
+from finescale.plots.maps import STYLE, Region, single
 from finescale.plots.modes import coefficient_std, energy, modes
 from finescale.plots.probability import coverage, reliability, roc, spread_error
 from finescale.plots.region import region_of
+from finescale.plots.sheet import closeups, exceedance, overview
 
 __all__ = [
     "COLOURS",
@@ -15,9 +16,11 @@ __all__ = [
     "animate",
     "animate_ensemble",
     "by_time",
+    "closeups",
     "coefficient_std",
     "coverage",
     "energy",
+    "exceedance",
     "fss",
     "modes",
     "overview",

@@ -1,7 +1,8 @@
 """Sequences side by side as an animated GIF: one colour scale, one palette, a small file.
 
-A GIF has at most 256 colours. Maps have `LEVELS` of them, so that all frames share one palette without dithering, and
-equal neighbours stay equal, which is what makes the file small. If it is still too large, fewer dots an inch are drawn.
+A GIF has at most 256 colours. Maps other than those of rain, which have classes, have `LEVELS` of them, so that all
+frames share one palette without dithering, and equal neighbours stay equal, which is what makes the file small. If it
+is still too large, fewer dots an inch are drawn.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from finescale.grids import coordinates
 from finescale.plots import maps
 from finescale.plots.display import celsius
 from finescale.plots.region import region_of, tame
+from finescale.plots.sheet import below
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +56,7 @@ def animate(
         panels: title -> fields (T, H, W) of any resolution on one area, row 0 at the bottom. A panel with fewer frames
             shows each for as long as it lasts: coarse frames are held for ft fine ones.
         path: the file, ending in .gif.
-        rain: logarithmic colours from 0.1, white below.
+        rain: classes of rain, white below 0.1.
         norm: a matplotlib norm, instead of the one that suits all panels together.
         region: the area; by default cells of the finest panel.
         units: of the values, for the colour bar.
@@ -111,7 +113,7 @@ def animate_ensemble(
     members: Sequence[int] = (0, 1),
     **options: Any,
 ) -> Path:
-    """Write coarse input, some members and the truth as an animated GIF: rain on a logarithmic scale, kelvins in °C.
+    """Write coarse input, some members and the truth as an animated GIF: rain in classes, kelvins in °C.
 
     Args:
         ensemble: (realization, time, y, x).
@@ -193,7 +195,7 @@ def _figure(fields: Panels, region: maps.Region, *, rain: bool, norm: Any, units
     from matplotlib.figure import Figure
 
     cmap, suited = maps.scale(list(fields.values()), rain=rain)
-    cmap, norm = cmap.resampled(LEVELS), norm or suited
+    cmap, norm = cmap if rain else cmap.resampled(LEVELS), norm or suited
     count = max(len(f) for f in fields.values())
     with mpl.rc_context(maps.STYLE):
         side = 2.5
@@ -204,16 +206,7 @@ def _figure(fields: Panels, region: maps.Region, *, rain: bool, norm: Any, units
             maps.field(ax, values[0], region, cmap=cmap, norm=norm, title=tame(title))
             ax.set(xlabel=region.xlabel, ylabel=region.ylabel if ax is row[0] else "")
             ax.tick_params(labelleft=ax is row[0])
-        bar = figure.colorbar(
-            mpl.cm.ScalarMappable(norm, cmap), ax=row, location="bottom", aspect=60, shrink=0.6, pad=0.03,
-            extend="min" if rain else "both",
-        )  # fmt: skip
-        bar.outline.set_visible(False)
-        bar.set_label(tame(units))
-        if rain:
-            ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if norm.vmin <= t <= norm.vmax]
-            bar.set_ticks(ticks, labels=[f"{t:g}" for t in ticks])
-            bar.minorticks_off()
+        below(figure, row, (cmap, norm), tame(units), aspect=60, shrink=0.6)
         head = figure.suptitle(" ", fontsize=10)
         figure.draw_without_rendering()
         # From here on nothing moves, whatever the letters of a frame.
@@ -223,9 +216,7 @@ def _figure(fields: Panels, region: maps.Region, *, rain: bool, norm: Any, units
         with mpl.rc_context(maps.STYLE):
             head.set_text(tame(text) or " ")
             for ax, values in zip(row, fields.values(), strict=True):
-                shown = values[t * len(values) // count]
-                # A logarithm has no place for 0: dry cells go just under the scale, where the map is white.
-                ax.images[0].set_data(np.maximum(shown, 0.5 * norm.vmin) if rain else shown)
+                ax.images[0].set_data(values[t * len(values) // count])
             canvas.draw()
             return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -1,24 +1,26 @@
 """Maps of fields on one colour scale.
 
-Colour maps are perceptually uniform and safe for colour-blind eyes: rain on a logarithmic scale from 0.1, white where
-it is dry; other fields on a linear one; errors from blue over white to brown. Missing cells are grey. Figures are made
-without pyplot, so nothing is kept between calls.
+Colours are safe for colour-blind eyes: rain in classes (`finescale.plots.rain_classes`), white where it is dry; other
+fields on a perceptually uniform linear scale; errors from blue over white to brown. Missing cells are grey. Figures are
+made without pyplot, so nothing is kept between calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import field as attribute
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from finescale.plots.rain_classes import rain_scale
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MISSING = "#cfd3d8"
+MISSING = "#c9c9c9"
 LEVELS = 160
 """Colours in a map: more than the eye tells apart, few enough for a small file."""
 STYLE: Any = {
@@ -41,9 +43,14 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Region:
-    """Where maps lie: ``edges`` (left, right, bottom, top), labels, height of a unit of y over a unit of x.
+    """Where maps lie.
 
-    ``geographic`` ones are in degrees, and get coastlines where there are any (`finescale.plots.coast`).
+    Attributes:
+        edges: left, right, bottom, top.
+        xlabel: of the axis.
+        ylabel: likewise.
+        aspect: height of a unit of y over a unit of x.
+        coasts: coastlines (N, 2) to draw, in the units of ``edges``.
 
     Example:
         >>> from finescale.plots import Region
@@ -55,7 +62,7 @@ class Region:
     xlabel: str = "x (cells)"
     ylabel: str = "y (cells)"
     aspect: float = 1.0
-    geographic: bool = False
+    coasts: tuple[NDArray[np.float64], ...] = attribute(default=(), compare=False, repr=False)
 
     @property
     def shape(self) -> float:
@@ -63,17 +70,22 @@ class Region:
         left, right, bottom, top = self.edges
         return abs((top - bottom) * self.aspect / (right - left))
 
+    def part(self, y: tuple[float, float], x: tuple[float, float]) -> Region:
+        """The part between two shares each of its height and width, from 0 at the bottom and the left to 1."""
+        left, right, bottom, top = self.edges
+        west, east = (left + (right - left) * end for end in x)
+        south, north = (bottom + (top - bottom) * end for end in y)
+        return replace(self, edges=(west, east, south, north))
+
 
 def scale(fields: list[ArrayLike], *, rain: bool) -> tuple[Any, Any]:
     """A colour map and a norm that suit all ``fields`` together: (Colormap, Normalize)."""
     from matplotlib import colormaps, colors
 
+    if rain:
+        return rain_scale(MISSING)
     values = np.concatenate([np.ravel(np.asarray(f, dtype=np.float64)) for f in fields])
     values = values[np.isfinite(values)]
-    if rain:
-        base = colormaps["magma_r"](np.linspace(0.06, 1.0, LEVELS))
-        cmap = colors.ListedColormap(base, "rain").with_extremes(under="white", bad=MISSING)
-        return cmap, colors.LogNorm(0.1, max(float(values.max(initial=0.0)), 1.0))
     low, high = np.quantile(values, [0.001, 0.999]) if values.size else (0.0, 1.0)
     return colormaps["viridis"].resampled(LEVELS).with_extremes(bad=MISSING), colors.Normalize(
         float(low), float(high) if high > low else float(low) + 1.0
@@ -95,96 +107,16 @@ def error_scale(values: ArrayLike) -> tuple[Any, Any]:
 def field(ax: Axes, values: ArrayLike, region: Region, *, cmap: Any, norm: Any, title: str = "") -> Axes:
     """Draw one field (H, W), row 0 at ``region.edges``'s bottom, on ``ax``."""
     shown: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
-    if norm.vmin > 0 and hasattr(cmap, "name") and cmap.name == "rain":
-        # A logarithm has no place for 0: dry cells go just under the scale, where the map is white.
-        shown = np.where(np.isnan(shown), np.nan, np.maximum(shown, norm.vmin * 0.5))
     ax.imshow(
         shown, origin="lower", extent=region.edges, aspect=region.aspect, cmap=cmap, norm=norm, interpolation="nearest"
     )
-    if region.geographic:
-        _coast(ax, region)
+    _coast(ax, region)
     ax.set_title(title)
     ax.locator_params(nbins=4)
     ax.tick_params(length=2.5)
     for side in ("top", "right"):
         ax.spines[side].set_visible(True)
     return ax
-
-
-def overview(
-    fields: Mapping[str, ArrayLike],
-    region: Region,
-    *,
-    units: str = "",
-    rain: bool = False,
-    columns: int = 3,
-    label: str = "",
-    apart: tuple[str, ...] = (),
-    errors: tuple[str, ...] = (),
-    difference: str | None = None,
-) -> Figure:
-    """Maps side by side with one shared colour scale.
-
-    Args:
-        fields: title -> values (H, W), of any resolution, on the same area.
-        region: where they lie.
-        units: of the values.
-        rain: logarithmic colours, white below 0.1.
-        columns: maps in a row.
-        label: what is shown, for the colour bar.
-        apart: titles of fields with a colour bar of their own, such as a spread that is much smaller than the field
-            itself.
-        errors: titles of differences, on a scale of their own about 0.
-        difference: units of fields with a colour bar of their own, by default ``units``.
-
-    Example:
-        >>> import numpy as np
-        >>> from finescale.plots import Region, overview
-        >>> fields = {"coarse": np.ones((2, 2)), "member": np.random.default_rng(0).random((16, 16))}
-        >>> overview(fields, Region((0.0, 16.0, 0.0, 16.0)), units="°C").savefig("maps.png")
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    shared = [f for title, f in fields.items() if title not in (*apart, *errors)] or list(fields.values())
-    cmap, norm = scale(shared, rain=rain)
-    rows = -(-len(fields) // columns)
-    width = 3.1 * columns + 0.4
-    with mpl.rc_context(STYLE):
-        # A margin of half an inch a row holds titles and tick labels.
-        figure = Figure(
-            figsize=(width, min(rows * (2.7 * region.shape + 0.55) + 0.9, 16.0)), dpi=110, layout="compressed"
-        )
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        axes = list(grid.ravel())
-        for ax, (title, values) in zip(axes, fields.items(), strict=False):
-            own = error_scale(values) if title in errors else scale([values], rain=rain)
-            lone = title in (*apart, *errors)
-            field(ax, values, region, cmap=own[0] if lone else cmap, norm=own[1] if lone else norm, title=title)
-            if lone:
-                # Inside the map's own box, so that all maps of a row stay equally large.
-                inset = ax.inset_axes((1.02, 0.0, 0.035, 1.0))
-                bar = figure.colorbar(mpl.cm.ScalarMappable(own[1], own[0]), cax=inset, extend="both")
-                bar.outline.set_visible(False)
-                bar.ax.tick_params(labelsize=7.5, length=2)
-                bar.set_label(units if difference is None else difference, fontsize=7.5, labelpad=1)
-        for ax in axes[len(fields) :]:
-            ax.set_visible(False)
-        for i, ax in enumerate(axes[: len(fields)]):
-            lowest = i + columns >= len(fields)
-            ax.set(xlabel=region.xlabel if lowest else "", ylabel=region.ylabel if i % columns == 0 else "")
-            ax.tick_params(labelbottom=lowest)
-        bar = figure.colorbar(
-            mpl.cm.ScalarMappable(norm, cmap), ax=axes, location="bottom", aspect=45, shrink=0.75, pad=0.03,
-            extend="min" if rain else "both",
-        )  # fmt: skip
-        bar.outline.set_visible(False)
-        bar.set_label(f"{label} ({units})" if label and units else label or units)
-        if rain:
-            ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if t <= norm.vmax]
-            bar.set_ticks(ticks, labels=[f"{t:g}" for t in ticks])
-            bar.minorticks_off()
-    return figure
 
 
 def single(
@@ -228,7 +160,7 @@ def svg(figure: Figure) -> bytes:
 
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "finescale"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", bbox_inches=_margin(figure), metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
@@ -243,7 +175,7 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
     from PIL import Image
 
     buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", bbox_inches=_margin(figure))
     if buffer.tell() <= limit:
         return buffer.getvalue()
     picture = Image.open(buffer).convert("RGB")
@@ -260,12 +192,21 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
     return small.getvalue()
 
 
-def _coast(ax: Axes, region: Region) -> None:
-    from finescale.plots import coast
+def _margin(figure: Figure) -> str | None:
+    """Maps keep their own shape, so that a layout leaves empty margins: those are cut."""
+    return "tight" if figure.get_layout_engine() is not None else None
 
-    lines = coast.lines(region.edges)
-    if lines:
+
+def _coast(ax: Axes, region: Region) -> None:
+    left, right, bottom, top = region.edges
+
+    def near(line: NDArray[np.float64]) -> bool:
+        (west, south), (east, north) = line.min(axis=0), line.max(axis=0)
+        return bool(east >= left and west <= right and north >= bottom and south <= top)
+
+    shown = [line for line in region.coasts if near(line)]
+    if shown:
         from matplotlib.collections import LineCollection
 
-        ax.add_collection(LineCollection(lines, colors="#30363d", linewidths=0.6), autolim=False)
-        ax.set(xlim=region.edges[:2], ylim=region.edges[2:])
+        ax.add_collection(LineCollection(shown, colors="#30363d", linewidths=0.6), autolim=False)
+        ax.set(xlim=(left, right), ylim=(bottom, top))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LEAST_SHARE = 1e-4
 """Points that stand for fewer of the cells are left out: they are noise."""
+NEAR = 0.06
+"""Coverages less apart than this have one name."""
 
 
 def reliability(observed: Mapping[str, ArrayLike], weight: Mapping[str, ArrayLike], *, ax: Axes | None = None) -> Axes:
@@ -93,11 +95,17 @@ def coverage(
             due = np.asarray(expected[name], dtype=np.float64)
             ax.plot(due, inside, **style)
             if k == 0:
-                # Levels that so few members cannot reach share a point.
-                for place in dict.fromkeys(due.tolist()):
-                    names = [f"{level:.0%}" for level, d in zip(levels, due, strict=True) if d == place]
-                    at = (place, float(inside[due == place][0]))
-                    ax.annotate(", ".join(names), at, (0, 7), textcoords="offset points", fontsize=8, ha="center")
+                # Levels that so few members cannot tell apart share a name.
+                groups: list[list[int]] = []
+                for place in np.argsort(due, kind="stable").tolist():
+                    if groups and due[place] - due[groups[-1][0]] < NEAR:
+                        groups[-1].append(place)
+                    else:
+                        groups.append([place])
+                for group in groups:
+                    at = (float(due[group].mean()), float(inside[group].max()))
+                    name = ", ".join(f"{levels[place]:.0%}" for place in group)
+                    ax.annotate(name, at, (0, 7), textcoords="offset points", fontsize=8, ha="center")
         ax.set(xlim=(0.3, 1), ylim=(0, 1.06), xlabel="expected coverage (1)", ylabel="observed coverage (1)")
         legend(ax)
     return ax

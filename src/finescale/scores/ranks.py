@@ -14,7 +14,9 @@ coverage    share of cells with y in the members' central interval of level q, e
             lowest to the highest member, holds y in (M − 1)/(M + 1) of the cases: the level to expect is
             min(q, (M − 1)/(M + 1)), given as coverage_expected; between two members it is near that (for 10 normal
                 members .02 above). Dry cells lie in any interval that holds 0, so for rain MACE, which breaks ties at
-                random, is the stricter test
+                random, is the stricter test, and so is coverage_wet: that of the cells where the ensemble mean is at
+                least 0.1 mm/h. Cells are chosen by the forecast, never by the truth: where it rained, a reliable
+                ensemble is too dry
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from finescale.scores.cells import Array, Cells, cell_sums, count, dot, ratio
 from finescale.scores.record import Score, Statistic
-from finescale.scores.settings import Settings
+from finescale.scores.settings import WET, Settings
 
 PIT_BINS = 20
 LEVELS = (0.5, 0.7, 0.9, 0.95)
@@ -67,18 +69,28 @@ def rank_scores(
 
 def coverage_terms(cells: Cells, settings: Settings) -> Array:
     """Weight (L + 1,) of cells inside each central interval, and of all."""
+    return _inside(cells.errors, cells.w)
+
+
+def wet_coverage_terms(cells: Cells, settings: Settings) -> Array:
+    """The same of the cells where the ensemble mean is at least 0.1 mm/h."""
+    wet = np.flatnonzero(cells.error + cells.y >= WET)
+    return _inside(cells.errors.take(wet, axis=1), cells.w[wet])
+
+
+def _inside(errors: Array, weights: Array) -> Array:
+    """Weight (L + 1,) of cells inside each interval, and of all, by sorted errors (M, N) of the members."""
     # The quantile of the errors is that of the members less y: y is inside where 0 is.
     inside = [
-        dot(cells.w, (_quantile(cells.errors, (1 - q) / 2) <= 0) & (_quantile(cells.errors, (1 + q) / 2) >= 0))
-        for q in LEVELS
+        dot(weights, (_quantile(errors, (1 - q) / 2) <= 0) & (_quantile(errors, (1 + q) / 2) >= 0)) for q in LEVELS
     ]
-    return np.array([*inside, cells.w.sum()])
+    return np.array([*inside, weights.sum()])
 
 
-def coverage_formula(terms: Array, members: int) -> dict[str, Array]:
-    """coverage and coverage_expected (…, L) of the intervals of `LEVELS` from summed `coverage_terms`."""
+def coverage_formula(terms: Array, members: int, key: str = "coverage") -> dict[str, Array]:
+    """``key`` and its expected value (…, L) for the intervals of `LEVELS` from summed `coverage_terms`."""
     found = ratio(terms[..., :-1], terms[..., -1:])
-    return {"coverage": found, "coverage_expected": np.broadcast_to(coverage_expected(members), found.shape)}
+    return {key: found, f"{key}_expected": np.broadcast_to(coverage_expected(members), found.shape)}
 
 
 def coverage_expected(members: int) -> Array:
@@ -145,5 +157,23 @@ COVERAGE = Statistic(
             several=True,
         ),
     ),
+    several=True,
+)
+WET_COVERAGE = Statistic(
+    "wet_coverage",
+    wet_coverage_terms,
+    lambda terms, members, settings: coverage_formula(terms, members, "coverage_wet"),
+    (
+        Score(
+            "coverage_wet",
+            "Coverage of wet cells",
+            "expected",
+            "Spread and calibration",
+            "The same of the cells where the ensemble mean is at least 0.1 mm/h: dry ones lie in any interval.",
+            dims=("coverage_level",),
+            several=True,
+        ),
+    ),
+    wanted=lambda settings: settings.rain,
     several=True,
 )

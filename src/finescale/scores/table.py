@@ -37,6 +37,7 @@ STATISTICS: tuple[Statistic, ...] = (
     multivariate.VARIOGRAM,
     ranks.RANK,
     ranks.COVERAGE,
+    ranks.WET_COVERAGE,
     spread_error.SPREAD_ERROR,
     events.EVENTS,
     crps.THRESHOLD_WEIGHTED,

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from finescale.verify.align import Aligned
 
 NAMES = (
-    *("maps", "animation", "conservation", "spectra", "quantiles", "ranks", "pit", "spread_error", "coverage"),
+    *(
+        "maps",
+        "places",
+        "exceedance",
+        "animation",
+        "conservation",
+        "spectra",
+        "quantiles",
+        "ranks",
+        "pit",
+        "spread_error",
+        "coverage",
+    ),
     *("fss", "fss_high", "reliability", "reliability_high", "roc", "roc_high", "crps_by_time"),
 )
 """All figures there may be."""
@@ -32,7 +44,7 @@ class Picture:
 
     Attributes:
         name: of its files, ``figures/NAME.png`` and so on.
-        section: "maps", "animation", "detail", "probability" or "time".
+        section: of the page.
         files: ending -> bytes.
         alt: what it shows, for those who cannot see it.
         caption: how to read it.
@@ -51,9 +63,9 @@ def curves(aligned: Aligned, settings: Settings, results: Results) -> Iterator[P
     """All figures of curves and histograms that the scores allow."""
     for name, section, ax, alt, caption in chain(
         _detail(aligned, settings, results),
-        _members(aligned, results),
+        _members(aligned, settings, results),
         _events(aligned, settings, results),
-        _time(aligned, results),
+        _time(aligned, settings, results),
     ):
         yield Picture(name, section, files(ax), alt, caption)
 
@@ -119,7 +131,8 @@ def _detail(aligned: Aligned, settings: Settings, results: Results) -> Iterator[
     from finescale.plots import diagnostics
     from finescale.plots.region import tame
 
-    units = tame(str(aligned.truth.attrs.get("units", "")))
+    warmth, shown = shown_in(aligned, settings)
+    units = tame(shown)
     unit, share, _ = lengths(aligned, settings)
     k = np.asarray(wavenumbers(aligned.truth.shape, settings.cell)) / share
     names = ", ".join(title(name) for name in results)
@@ -132,114 +145,115 @@ def _detail(aligned: Aligned, settings: Settings, results: Results) -> Iterator[
             "detail",
             diagnostics.spectra(k, power, truth, length=unit, units=units),
             f"Radial power spectra of {names} and the truth by wavelength.",
-            "Power spectra. Power by wavelength, mean over times and members. On the truth's line there is the right "
-            "amount of detail; below it the field is too smooth, above it too noisy.",
+            "Power spectra: how much the field varies at each wavelength. On the truth's line the amount of detail is "
+            "right; below it the field is too smooth, above it too noisy.",
         )
-    warmth, shown = shown_in(aligned, settings)
     truth = np.asarray(results["ensemble"]["quantiles_truth"], dtype=np.float64) + warmth
     ours = {name: np.asarray(q, dtype=np.float64) + warmth for name, q in _of(results, "quantiles").items()}
     yield (
         "quantiles",
         "detail",
-        diagnostics.quantiles(truth, ours, units=tame(shown), rain=settings.rain),
+        diagnostics.quantiles(truth, ours, units=units, rain=settings.rain),
         f"Quantiles of {names} against those of the truth.",
-        "Quantile–quantile plot, from 5 to 99.99 %. Above the line values of that rank are too large, below it too "
-        "small: are extremes strong enough?",
+        "Quantiles, from 5 to 99.99 %: above the line values of that rank are too large, below it too small.",
     )
 
 
-def _members(aligned: Aligned, results: Results) -> Iterator[Drawn]:
+def _members(aligned: Aligned, settings: Settings, results: Results) -> Iterator[Drawn]:
     from finescale.plots import diagnostics, probability
     from finescale.plots.region import tame
 
     ours = results["ensemble"]
     if ours["members"] == 1:
         return
-    units = tame(str(aligned.truth.attrs.get("units", "")))
+    units = tame(shown_in(aligned, settings)[1])
     yield (
         "ranks",
-        "probability",
+        "spread",
         diagnostics.rank_histogram(_several(results, "rank_histogram")),
         "Rank histogram of the truth among the members; flat is reliable.",
-        "Rank histogram: where the truth falls among the members. Flat is reliable; a U shape means too little spread, "
-        "a hump too much, a slope a bias.",
+        "Rank histogram: where the truth falls among the members. Flat is right. A U means too little spread, a hump "
+        "too much, a slope a bias.",
     )
     yield (
         "pit",
-        "probability",
+        "spread",
         diagnostics.pit_histogram(_several(results, "pit_histogram")),
         "Histogram of the probability integral transform; flat is reliable.",
-        "PIT: the same in 20 bins whatever the number of members, so that ensembles of different sizes compare.",
+        "PIT (probability integral transform): the same in 20 bins, so that ensembles of any size compare.",
     )
     binned = [_several(results, key) for key in ("spread_by_bin", "error_by_bin", "bin_weight")]
     yield (
         "spread_error",
-        "probability",
+        "spread",
         probability.spread_error(*binned, units=units),
         "Error of the ensemble mean by the ensemble's spread.",
-        "Spread against error: cells sorted by the members' spread. On the line the error is as large as the ensemble "
-        "says; above it the ensemble is too sure of itself there.",
+        "Spread against error: cells sorted by how far members differ. On the line the error is as large as they say; "
+        "above it they are too sure.",
     )
-    observed, expected = _several(results, "coverage"), _several(results, "coverage_expected")
+    key, where = ("coverage_wet", " of wet cells") if settings.rain else ("coverage", "")
+    observed, expected = _several(results, key), _several(results, f"{key}_expected")
     yield (
         "coverage",
-        "probability",
+        "detail",
         probability.coverage(ours["coverage_levels"], observed, expected),
-        "Observed against expected coverage of central intervals.",
-        "Coverage: share of the truth inside the members' central 50, 70, 90 and 95 % intervals against the share that "
-        "a reliable ensemble of that size has. Dry cells lie in any interval that holds 0.",
+        f"Observed against expected coverage{where} by central intervals.",
+        f"Coverage{where}: how often the truth lies inside the members' central intervals, and how often it should. "
+        "Below the line the ensemble is too sure."
+        + (" Wet: ensemble mean of 0.1 mm/h or more." if settings.rain else ""),
     )
 
 
 def _events(aligned: Aligned, settings: Settings, results: Results) -> Iterator[Drawn]:
     from finescale.plots import diagnostics, probability
 
-    units = str(aligned.truth.attrs.get("units", ""))
+    warmth, units = shown_in(aligned, settings)
     length, _, cell = lengths(aligned, settings)
     several = results["ensemble"]["members"] > 1
     for n, k in enumerate(chosen_thresholds(settings, results)):
-        event, end = f"≥ {settings.thresholds[k]:g} {units}".rstrip(), "_high" if n else ""
+        event, end = f"≥ {settings.thresholds[k] + warmth:g} {units}".rstrip(), "_high" if n else ""
         widths = np.asarray(settings.scales) * cell
         yield (
             f"fss{end}",
-            "detail",
+            "events",
             diagnostics.fss(widths, _of(results, "fss", k), length=length, base_rate=_base_rate(results, k)),
             f"Fractions skill score of {event} by window width.",
-            f"FSS of {event}: agreement of the share of cells with the event, by window width. Above the level line a "
-            "field is useful at that scale.",
+            f"FSS (fractions skill score) of {event}: does the share of such cells agree in windows of a width? Above "
+            "the level line a field is useful at that scale.",
         )
         if not several:
             continue
         seen, share = _several(results, "reliability_observed", k), _several(results, "reliability_weight", k)
         yield (
             f"reliability{end}",
-            "probability",
+            "events",
             probability.reliability(seen, share),
             f"Reliability of the probability of {event}: observed frequency by forecast probability.",
-            f"Reliability of {event}: of the cells where a share of the members had it, in how many it was seen. "
-            "Flatter than the line is too sure. The base rate is how often it happens.",
+            f"Reliability of {event}: where a share of the members has it, how often is it seen? Flatter than the line "
+            "is too sure.",
         )
         yield (
             f"roc{end}",
-            "probability",
+            "events",
             probability.roc(_several(results, "roc_hit_rate", k), _several(results, "roc_false_alarm_rate", k)),
             f"Hit rate against false alarm rate for {event}.",
-            f"ROC of {event}: the nearer to the upper left corner, the better events are told from other cells.",
+            f"ROC (relative operating characteristic) of {event}: the nearer to the upper left corner, the better such "
+            "cells are told from others.",
         )
 
 
-def _time(aligned: Aligned, results: Results) -> Iterator[Drawn]:
+def _time(aligned: Aligned, settings: Settings, results: Results) -> Iterator[Drawn]:
     from finescale.plots import diagnostics
     from finescale.plots.region import tame
 
     if results["ensemble"]["times"] < 2:
         return
     times = aligned.truth[aligned.time].values if aligned.time in aligned.truth.coords else None
-    units = tame(str(aligned.truth.attrs.get("units", "")))
+    units = tame(shown_in(aligned, settings)[1])
     yield (
         "crps_by_time",
         "time",
         diagnostics.by_time(_of(results, "crps_by_time"), times, units=units),
         "CRPS of each system over time.",
-        "CRPS of each time; lower is better.",
+        "CRPS, the error of all members together, at each time; lower is better.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import xarray as xr
 from finescale.errors import InputError
 from finescale.scores.cells import Array
 from finescale.scores.settings import Settings
-from finescale.scores.sums import Sums
 from finescale.verify.align import Aligned
 from finescale.verify.evaluate import refine
 from finescale.verify.figures import Picture, files, shown_in
@@ -25,61 +24,50 @@ MOST_CELLS = 400
 MAP_CELLS = 450
 """As `MOST_CELLS`, for the maps of one time."""
 GIF_BYTES = 1_900_000
-
-
-def pictures(aligned: Aligned, settings: Settings, sums: Mapping[str, Sums], used: Sequence[str]) -> Iterator[Picture]:
-    """Maps, animation where there is more than one time, conservation map where there is a coarse field."""
-    yield overview(aligned, settings, used)
-    if aligned.truth.shape[0] > 1:
-        yield from animation(aligned, settings)
-    cells = sums["ensemble"].residuals.cells
-    if cells is not None:
-        yield conservation(aligned, cells, sums["ensemble"].residuals.value())
+MEMBERS = ("Member 1", "Member 2", "Member 3")
+ERRORS = ("Error of the mean", "Error")
 
 
 def overview(aligned: Aligned, settings: Settings, used: Sequence[str]) -> Picture:
-    """Coarse input, ensemble mean, truth, members, spread, error and a baseline at one time."""
-    from finescale.plots import maps
+    """Coarse input, truth, ensemble mean, members, spread, a baseline and error at one time."""
+    from finescale.plots import sheet
+    from finescale.plots.maps import png, svg
     from finescale.plots.region import region_of, tame
 
     fields, when = map_fields(aligned, settings, used)
-    rain = settings.rain
     warmth, units = shown_in(aligned, settings)
-    apart = ("Spread", "Error of the mean", "Error")
-    fields = {name: f if name in apart else f + warmth for name, f in fields.items()}
+    fields = {name: f if name in ("Spread", *ERRORS) else f + warmth for name, f in fields.items()}
     region, _ = region_of(aligned.truth)
-    what = str(aligned.truth.attrs.get("long_name") or aligned.truth.name or "")
-    options: dict[str, Any] = {
-        "units": tame(units),
-        "rain": rain,
-        "label": tame(what),
-        "difference": tame(str(aligned.truth.attrs.get("units", ""))),
-        "errors": ("Error of the mean", "Error"),
-    }
-    options["apart"] = () if rain else ("Spread",)
-    # Two columns for phones, with one member less, so that the error's colour bar stands at the right edge.
-    few = {name: f for name, f in fields.items() if name != "Member 3"}
-    wide, narrow = maps.overview(fields, region, columns=3, **options), maps.overview(few, region, columns=2, **options)
-    caption = f"{when}. All maps share one colour scale" + (
-        ", but for the error" if rain else ", but for spread and error"
-    )
-    caption += "; missing cells are grey" + (", cells below 0.1 white" if rain else "")
-    caption += (
-        ". Members should look like the truth; the mean is smoother, as it should be. The error is mean less truth."
-    )
+    options: dict[str, Any] = look(aligned, settings, when) | {"difference": tame(units), "errors": ERRORS}
+    options["apart"] = () if settings.rain else ("Spread",)
+    wide = sheet.overview(fields, region, columns=3, **options)
+    # Two columns for phones, and what matters most.
+    few = {name: f for name, f in fields.items() if name in ("Coarse input", "Truth", "Prediction", *MEMBERS[:2])}
+    narrow = sheet.overview(few, region, columns=2, **options)
+    caption = f"{when}. One colour scale for truth and members. Missing cells are grey"
+    caption += ", dry ones (below 0.1) white." if settings.rain else "."
+    caption += " Members should look like the truth. The mean is smoother, as it should be."
     alt = f"Maps at {when}: {', '.join(name.lower() for name in fields)}."
-    made = {"png": maps.png(wide), "svg": maps.svg(wide)}
-    return Picture("maps", "maps", made, alt, caption, maps.png(narrow))
+    return Picture("maps", "maps", {"png": png(wide), "svg": svg(wide)}, alt, caption, png(narrow))
 
 
-def conservation(aligned: Aligned, cells: Array, residual: float) -> Picture:
+def look(aligned: Aligned, settings: Settings, when: str) -> dict[str, Any]:
+    """What all maps of the field have in common."""
+    from finescale.plots.region import tame
+
+    what = str(aligned.truth.attrs.get("long_name") or aligned.truth.name or "")
+    units = tame(shown_in(aligned, settings)[1])
+    return {"units": units, "rain": settings.rain, "label": tame(what), "title": tame(when)}
+
+
+def conservation(aligned: Aligned, settings: Settings, cells: Array, residual: float) -> Picture:
     """Largest |block mean − coarse value| of each coarse cell."""
     from finescale.plots import maps
     from finescale.plots.region import region_of, tame
 
     region, _ = region_of(aligned.truth)
-    units = tame(str(aligned.truth.attrs.get("units", "")))
-    ax = maps.single(_upright(aligned, cells), region, label="largest |block mean − coarse value|", units=units)
+    units = tame(shown_in(aligned, settings)[1])
+    ax = maps.single(upright(aligned, cells), region, label="largest |block mean − coarse value|", units=units)
     caption = (
         f"Conservation: largest |block mean − coarse value| of the ensemble in each coarse cell, over members and "
         f"times; at most {residual:.1e} of the largest coarse value."
@@ -95,17 +83,17 @@ def animation(aligned: Aligned, settings: Settings) -> list[Picture]:
     step = aligned.factor.time if aligned.factor else 1
     count = aligned.truth.shape[0]
     length = min(count // step * step, max(MOST_FRAMES // step, 1) * step)
-    start = min(max(_moment(aligned, settings) - length // 2, 0) // step * step, count - length)
+    start = min(max(shown_time(aligned, settings) - length // 2, 0) // step * step, count - length)
     cut = slice(start, start + length)
     thin = tuple(slice(None, None, max(n // MOST_CELLS, 1)) for n in aligned.truth.shape[1:])
     members = aligned.systems["ensemble"]
     panels: dict[str, Array] = {}
     coarse = aligned.coarse_values(cut)
     if coarse is not None:
-        panels["Coarse input"] = _upright(aligned, coarse)
-    names = ["Member 1", "Member 2"] if len(members) > 1 else ["Prediction"]
-    panels |= {name: _upright(aligned, members[m, cut, *thin].values) for m, name in enumerate(names)}
-    panels["Truth"] = _upright(aligned, aligned.truth[cut, *thin].values)
+        panels["Coarse input"] = upright(aligned, coarse)
+    names = MEMBERS[:2] if len(members) > 1 else ("Prediction",)
+    panels |= {name: upright(aligned, members[m, cut, *thin].values) for m, name in enumerate(names)}
+    panels["Truth"] = upright(aligned, aligned.truth[cut, *thin].values)
     warmth, units = shown_in(aligned, settings)
     panels = {name: f + warmth for name, f in panels.items()}
     labels = [moment(aligned, t) for t in range(start, start + length)]
@@ -127,7 +115,7 @@ def animation(aligned: Aligned, settings: Settings) -> list[Picture]:
 
 def map_fields(aligned: Aligned, settings: Settings, used: Sequence[str]) -> tuple[dict[str, Array], str]:
     """Title -> field (rows from south to north) at one time: the wettest, or the middle one of other fields."""
-    step, at = aligned.factor.time if aligned.factor else 1, _moment(aligned, settings)
+    step, at = aligned.factor.time if aligned.factor else 1, shown_time(aligned, settings)
     truth, members = aligned.truth[at].values, aligned.systems["ensemble"][:, at].values
     fields: dict[str, Array] = {}
     start = at // step * step
@@ -137,22 +125,23 @@ def map_fields(aligned: Aligned, settings: Settings, used: Sequence[str]) -> tup
         fields["Coarse input"] = coarse[0]
     if len(members) > 1:
         mean = members.mean(axis=0)
-        fields |= {"Ensemble mean": mean, "Truth": truth}
-        fields |= {f"Member {m + 1}": members[m] for m in range(min(3, len(members)))}
-        fields["Spread"] = members.std(axis=0, ddof=1)
+        fields |= {"Truth": truth, "Ensemble mean": mean}
+        fields |= dict(zip(MEMBERS, members, strict=False))
     else:
         mean = members[0]
-        fields |= {"Prediction": mean, "Truth": truth}
+        fields |= {"Truth": truth, "Prediction": mean}
     # One baseline beside them: that with the most detail.
     other = next((name for name in ("rainfarm", "bicubic", "bilinear", "nearest") if name in used), None)
     if other is not None:
         shown = title(other) + (", one member" if other == "rainfarm" else "")
         fields[shown] = refine(aligned, other, around, settings.seed)[0, at - start]
-    fields["Error of the mean" if len(members) > 1 else "Error"] = mean - truth
+    if len(members) > 1:
+        fields["Spread"] = members.std(axis=0, ddof=1)
+    fields[ERRORS[len(members) == 1]] = mean - truth
     # Coarse fields are small; of fine ones the map has fewer dots than they may have cells.
     thin = tuple(slice(None, None, max(n // MAP_CELLS, 1)) for n in truth.shape)
     drawn = {shown: f[thin] if f.shape == truth.shape else f for shown, f in fields.items()}
-    return {shown: _upright(aligned, f) for shown, f in drawn.items()}, moment(aligned, at)
+    return {shown: upright(aligned, f) for shown, f in drawn.items()}, moment(aligned, at)
 
 
 def moment(aligned: Aligned, at: int) -> str:
@@ -163,7 +152,7 @@ def moment(aligned: Aligned, at: int) -> str:
     return str(time.values[at]).replace("T", " ")[:16]
 
 
-def _moment(aligned: Aligned, settings: Settings) -> int:
+def shown_time(aligned: Aligned, settings: Settings) -> int:
     """The wettest time, or the middle one of fields other than rain."""
     if not settings.rain:
         return int(aligned.truth.shape[0] // 2)
@@ -171,7 +160,7 @@ def _moment(aligned: Aligned, settings: Settings) -> int:
     return int(np.nanargmax(means)) if np.isfinite(means).any() else 0
 
 
-def _upright(aligned: Aligned, values: Array | xr.DataArray) -> Array:
+def upright(aligned: Aligned, values: Array | xr.DataArray) -> Array:
     """Fields (…, y, x) with y upwards and x to the right."""
     grid = aligned.grid
     flip_y, flip_x = grid.y[1] < grid.y[0], grid.x[1] < grid.x[0]

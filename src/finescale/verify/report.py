@@ -16,12 +16,13 @@ from finescale.data import files, named
 from finescale.data.place import Remote, local, place
 from finescale.errors import InputError, Notice
 from finescale.scores.settings import Settings
-from finescale.verify import figures, figures_maps, publish, variables
+from finescale.verify import figures, figures_places, publish, variables
 from finescale.verify.align import Aligned, align
 from finescale.verify.baselines import NAMES
 from finescale.verify.evaluate import evaluate, refine, settings_for
 from finescale.verify.joint import joint
-from finescale.verify.summary import released, summarise, totals, uncertainty
+from finescale.verify.summary import kept, released, summarise, totals, uncertainty
+from finescale.verify.verdict import lines, made_by
 
 DEFAULT = ("nearest", "bicubic", "noise", "rainfarm", "climatology")
 """Baselines that are shown unless others are asked for."""
@@ -93,10 +94,11 @@ def verify(
     paths = {"ensemble": ensemble_path, "truth": truth_path} | ({} if coarse is None else {"coarse": coarse})
     others = {name: files.open_store(path) for name, path in (against or {}).items()}
     stores = {name: files.open_store(path) for name, path in paths.items()}
-    told = {
+    told: dict[str, Any] = {
         "files": {name: named.names(path)[0] for name, path in paths.items()},
         "constraint": _stated(stores, others),
     }
+    attrs = stores["ensemble"].attrs
     names = [] if variable else variables.in_common(stores["ensemble"], stores["truth"])
     lost = variables.left_out(stores["ensemble"], stores["truth"], names) if names else []
     bar = progress or (lambda share: None)
@@ -112,7 +114,7 @@ def verify(
         )
         one.notes.extend(lost)
         _check(one, baselines, block)
-        summary, pictures = _results(one, settings_for(one, thresholds, seed), baselines, block, bar)[:2]
+        summary, pictures = _results(one, settings_for(one, thresholds, seed), baselines, block, attrs, bar)[:2]
         summary |= told
         contents = publish.one(summary, pictures)
     publish.write(folder, contents)
@@ -135,6 +137,7 @@ def _several(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What scores.json holds of several variables, and all files."""
     aligned: dict[str, Aligned] = {}
+    attrs = stores["ensemble"].attrs
     for name in names:
         own, notes = variables.given({f"the {what} file": ds for what, ds in stores.items()}, name)
         rivals, more = variables.given(others, name)
@@ -152,7 +155,7 @@ def _several(
             progress((1 - TOGETHER) * (k + share) / len(names))
 
         with _said_of(name):
-            parts[name], pictures[name], used[name] = _results(one, settings[name], baselines, block, done)
+            parts[name], pictures[name], used[name] = _results(one, settings[name], baselines, block, attrs, done)
         parts[name] |= {key: told[key] for key in ("files", "constraint")}
     together = joint(aligned, settings, used, block, lambda share: progress(1 - TOGETHER + TOGETHER * share))
     progress(1.0)
@@ -161,6 +164,7 @@ def _several(
         "variables": parts,
         "joint": together,
         "files": told["files"],
+        "made_by": made_by(attrs, any("ensemble" in one.seen for one in aligned.values())),
         "folders": variables.folders(names),
         "notes": told["notes"],
     }
@@ -186,9 +190,23 @@ def _check(aligned: Aligned, baselines: Sequence[str] | None, block: int | None)
 
 
 def _results(
-    aligned: Aligned, settings: Settings, baselines: Sequence[str] | None, block: int | None, progress: Progress
+    aligned: Aligned,
+    settings: Settings,
+    baselines: Sequence[str] | None,
+    block: int | None,
+    attrs: Mapping[Any, Any],
+    progress: Progress,
 ) -> tuple[dict[str, Any], list[figures.Picture], list[str]]:
-    """What scores.json holds but the files, the figures, and the baselines; ``progress`` counts scores and figures."""
+    """What scores.json holds but the files, the figures, and the baselines.
+
+    Args:
+        aligned: aligned data.
+        settings: what to score.
+        baselines: those asked for.
+        block: times in a block of the bootstrap.
+        attrs: global attributes of the ensemble's file.
+        progress: counts scores and figures.
+    """
     used = _usable(aligned, settings, baselines)
     # Scores take as long as there are values; figures about as long as `FIGURE_VALUES` do.
     values = aligned.truth.size * (sum(len(da) for da in aligned.systems.values()) + 4 * len(used))
@@ -196,12 +214,18 @@ def _results(
     sums = evaluate(aligned, settings, used, lambda done: progress(share * done))
     results = {name: one.scores() for name, one in sums.items()}
     pictures: list[figures.Picture] = []
-    drawn = figures_maps.pictures(aligned, settings, sums, used), figures.curves(aligned, settings, results)
-    for picture in chain(*drawn):
+    events = [settings.thresholds[k] for k in figures.chosen_thresholds(settings, results)]
+    maps = figures_places.pictures(aligned, settings, sums, used, events)
+    for picture in chain(maps, figures.curves(aligned, settings, results)):
         pictures.append(picture)
         progress(share + (1 - share) * min(len(pictures) / len(figures.NAMES), 0.99))
-    kept = totals(aligned, sums["ensemble"].residuals)
-    summary = summarise(aligned, settings, results, uncertainty(sums, block, settings.seed)) | kept
+    residuals = sums["ensemble"].residuals
+    summary = summarise(aligned, settings, results, uncertainty(sums, block, settings.seed))
+    summary |= totals(aligned, residuals, summary["shown"]["units"]) | {
+        "made_by": made_by(attrs, "ensemble" in aligned.seen)
+    }
+    known = None if residuals.cells is None else kept(residuals)
+    summary = {"verdict": lines(summary, known, aligned.coarse is not None)} | summary
     progress(1.0)
     return summary, pictures, used
 

@@ -1,13 +1,13 @@
-"""How scores are shown: the tables with the best and what is sure marked, the verdict in one sentence."""
+"""How scores are shown: the tables with the best and what is sure marked."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from finescale.scores import across
-from finescale.scores.bootstrap import block_length, paired_bootstrap
 from finescale.scores.record import FIELD, GROUPS, Score
 from finescale.scores.table import scores
 
@@ -22,8 +22,8 @@ _NAMES = {
 }
 
 FIRST = (
-    *("crps", "rmse", "energy_score", "spread_skill", "mace"),
-    *("fss", "log_spectral_distance", "p999_bias", "wet_day_frequency", "conservation_residual"),
+    *("crps", "rmse", "spread_skill", "fss"),
+    *("log_spectral_distance", "p999_bias", "wet_day_frequency", "conservation_residual"),
 )
 """Scores of the short table on top of the report."""
 SHORTEST = (
@@ -31,22 +31,6 @@ SHORTEST = (
     *("p999_bias", "wet_fraction", "conservation_residual"),
 )
 """Scores of the table in a terminal."""
-
-
-def verdict(results: Mapping[str, Mapping[str, Any]], units: str) -> str:
-    """One sentence: the ensemble's CRPS against that of the best other system; its RMSE too where that disagrees."""
-    best, ours = rival(results), results["ensemble"]["crps"]
-    if best is None:
-        return f"The ensemble's CRPS is {ours:.3g} {units}".rstrip() + ", with no baseline to compare it with."
-    change, numbers = _change(results, "crps", best, units)
-    if not change:
-        return f"The ensemble's CRPS equals that of {title(best)}, the best of the others ({numbers})."
-    sentence = f"The ensemble's CRPS is {change} {title(best)}'s, the best of the others ({numbers})"
-    sharpest = rival(results, "rmse")
-    other, errors = _change(results, "rmse", sharpest, units) if sharpest else ("", "")
-    if other and other.split()[-1] != change.split()[-1]:
-        sentence += f", but the RMSE of its mean is {other} {title(str(sharpest))}'s, the best in that ({errors})"
-    return f"{sentence}."
 
 
 def _change(results: Mapping[str, Mapping[str, Any]], key: str, other: str, units: str) -> tuple[str, str]:
@@ -58,25 +42,9 @@ def _change(results: Mapping[str, Mapping[str, Any]], key: str, other: str, unit
     return f"{100 * abs(ours / theirs - 1):.0f} % {'below' if ours < theirs else 'above'}", numbers
 
 
-def confidence(results: Mapping[str, Mapping[str, Any]], units: str, block: int | None = None) -> str:
-    """One sentence with the 95 % interval of that comparison over times; empty below five times."""
-    best, ours = rival(results), results["ensemble"]
-    if best is None or ours["times"] < 5:
-        return ""
-    block = block or block_length(ours["times"])
-    mean, low, high = paired_bootstrap(ours["crps_by_time"], results[best]["crps_by_time"], block=block)
-    sure = "more" if low > 0 or high < 0 else "no more"
-    interval = f"mean difference {mean:+.3g} {units}".rstrip() + f", 95 % interval {low:+.3g} to {high:+.3g}"
-    text = (
-        f"Over the {ours['times']} times that is {sure} than chance would give, if times {block} apart are independent "
-        f"({interval})."
-    )
-    return text.replace("-", "−")
-
-
 def rival(results: Mapping[str, Mapping[str, Any]], key: str = "crps") -> str | None:
     """The system with the lowest CRPS, or other loss, beside the ensemble."""
-    others = {name: r[key] for name, r in results.items() if name != "ensemble" and math.isfinite(r[key])}
+    others = {name: r[key] for name, r in results.items() if name != "ensemble" and _known(r[key])}
     return min(others, key=others.__getitem__) if others else None
 
 
@@ -159,7 +127,14 @@ def _row(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> lis
     right in texture and distribution by construction, so it is never marked as the best.
     """
     systems = summary["systems"]
-    values = [_at(r.get(score.key), path) for r in systems.values()]
+    field = score.units == FIELD
+    if score.style == "percent" and summary.get("dry_threshold", 0) is None:  # no share of a temperature
+        score, field = replace(score, style="signed"), True
+        values = [_apart(r, score.key.removesuffix("_bias")) for r in systems.values()]
+    else:
+        values = [_at(r.get(score.key), path) for r in systems.values()]
+    # A level is shown in °C; differences of temperatures are the same in K.
+    add = summary["shown"]["add"] if field and score.best == "truth" else 0.0
     if not any(_known(v) for v in values):
         return []
     targets = [_target(score, path, r, systems["ensemble"]) for r in systems.values()]
@@ -171,16 +146,16 @@ def _row(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> lis
     for name, value, best in zip(systems, values, _best(lost, score), strict=True):
         edges = [_at(edge, path) for edge in summary["intervals"].get(name, {}).get(score.key, ())]
         shown = name == "ensemble" and len(edges) == 2 and all(_known(e) for e in edges)
-        ends = [_number(e, score) for e in edges] if shown else []
+        ends = [_number(e, score, add) for e in edges] if shown else []
         compared = summary["comparisons"].get(name, {}).get(score.key, {})
         apart = _at(compared.get("difference"), path)
-        sure = bool(_at(compared.get("significant"), path)) and _known(value) and abs(apart) > _slack(score, 0.0)
+        sure = bool(_at(compared.get("significant"), path)) and not rounded(values[0], value, score)
         mark = ("worse" if apart < 0 else "better") if sure else ""
-        cells.append({"text": _number(value, score), "best": best, "range": " … ".join(ends), "mark": mark})
-    target = targets[0]
+        cells.append({"text": _number(value, score, add), "best": best, "range": " … ".join(ends), "mark": mark})
+    target = targets[0] + add if isinstance(targets[0], float) else targets[0]
     row = {"name": _label(score, path, summary), "hint": _hint(target), "main": score.key == "crps"}
     arrow = {"low": "↓", "high": "↑"}.get(str(target), "")
-    return [row | {"arrow": arrow, "unit": summary["units"] if score.units == FIELD else "", "cells": cells}]
+    return [row | {"arrow": arrow, "unit": summary["shown"]["units"] if field else "", "cells": cells}]
 
 
 def _label(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> str:
@@ -191,7 +166,9 @@ def _label(score: Score, path: tuple[int, ...], summary: Mapping[str, Any]) -> s
     if score.dims[0] == "coverage_level":
         return f"{score.title} of {100 * summary['coverage_levels'][path[0]]:g} %"
     end = f", {summary['fss_scales_cells'][path[1]]} cells" if len(path) > 1 else ""
-    return f"{score.title} {score.relation}{summary['thresholds'][path[0]]:g} {summary['units']}".rstrip() + end
+    shown = summary["shown"]
+    at = f"{summary['thresholds'][path[0]] + shown['add']:.6g} {shown['units']}"
+    return f"{score.title} {score.relation}{at}".rstrip() + end
 
 
 def _target(score: Score, path: tuple[int, ...], own: Mapping[str, Any], ensemble: Mapping[str, Any]) -> Any:
@@ -211,7 +188,7 @@ def _known(value: Any) -> bool:
     return isinstance(value, str) or (value is not None and math.isfinite(value))
 
 
-def _loss(value: float, best: Any) -> float:
+def _loss(value: Any, best: Any) -> float:
     return value if best == "low" else -value if best == "high" else abs(value - float(best))
 
 
@@ -220,6 +197,22 @@ def _best(losses: list[float], score: Score) -> list[bool]:
     least = min(losses)
     slack = _slack(score, least)
     return [len(losses) > 1 and math.isfinite(v) and v <= least + slack for v in losses]
+
+
+def rounded(ours: float | None, theirs: float | None, score: Score) -> bool:
+    """Whether two values of a score differ by no more than rounding, of the sums or of what is shown; or are
+    unknown."""
+    if ours is None or theirs is None or not math.isfinite(ours - theirs):
+        return True
+    return abs(ours - theirs) <= _slack(score, max(abs(ours), abs(theirs))) or (
+        _number(ours, score) == _number(theirs, score)
+    )
+
+
+def _apart(result: Mapping[str, Any], key: str) -> float | None:
+    """A percentile less the truth's."""
+    value, true = result.get(key), result.get(f"{key}_truth")
+    return None if value is None or true is None else value - true
 
 
 def _slack(score: Score, least: float) -> float:
@@ -232,9 +225,10 @@ def _hint(best: Any) -> str:
     return words.get(best, f"best is {best:.3g}" if isinstance(best, float) and math.isfinite(best) else "")
 
 
-def _number(value: float | None, score: Score) -> str:
+def _number(value: float | None, score: Score, add: float = 0.0) -> str:
     if value is None or math.isnan(value):
         return "–"
+    value += add
     if math.isinf(value):
         return "∞"
     value = 0.0 if abs(value) < 1e-12 else value  # rounding

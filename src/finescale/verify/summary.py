@@ -21,7 +21,8 @@ from finescale.scores.settings import Settings
 from finescale.scores.table import axes, best, scores
 from finescale.verify.align import Aligned
 from finescale.verify.evaluate import wavenumbers
-from finescale.verify.scorecard import confidence, enumerated, title, verdict
+from finescale.verify.figures import shown_in
+from finescale.verify.scorecard import enumerated, title
 
 DRAWS, LEVEL = 1000, 0.95
 KEPT = 1e-3
@@ -59,14 +60,13 @@ def summarise(
         without = {f"{axis}s" for axis in axes(settings)}
         without |= set(several if alone or one["members"] == 1 else ())
         systems[name] = {key: value for key, value in one.items() if key not in without}
-    block = sure["bootstrap"].get("block")
+    add, shown = shown_in(aligned, settings)
     return {
         "finescale": released(),
-        "verdict": verdict(results, units),
-        "confidence": confidence(results, units, block),
         "trained_on": {name: asdict(one) | {"says": one.says(name)} for name, one in aligned.seen.items()},
         "variable": str(aligned.systems["ensemble"].name or aligned.truth.name or "field"),
         "units": units,
+        "shown": {"units": shown, "add": add},
         "members": ours["members"],
         "times": ours["times"],
         "grid": [int(n) for n in aligned.truth.shape[1:]],
@@ -117,17 +117,22 @@ def _fewer(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def totals(aligned: Aligned, residuals: Residuals) -> dict[str, Any]:
+def kept(residuals: Residuals) -> bool:
+    """Whether the ensemble's block means equal the coarse field."""
+    return not residuals.largest() > KEPT * residuals.apart()[3]
+
+
+def totals(aligned: Aligned, residuals: Residuals, units: str | None = None) -> dict[str, Any]:
     """``totals`` where the ensemble does not keep the coarse field that was given; else empty.
 
     Its block means less the coarse values: ``bias``, the mean, and ``mean_difference``, of absolute values, beside
-    ``coarse_mean``, all weighted by area, and a sentence (``says``). It is no error: a model made without a constraint
-    does so on purpose.
+    ``coarse_mean``, all weighted by area, and a sentence (``says``, in ``units``, by default the field's). It is no
+    error: a model made without a constraint does so on purpose.
     """
-    bias, apart, mean, std = residuals.apart()
-    if aligned.coarse is None or not residuals.largest() > KEPT * std:
+    if aligned.coarse is None or kept(residuals):
         return {}
-    units = str(aligned.truth.attrs.get("units", ""))
+    bias, apart, mean, _ = residuals.apart()
+    units = str(aligned.truth.attrs.get("units", "")) if units is None else units
     share = f", {100 * abs(bias / mean):.2g} % of its mean," if mean > 0 and is_rain(aligned.truth) else ""
     where = "above" if bias > 0 else "below"
     says = (
