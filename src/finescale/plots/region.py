@@ -33,6 +33,13 @@ def region_of(da: xr.DataArray) -> tuple[Region, str]:
 
     Degrees of longitude are drawn narrower by cos φ; metres become kilometres, and so do the degrees of areas up to
     `LARGE`.
+
+    Example:
+        >>> from finescale.data.samples import radar
+        >>> from finescale.plots import region_of
+        >>> region, unit = region_of(radar()["precipitation_rate"])
+        >>> unit, region.xlabel
+        ('km', 'km east of 86.48° W')
     """
     grid = coordinates.read_grid(da)
     left, right = sorted((float(grid.x[0]), float(grid.x[-1])))

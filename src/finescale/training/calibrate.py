@@ -120,7 +120,7 @@ def calibrate(
         >>> from finescale.data.synthetic import synthetic_rain
         >>> rain = synthetic_rain((3, 128, 128), seed=3)
         >>> found = finescale.calibrate("rain", rain, "mine", factor="1x4", crops=2)
-        >>> bool(found.crops <= 2), bool(0.25 <= found.calibrated.spread <= 4)
+        >>> found.at["1x4"].crops <= 2, 0.25 <= found.calibrated.spread["1x4"] <= 4
         (True, True)
     """
     folder = None if isinstance(model, Downscaler) else found(model)
