@@ -183,3 +183,11 @@ def test_a_full_disk_leaves_nothing(rain, tmp_path, name, monkeypatch):
         write(rain(), tmp_path / name)
     assert not (tmp_path / name).exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_chunks_that_do_not_end_where_the_stores_do_are_no_news(tmp_path, field, recwarn):
+    field(3, 40, 56).to_dataset().to_netcdf(
+        tmp_path / "a.nc", engine="netcdf4", encoding={"rain": {"chunksizes": (1, 7, 9)}}
+    )
+    opened = files.open_store(tmp_path / "a.nc", {"lat": 10, "lon": 10})
+    assert opened["rain"].chunks is not None and not [str(one.message) for one in recwarn]

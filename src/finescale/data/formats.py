@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import shutil
+import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -115,7 +116,10 @@ def read(entry: Entry, reader: Engine, chunks: Any, **settings: Any) -> xr.Datas
     """A file opened with a reader of xarray."""
     arguments = {"reader": reader, "settings": settings, "marks": entry.settings.marks, "name": entry.name}
     where: Any = entry.path.zarr(read_only=True) if isinstance(entry.path, Remote) else entry.path
-    return xr.open_dataset(where, engine=Reader, chunks=chunks, backend_kwargs=arguments)
+    with warnings.catch_warnings():
+        # Chunks are as large as what is read at once, whether or not the store's end there.
+        warnings.filterwarnings("ignore", "The specified chunks separate", UserWarning)
+        return xr.open_dataset(where, engine=Reader, chunks=chunks, backend_kwargs=arguments)
 
 
 def require(module: str, kind: str, extra: str) -> None:
