@@ -52,9 +52,9 @@ fields = {
 }
 figure = overview(fields, region, units="mm/h", rain=True, label="rain rate")
 for ax in figure.axes[:3]:
-    ax.plot(*zip(*corners, corners[0], strict=True), color="#0072B2", lw=2)
+    ax.plot(*zip(*corners, corners[0], strict=True), color="black", lw=2)
 when = truth.time.dt.strftime("%Y-%m-%d %H:%M UTC").values[frame]
-figure.suptitle(f"{when}, the catchment in blue", fontweight="bold")
+figure.suptitle(f"{when}, the catchment in black", fontweight="bold")
 figure
 
 # %%

@@ -44,7 +44,7 @@ class Scraper:
 
         saved, titles = [], []
         for one in displayed(block_vars["example_globals"]):
-            if any(one is known for known in self.shown):
+            if one in self.shown:
                 continue
             self.shown.append(one)
             path = Path(next(block_vars["image_path_iterator"]))
