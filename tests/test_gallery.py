@@ -64,7 +64,7 @@ def cells(text: str) -> Iterator[str]:
 
 
 def without_units(figure: Figure) -> list[str]:
-    """Labels of quantities that say no units, behind them or, as `km east of 5° W`, before: but for counts and names."""
+    """Labels of quantities that say no units, behind them or before (`km east of 5° W`): but for counts and names."""
     labels = [label for ax in figure.axes for label in (ax.get_xlabel(), ax.get_ylabel())]
     counts = ("step", "number of modes", "mm/h", "°C", "1", "standard deviations")
     said = [label for label in labels if label.endswith(")") or label.startswith("km ")]
