@@ -74,7 +74,7 @@ def made(files: list[str], smoothing: int, args: argparse.Namespace) -> Path:
         "train.seed": args.seed,
     }
     settings |= {} if smoothing else {"data.smoothing": 0.0}
-    folder = args.cache / f"{name}{'' if smoothing else 'smoothing-0'}-seed{args.seed}-{args.minutes:g}min"
+    folder = args.cache / f"{name}{'' if smoothing else '-smoothing-0'}-seed{args.seed}-{args.minutes:g}min"
     trained("one-step", settings, folder)
     return Path(folder)
 

@@ -205,6 +205,7 @@ def _some(factors: Factors) -> list[Factor]:
 
 
 def _measured(model: Downscaler, opened: Crops, factor: Factor, crops: int, seed: int) -> Measured:
+    """Smoothness, spread and lifetime at one factor, on at most so many crops apart from each other."""
     batch, served = opened.apart(crops, seed), model.at(factor)
     exponents = model.smoothness_of(batch.fine.to(model.device))
     smoothness = None
