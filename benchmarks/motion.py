@@ -26,6 +26,7 @@ import torch
 import xarray as xr
 from one_step_systems import Run, scored
 from protocol import processor, rounded
+from rain_maps import rain_maps
 
 import finescale
 from finescale.cli.allocator import keep_memory
@@ -38,7 +39,7 @@ from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
 from finescale.model.calibrated import Calibrated
 from finescale.operators.coarsen import Coarsen
-from finescale.plots.maps import png
+from finescale.plots import animate
 
 FRAMES, SIDE, EARLIER = 24, 256, 12
 PLACES: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any] | None]] = {
@@ -165,44 +166,18 @@ def members(model: Downscaler, fine: xr.DataArray, asked: str, count: int, facto
 
 def strip(fine: xr.DataArray, drawn: dict[str, np.ndarray[Any, Any]], path: Path) -> None:
     """Five frames of the truth and of a member of each way, the wettest quarter."""
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
-    rows = {"truth": fine.values} | {way: made[0] for way, made in drawn.items()}
-    frames = np.arange(0, 10, 2)
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes = figure.subplots(len(rows), len(frames))
     cut = slice(64, 192)
-    for row, (way, values) in enumerate(rows.items()):
-        for column, t in enumerate(frames):
-            shown = np.ma.masked_less(values[t, cut, cut][::-1], 0.1)
-            axes[row, column].imshow(shown, norm=LogNorm(0.1, 100), cmap="viridis", interpolation="nearest")
-            axes[row, column].set(xticks=[], yticks=[])
-        axes[row, 0].set_ylabel(way)
-    for column, t in enumerate(frames):
-        axes[0, column].set_title(f"frame {t}")
-    path.write_bytes(png(figure, limit=280_000))
+    rows = {"truth": fine.values} | {way: made[0] for way, made in drawn.items()}
+    frames = range(0, 10, 2)
+    rain_maps([{f"{way}, frame {t}": values[t, cut, cut] for t in frames} for way, values in rows.items()], path)
 
 
 def animation(fine: xr.DataArray, drawn: dict[str, np.ndarray[Any, Any]], path: Path) -> None:
     """Truth and a member of each way side by side, frame after frame."""
-    import matplotlib
-    from matplotlib.colors import LogNorm
-    from PIL import Image
-
-    fields = [fine.values, *(made[0] for made in drawn.values())]
-    colours, scale = matplotlib.colormaps["viridis"], LogNorm(0.1, 100, clip=True)
-    gap = np.full((160, 4, 3), 255, np.uint8)
-    frames = []
-    for t in range(16):
-        parts = []
-        for values in fields:
-            field = values[t, 48:208, 48:208][::-1]
-            image = (255 * colours(scale(np.maximum(field, 0.1)))[..., :3]).astype(np.uint8)
-            image[field < 0.1] = 245
-            parts += [image, gap]
-        frames.append(Image.fromarray(np.concatenate(parts[:-1], 1)).quantize(32))
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
+    cut = slice(48, 208)
+    panels = {"truth": fine.values} | {way: made[0] for way, made in drawn.items()}
+    shown = {way: values[:16, cut, cut] for way, values in panels.items()}
+    animate(shown, path, rain=True, units="mm/h", limit=700_000)
 
 
 def write(found: dict[str, Any], args: argparse.Namespace) -> None:

@@ -39,6 +39,7 @@ import xarray as xr
 from commands import measured
 from one_step_systems import ABLATION, CROP, FACTOR, SYSTEMS, Run, Test, ensemble, scored, tests
 from protocol import interleaved, processor, rounded
+from rain_maps import rain_maps
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -163,28 +164,20 @@ def kept(found: dict[str, Any]) -> dict[str, Any]:
 
 def draw(model: Downscaler, there: dict[str, Test], path: Path) -> None:
     """Coarse, two members and the truth of the wettest crops of each network."""
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 8.4), layout="constrained")
-    axes = figure.subplots(len(there), 4)
-    for row, (place, (fine, coarse, area)) in enumerate(there.items()):
+    rows = []
+    for place, (fine, coarse, area) in there.items():
         wettest = int(fine.nan_to_num().mean((1, 2, 3, 4)).argsort(descending=True)[1])
         one = slice(wettest, wettest + 1)
         drawn = ensemble(model, Inputs(coarse[one], area[one]), 2)[:, 0, 0]
-        columns = {
-            f"coarse, {place}": coarse[wettest, 0, 0],
-            "member 1": drawn[0],
-            "member 2": drawn[1],
-            "truth": fine[wettest, 0, 0],
-        }
-        for column, (title, field) in enumerate(columns.items()):
-            shown = np.ma.masked_less(np.asarray(field), 0.1)
-            image = axes[row, column].imshow(shown, norm=LogNorm(0.1, 100), cmap="viridis", interpolation="nearest")
-            axes[row, column].set(xticks=[], yticks=[], title=title)
-    figure.colorbar(image, ax=axes, label="rain rate (mm/h)", shrink=0.7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(figure, limit=280_000))
+        rows.append(
+            {
+                f"{place}: coarse": coarse[wettest, 0, 0],
+                "member 1": drawn[0],
+                "member 2": drawn[1],
+                "truth": fine[wettest, 0, 0],
+            }
+        )
+    rain_maps(rows, path)
 
 
 # --- cost

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from protocol import VARIED, WET, processor, rounded, timed_training
+from rain_maps import rain_maps
 from torch import Tensor
 
 from finescale.config.build import build_model
@@ -33,7 +34,6 @@ from finescale.grids.coordinates import increasing
 from finescale.grids.factor import Factor
 from finescale.model.batch import Inputs, Members
 from finescale.operators.coarsen import Coarsen
-from finescale.plots.maps import png
 from finescale.training.crops import Crops
 from finescale.verify import baselines, paired_bootstrap, score_arrays
 
@@ -287,12 +287,9 @@ def picture(
     system: str,
     name: str,
 ) -> None:
-    """Coarse, RainFARM, two members, ensemble mean and truth of the wettest crops."""
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
+    """Coarse, bicubic, RainFARM, ensemble mean, members and truth of two of the wettest crops."""
     fine, coarse, area = test
-    wettest = torch.argsort(fine.nan_to_num().mean((1, 2, 3, 4)), descending=True)[[0, 4, 12]]
+    wettest = torch.argsort(fine.nan_to_num().mean((1, 2, 3, 4)), descending=True)[[0, 4]]
     fine, coarse, area = fine[wettest], coarse[wettest], area[wettest]
     members = model.sample(Inputs(coarse, area=area), Members(range(args.members), seed=args.seed)).fields[:, :, 0, 0]
     farm = baselines.rainfarm(coarse[:, 0, 0].numpy(), factor, members=1, seed=0)[0]
@@ -301,23 +298,12 @@ def picture(
         "coarse": coarse[:, 0, 0],
         "bicubic": bicubic,
         "RainFARM": farm,
-        "member 1": members[:, 0],
-        "member 2": members[:, 1],
-        "mean of 8": members.mean(1),
+        f"mean of {args.members}": members.mean(1),
+        **{f"member {n + 1}": members[:, n] for n in range(3)},
         "truth": fine[:, 0, 0],
     }
-    figure = Figure(figsize=(14, 6.4), layout="constrained")
-    axes = figure.subplots(len(wettest), len(columns))
-    for row in range(len(wettest)):
-        for column, (title, fields) in enumerate(columns.items()):
-            ax = axes[row, column]
-            shown = np.ma.masked_less(np.asarray(fields[row]), 0.1)
-            image = ax.imshow(shown, norm=LogNorm(0.1, 100), cmap="viridis", interpolation="nearest")
-            ax.set(xticks=[], yticks=[], title=title if row == 0 else "")
-    figure.colorbar(image, ax=axes, label="rain rate (mm/h)", shrink=0.7)
-    figure.suptitle(f"{system}, factor {name}, test region")
-    args.results.mkdir(parents=True, exist_ok=True)
-    (args.results / "radar.png").write_bytes(png(figure, limit=280_000))
+    rows = [{title: fields[row] for title, fields in columns.items()} for row in range(len(wettest))]
+    rain_maps(rows, args.results / "radar.png", columns=4, title=f"{system}, {name}, test region")
 
 
 def write(results: dict[str, Any], args: argparse.Namespace) -> None:

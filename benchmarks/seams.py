@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
+from rain_maps import CELL
 
 from finescale.config.load import load
 from finescale.data.coarsen import coarsen
 from finescale.data.files import open_field
 from finescale.data.region import region
 from finescale.grids.coordinates import increasing
+from finescale.plots import Region, overview
 from finescale.plots.maps import png
 
 FRAME = 10
@@ -99,20 +101,16 @@ def step_ratio(x: NDArray[np.float64], borders: NDArray[np.int64], factor: int) 
 
 
 def picture(member: NDArray[np.float64], borders: NDArray[np.int64], path: Path) -> None:
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 7), layout="constrained")
-    ax = figure.subplots()
-    image = ax.imshow(np.ma.masked_less(member, 0.1), norm=LogNorm(0.1, 100), cmap="magma_r", origin="lower")
+    height, width = member.shape
+    region = Region((0.0, width, 0.0, height), f"x ({CELL})", f"y ({CELL})")
+    title = "One member, sampled in independent windows (borders at the orange marks)"
+    figure = overview({title: member}, region, rain=True, columns=1, units="mm/h", label="rain rate")
+    figure.set_size_inches(7.4, 8.2)
+    ax = figure.axes[0]
     for b in borders:  # marked outside the picture only, so that a seam would show
-        ax.plot([b, b], [-14, -4], color="tab:blue", clip_on=False)
-        ax.plot([-14, -4], [b, b], color="tab:blue", clip_on=False)
-    ax.set(
-        title="One member, sampled in independent windows (borders at the blue marks)", xlabel="cells", ylabel="cells"
-    )
-    figure.colorbar(image, ax=ax, label="rain rate (mm/h)")
-    ax.set(xlim=(0, member.shape[1]), ylim=(0, member.shape[0]))
+        ax.plot([b, b], [-12, -3], color="tab:orange", linewidth=2.5, clip_on=False)
+        ax.plot([-12, -3], [b, b], color="tab:orange", linewidth=2.5, clip_on=False)
+    ax.set(xlim=(0, width), ylim=(0, height))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png(figure, limit=200_000))
 

@@ -27,6 +27,7 @@ from commands import trained, training_told
 from one_step import SCORES, farm, kept
 from one_step_systems import CROP, FACTOR, ensemble, scored
 from protocol import WET, rounded, west
+from rain_maps import rain_maps
 
 import finescale
 from finescale.cli.allocator import keep_memory
@@ -39,7 +40,6 @@ from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
 from finescale.model.batch import Batch
 from finescale.model.calibrated import Calibrated
-from finescale.plots.maps import png
 from finescale.training.crops import Crops
 
 OLD = {
@@ -161,39 +161,24 @@ def crops_of(field: xr.DataArray, frames: list[int], model: Downscaler, args: ar
 
 def picture(args: argparse.Namespace) -> None:
     """Truth and a member of the wettest crop of every place: of each system, and calibrated."""
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
     systems = [name for name in args.systems if (folder_of(name, 0, args) / "command.txt").is_file()]
-    figure = Figure(figsize=(2.3 * (2 + 2 * len(systems)), 2.3 * len(args.places)), layout="constrained")
-    axes = figure.subplots(len(args.places), 2 + 2 * len(systems), squeeze=False)
     models = {name: load(folder_of(name, 0, args) / "model").eval() for name in systems}
-    for row, place in enumerate(args.places):
+    rows = []
+    for place in args.places:
         shown: dict[str, Any] = {}
         for name, model in models.items():
             field, frames, few = fields(place, model.neighbours, args)
             batch = crops_of(field, frames, model, args)
             wettest = int(batch.fine.nan_to_num().mean((1, 2, 3, 4)).argsort(descending=True)[1])
             one = batch[slice(wettest, wettest + 1)]
-            shown |= {"coarse": one.coarse[0, 0, 0], "truth": one.fine[0, 0, 0]}
+            shown |= {f"{place}: coarse": one.coarse[0, 0, 0], "truth": one.fine[0, 0, 0]}
             model.calibrated = Calibrated()
             shown[name] = ensemble(model, one, 1)[0, 0, 0]
             with suppress(InputError):
                 finescale.calibrate(model, few)
             shown[f"{name}, calibrated"] = ensemble(model, one, 1)[0, 0, 0]
-        for column, (title, values) in enumerate(shown.items()):
-            image = axes[row, column].imshow(
-                np.ma.masked_less(np.asarray(values), 0.1),
-                norm=LogNorm(0.1, 100),
-                cmap="viridis",
-                interpolation="nearest",
-                origin="lower",
-            )
-            axes[row, column].set(xticks=[], yticks=[])
-            axes[row, column].set_title(title.replace(", ", "\n") if row == 0 else "", fontsize=9)
-        axes[row, 0].set_ylabel(place)
-    figure.colorbar(image, ax=axes, label="rain rate (mm/h)", shrink=0.6)
-    (args.results / "texture.png").write_bytes(png(figure, limit=500_000))
+        rows.append(shown)
+    rain_maps(rows, args.results / "texture.png", limit=500_000)
 
 
 def told_of(row: Mapping[str, Any], form: str) -> str:

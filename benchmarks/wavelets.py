@@ -36,6 +36,7 @@ import torch
 from numpy.typing import NDArray
 from protocol import processor, rounded, timed_training
 from radar import MEAN, SYSTEMS, TRANSFORM, baseline_members, scored, test_sets, training_crops
+from rain_maps import rain_maps
 from torch import Tensor
 
 from finescale.cli.allocator import keep_memory
@@ -46,7 +47,6 @@ from finescale.constraints import Multiplicative
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.model.batch import Inputs, Members
-from finescale.plots.maps import png
 from finescale.scores.events import event_scores
 from finescale.scores.image import image_scores
 from finescale.training.crops import Crops
@@ -218,9 +218,6 @@ class Bench:
 
     def picture(self) -> None:
         """Truth and a member of three systems, on the wettest crop."""
-        from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
-
         fine, coarse, area = self.test
         known = systems(self.args)
         pick = [int(fine.nan_to_num().mean((1, 2, 3, 4)).argmax())]
@@ -228,18 +225,10 @@ class Bench:
         for name in SHOWN:
             if name in self.results["training"]:
                 model = self.model(name, known[name])
-                panels[name] = model.sample(
+                panels[f"{name}, one member"] = model.sample(
                     Inputs(coarse[pick], area=area[pick]), Members(range(1), seed=self.args.seed)
                 ).fields[0, 0, 0, 0]
-        figure = Figure(figsize=(3.2 * len(panels) + 0.8, 3.4), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for ax, (title, values) in zip(axes, panels.items(), strict=True):
-            shown = np.ma.masked_less(np.asarray(values), WET)
-            image = ax.imshow(shown, norm=LogNorm(WET, 100), cmap="viridis", interpolation="nearest")
-            ax.set(xticks=[], yticks=[], title=title if title == "truth" else f"{title}, one member")
-        figure.colorbar(image, ax=axes, label="rain rate (mm/h)")
-        self.args.results.mkdir(parents=True, exist_ok=True)
-        (self.args.results / "wavelets.png").write_bytes(png(figure, limit=200_000))
+        rain_maps([panels], self.args.results / "wavelets.png", limit=200_000)
 
     def write(self) -> None:
         self.args.results.mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,10 @@ import torch
 from commands import trained, training_told
 from protocol import processor, rounded
 from radar import test_sets
+from rain_maps import rain_maps
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
-from wavelets import CROP, WET, isolated, scores
+from wavelets import CROP, isolated, scores
 
 from finescale.cli.allocator import keep_memory
 from finescale.config.load import load
@@ -43,7 +44,6 @@ from finescale.diffusion.schedule import VPSDE
 from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.model.batch import Inputs, Members
-from finescale.plots.maps import png
 from finescale.samplers import EulerMaruyama
 
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -217,22 +217,12 @@ def report(results: dict[str, Any]) -> str:
 
 def picture(test: tuple[Tensor, Tensor, Tensor], folder: Path, args: argparse.Namespace) -> None:
     """Truth and a member of the preset and of the pyramid with 50 and 1000 steps, on the wettest crop."""
-    from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
-
     pick = int(test[0].nan_to_num().mean((1, 2, 3, 4)).argmax())
     panels = {"truth": test[0][pick, 0, 0]}
     for name in ("packet", "pyramid"):
         for steps in reversed(args.sampled):
             panels[f"{name}, {steps} steps"] = torch.load(folder / name / f"members-{steps}.pt")[pick, 0, 0, 0]
-    figure = Figure(figsize=(3.2 * len(panels) + 0.8, 3.4), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (title, values) in zip(axes, panels.items(), strict=True):
-        shown = np.ma.masked_less(np.asarray(values), WET)
-        image = ax.imshow(shown, norm=LogNorm(WET, 100), cmap="viridis", interpolation="nearest")
-        ax.set(xticks=[], yticks=[], title=title)
-    figure.colorbar(image, ax=axes, label="rain rate (mm/h)")
-    (args.results / "wdm.png").write_bytes(png(figure, limit=200_000))
+    rain_maps([panels], args.results / "wdm.png", limit=200_000)
 
 
 if __name__ == "__main__":
