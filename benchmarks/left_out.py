@@ -28,6 +28,7 @@ from finescale.config.load import load
 FILES = OF["rain"].files
 PLACES = {"FMI": "fmi_", "DWD": "dwd_", "OPERA": "opera_", "MCH": "mch_", "Brisbane": "bom_"}
 """Networks that are scored, and how the names of their files begin."""
+SYSTEMS = ("other networks", "MRMS alone")
 
 
 def main() -> None:
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--places", nargs="+", default=list(PLACES), choices=list(PLACES))
     parser.add_argument("--smoothing", nargs="+", type=int, default=[1, 0], choices=[1, 0], help="1: the preset's")
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
     parser.add_argument("--minutes", type=float, default=12.0, help="of processor time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--crops", type=int, default=48)
@@ -49,9 +51,10 @@ def main() -> None:
     for smoothing in args.smoothing:
         for place in args.places:
             others = [name for name in FILES if not name.startswith(PLACES[place])]
-            for label, files in {"other networks": others, "MRMS alone": [MRMS]}.items():
+            there = found["places"].get(place, {}).get("systems", {})
+            for label, files in zip(SYSTEMS, (others, [MRMS]), strict=True):
                 name = f"{label}{'' if smoothing else ', smoothing 0'}, seed {args.seed}"
-                if f"{name}, calibrated" in found["places"].get(place, {}).get("systems", {}):
+                if label not in args.systems or f"{name}, calibrated" in there:
                     continue
                 folder = made(files, smoothing, args)
                 model = load(folder / "model").eval()

@@ -56,6 +56,8 @@ def test_a_name_is_a_model_wherever_one_is_accepted(
     with xr.open_dataset(tmp_path / "fine.nc") as fine:
         again = by_path.downscale(xr.load_dataset(tmp_path / "coarse.nc"), members=2)
         np.testing.assert_array_equal(fine["rain"].transpose(*again["rain"].dims), again["rain"])
+        called = f"showers ({by_name.fingerprint})"
+        assert fine.attrs["finescale_model"] == called and fine.attrs["source"].endswith(f"model {called}")
 
 
 def test_a_models_folder_of_the_name_wins(shelf: Path, tmp_path: Path) -> None:
@@ -100,9 +102,9 @@ def test_models_lie_behind_urls_too(
         if way == "collection":
             monkeypatch.setenv("FINESCALE_MODELS", base)
             assert "showers" in shipped.names()
-            assert finescale.load("showers").fingerprint == here
+            assert finescale.load("showers").called == f"showers ({here})"
         else:
-            assert finescale.load(f"{base}/showers").fingerprint == here
+            assert finescale.load(f"{base}/showers").called == f"showers ({here})"
             given = str(coarse(tmp_path))
             assert main(["downscale", f"{base}/showers", given, "-o", "fine.nc", "--members", "1"]) == 0
             assert main(["downscale", f"{base}/nothing", given, "-o", "other.nc"]) == 2

@@ -53,6 +53,7 @@ class Fake:
     static = ()
     deterministic, linear = False, True
     fingerprint = "0" * 16
+    called = fingerprint
     trained = ()
 
     def check_plane(self, height: int, width: int) -> None:

@@ -15,6 +15,7 @@ from finescale.config.document import read_yaml
 from finescale.config.read import read_config
 from finescale.config.shipped import absent, check, found
 from finescale.data.extent import parse
+from finescale.data.place import place
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 
@@ -67,6 +68,7 @@ def load(model: str | Path, device: str | None = None) -> Downscaler:
             f"{weights} is truncated or not of this model ({reason[:90]}); copy or train it again"
         ) from error
     _checked(folder, state, {name for name, _ in built.named_parameters()})
+    built.name = place(model).name or folder.resolve().name
     return built.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 

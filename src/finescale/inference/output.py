@@ -202,7 +202,7 @@ class Output:
             coords["quantile"] = xr.Variable("quantile", np.array(LEVELS), levels)
         described = self._described()
         variables = {n: (self._ordered(before, dims), data[n], described[n]) for n, before in self.leading.items()}
-        factor, model = tasks.model.factor, tasks.model.fingerprint
+        factor, model = tasks.model.factor, tasks.model.called
         out = xr.Dataset(variables, coords=coords, attrs=self._provenance()).assign_attrs(
             finescale_factor=str(factor),
             finescale_model=model,
@@ -244,7 +244,7 @@ class Output:
         kept = {key: value for key, value in tasks.given.inputs.attrs.items() if key != ATTRIBUTE}
         title = f"{', '.join(self.names)}: downscaled by {tasks.model.factor} (time x space)"
         title += f", {self.members} members" if self.members > 1 else ""
-        return provenance(kept, asked, title, f"model {tasks.model.fingerprint}")
+        return provenance(kept, asked, title, f"model {tasks.model.called}")
 
     def _unmasked(self) -> dict[str, str]:
         """Which mask is applied; or what has to be said where the training data had missing cells, and none tells

@@ -82,6 +82,8 @@ class Components(nn.Module):
         self.variance: VarianceHead | None = None
         # What its training data were like, and where they were always missing; training says so.
         self.remembers, self.masks = Remembers(), Masks()
+        # The name of its folder, for people; empty before it has one.
+        self.name = ""
         # What was measured on fine fields of the user's.
         self.calibrated = Calibrated()
         # What a direct model may be put through at prediction is no part of what it learns.
@@ -347,6 +349,11 @@ class Components(nn.Module):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    @property
+    def called(self) -> str:
+        """Its name, and in brackets its fingerprint, which alone tells models apart."""
+        return f"{self.name} ({self.fingerprint})" if self.name else self.fingerprint
 
     @property
     def kinds(self) -> dict[str, str]:
