@@ -212,12 +212,22 @@ def _figure(fields: Panels, region: maps.Region, *, rain: bool, norm: Any, units
         # From here on nothing moves, whatever the letters of a frame.
         figure.set_layout_engine("none")
 
+        head.set_animated(True)
+    still: dict[float, Any] = {}
+
     def show(t: int, text: str) -> NDArray[np.uint8]:
         with mpl.rc_context(maps.STYLE):
+            # What stays is drawn once for a number of dots an inch, then only what lies within the axes and the head.
+            if figure.dpi not in still:
+                canvas.draw()
+                still[figure.dpi] = canvas.copy_from_bbox(figure.bbox)
+            canvas.restore_region(still[figure.dpi])
             head.set_text(tame(text) or " ")
+            figure.draw_artist(head)
             for ax, values in zip(row, fields.values(), strict=True):
                 ax.images[0].set_data(values[t * len(values) // count])
-            canvas.draw()
+                for artist in (ax.images[0], *ax.collections, *ax.spines.values()):
+                    ax.draw_artist(artist)
             return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     return figure, show
@@ -228,11 +238,11 @@ def _gif(pictures: list[NDArray[np.uint8]], fps: float) -> bytes:
     from PIL import Image
 
     packed = np.stack(pictures).astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
-    codes, place, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.int64)
+    codes, counts, place = maps.counted(packed)
+    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1)
     chosen = palette(colours, counts)
     nearest = ((colours[:, None] - chosen) ** 2).sum(axis=-1).argmin(axis=1).astype(np.uint8)
-    frames = [Image.fromarray(picture) for picture in nearest[place.reshape(packed.shape)]]
+    frames = [Image.fromarray(picture) for picture in nearest[place]]
     for one in frames:
         one.putpalette(chosen.astype(np.uint8).tobytes())
     buffer = io.BytesIO()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from dataclasses import field as attribute
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,6 +40,9 @@ STYLE: Any = {
     "ytick.labelcolor": "#3a424d",
     "legend.frameon": False,
 }
+
+
+_BOXES: WeakKeyDictionary[Figure, Any] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def svg(figure: Figure) -> bytes:
 
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "finescale"}):
-        figure.savefig(buffer, format="svg", bbox_inches=_margin(figure), metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", bbox_inches=_box(figure), metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
 
 
@@ -175,13 +179,13 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
     from PIL import Image
 
     buffer, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches=_margin(figure))
+    figure.savefig(buffer, format="png", bbox_inches=_box(figure))
     if buffer.tell() <= limit:
         return buffer.getvalue()
     picture = Image.open(buffer).convert("RGB")
     # One number a colour: a tenth of the time of sorting triples.
     packed = np.asarray(picture, dtype=np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
-    numbers, counts = np.unique(packed, return_counts=True)
+    numbers, counts, _ = counted(packed)
     numbers = numbers[np.argsort(-counts, kind="stable")]
     colours = np.stack([numbers >> 16, numbers >> 8 & 255, numbers & 255], 1).astype(np.uint8)
     _, first = np.unique(colours // 16, axis=0, return_index=True)
@@ -192,9 +196,36 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
     return small.getvalue()
 
 
-def _margin(figure: Figure) -> str | None:
-    """Maps keep their own shape, so that a layout leaves empty margins: those are cut."""
-    return "tight" if figure.get_layout_engine() is not None else None
+def counted(packed: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
+    """The different numbers of 24 bits, rising, how often each is there, and the place of each dot's among them.
+
+    By a table of all numbers instead of sorting: a tenth of the time of `numpy.unique`.
+    """
+    seen = np.zeros(1 << 24, dtype=bool)
+    seen[packed] = True
+    numbers = np.flatnonzero(seen)
+    table = np.empty(1 << 24, dtype=np.int32)
+    table[numbers] = np.arange(len(numbers), dtype=np.int32)
+    place = table[packed]
+    return numbers, np.bincount(place.ravel(), minlength=len(numbers)), place
+
+
+def _box(figure: Figure) -> Any:
+    """What is drawn of a figure: without the margins that a layout leaves, as maps keep their own shape.
+
+    A layout takes longer than drawing, so that each figure gets it once, and then stays as it is.
+    """
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    if figure.get_layout_engine() is None:
+        return None
+    if figure not in _BOXES:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        box = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer())
+        _BOXES[figure] = box.padded(mpl.rcParams["savefig.pad_inches"])
+    return _BOXES[figure]
 
 
 def _coast(ax: Axes, region: Region) -> None:
