@@ -160,8 +160,8 @@ def test_the_first_view_is_short_and_the_rest_is_folded(report: Path) -> None:
     page = re.sub(r"data:[a-z+/]+;base64,[A-Za-z0-9+/=]+", "", (report / "report.html").read_text(encoding="utf-8"))
     stored = json.loads((report / "scores.json").read_text(encoding="utf-8"))
     shown, *folded = page.split("<details>")
-    assert shown.count("<figure") <= 6 and shown.index("verdict") < shown.index("<table>")
-    for words in ("PIT", "ROC", "All scores", "Notes"):
+    assert shown.count("<figure") <= 5 and shown.index("verdict") < shown.index("<table>")
+    for words in ("Quantiles", "PIT", "ROC", "All scores", "Notes"):
         assert words not in shown and any(words in part for part in folded)
     assert "Coverage of wet cells" in shown and "around the cells where the truth was" in shown
     assert [line["head"] for line in stored["verdict"].values()] == [

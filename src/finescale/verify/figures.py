@@ -152,7 +152,7 @@ def _detail(aligned: Aligned, settings: Settings, results: Results) -> Iterator[
     ours = {name: np.asarray(q, dtype=np.float64) + warmth for name, q in _of(results, "quantiles").items()}
     yield (
         "quantiles",
-        "detail",
+        "spread",
         diagnostics.quantiles(truth, ours, units=units, rain=settings.rain),
         f"Quantiles of {names} against those of the truth.",
         "Quantiles, from 5 to 99.99 %: above the line values of that rank are too large, below it too small.",
