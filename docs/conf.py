@@ -8,8 +8,11 @@ are run.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+os.environ["TQDM_DISABLE"] = "1"  # no progress bars in what examples print
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "site")]

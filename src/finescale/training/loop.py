@@ -138,10 +138,11 @@ class Loop:
 
         before, started = at.elapsed, training.now()
         saved, whole = before, at.step
+        # Named only where it must be off: elsewhere tqdm's own switch counts, TQDM_DISABLE in the environment.
+        off = {} if self.processes.first else {"disable": True}
         bar = tqdm(
-            total=self.steps, initial=at.step, desc=f"training {stage.name}", unit="step", mininterval=1.0,
-            disable=not self.processes.first,
-        )  # fmt: skip
+            total=self.steps, initial=at.step, desc=f"training {stage.name}", unit="step", mininterval=1.0, **off
+        )
         # Of several processes, each may hear of a signal from the system and once more from torchrun.
         with deferred(again=self.processes.count == 1) as asked, Ahead(self._draw, at.step) as batches, closing(bar):
             while (fraction := self._fraction(at)) < 1:
