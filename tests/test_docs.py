@@ -34,7 +34,7 @@ SMALLER = {
     "fit --start": BUDGET,
     "calibrate": ["--crops", "2"],
     "downscale": ["--members", "2"],
-    "verify": ["--baselines", "nearest"],
+    "verify": ["--baselines", "nearest", "--no-report"],
 }
 """Words appended to a command; ``--members 0`` stays."""
 

@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+from finescale.cli import main
 from finescale.data.regrid import overlap, regrid
 from finescale.errors import InputError
 from finescale.grids.grid import Grid
@@ -185,6 +187,19 @@ def test_overwriting_removes_figures_of_before_and_nothing_else(tmp_path: Path) 
     made = {p.stem for p in folder.iterdir()}
     assert made == {"mine", "maps", "places", "spectra", "quantiles", "fss", "fss_high"}
     assert result["intervals"] == result["comparisons"] == result["bootstrap"] == {}
+
+
+def test_scores_alone_are_those_of_the_report_and_nothing_is_left_of_it(report: Path, tmp_path: Path) -> None:
+    shutil.copytree(report, tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    files = [str(report.parent / name) for name in ("_ens<i>$x.zarr", "truth.zarr")]
+    words = ["verify", *files, "--baselines", "nearest"]
+    assert main([*words, "-o", str(tmp_path / "out"), "--no-report"]) == 2
+    assert main([*words, "-o", str(tmp_path / "out"), "--no-report", "--overwrite"]) == 0
+    left = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert left == {"mine.txt", "scores.json", "scores.csv"}
+    alone, whole = (json.loads((folder / "scores.json").read_text()) for folder in (tmp_path / "out", report))
+    assert alone["systems"]["ensemble"] == whole["systems"]["ensemble"] and alone["verdict"].keys()
 
 
 def test_spread_against_error_by_hand() -> None:

@@ -176,6 +176,10 @@ def test_a_later_report_of_one_variable_leaves_nothing_of_the_others(report: Pat
     """Wherever one variable is all that both files have: it is scored as one."""
     shutil.copytree(report / "out", tmp_path / "out")
     (tmp_path / "out" / "pr" / "mine.txt").write_text("mine")
+    found = verify(report / "ensemble.nc", report / "truth.nc", tmp_path / "out", report=False, overwrite=True)
+    left = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    alone = {f"{folder}/scores.{end}" for folder in found["folders"].values() for end in ("json", "csv")}
+    assert left == {"scores.json", "scores.csv", "pr/mine.txt"} | alone
     found = verify(report / "half.nc", report / "truth.nc", tmp_path / "out", baselines=(), overwrite=True)
     assert found["variable"] == "pr" and "joint" not in found
     assert f"Not scored, as the ensemble lacks them: {WIND}, extra, elevation." in found["notes"]

@@ -298,6 +298,7 @@ def verify(
     thresholds: str | None = None,
     block: Whole | None = None,
     regrid: Flag = False,
+    no_report: Flag = False,
     overwrite: Flag = False,
 ) -> None:
     """Score an ensemble against the truth: report.html, scores.json, scores.csv and figures.
@@ -326,6 +327,8 @@ def verify(
         Times in a block of the bootstrap that gives intervals: as many as weather stays alike; T^1/3 unless given.
     regrid
         Bring a truth on other cells to those of the ensemble, by area-weighted means.
+    no_report
+        Write scores.json and scores.csv alone: without page and figures.
     overwrite
         Replace a report that exists.
     """
@@ -351,10 +354,11 @@ def verify(
             thresholds=events,
             block=block,
             regrid=regrid,
+            report=not no_report,
             overwrite=overwrite,
             progress=lambda share: bar.update(round(100 * share) - bar.n),
         )
-    print(output / "report.html")
+    print(output / ("scores.json" if no_report else "report.html"))
 
 
 @app.command

@@ -34,8 +34,10 @@ def folder(path: Path, overwrite: bool) -> Path:
 
 
 def one(summary: Mapping[str, Any], pictures: Sequence[figures.Picture]) -> dict[str, bytes]:
-    """All files of the report of one variable: name -> bytes."""
+    """All files of the report of one variable, name -> bytes: scores alone where there are no pictures."""
     made = {"scores.json": _json(summary), "scores.csv": as_csv(summary).encode()}
+    if not pictures:
+        return made
     made |= {"overview.png": pictures[0].files["png"], "report.html": render(summary, pictures).encode()}
     return made | {f"{FIGURES}/{p.name}.{end}": data for p in pictures for end, data in p.files.items()}
 
@@ -43,13 +45,11 @@ def one(summary: Mapping[str, Any], pictures: Sequence[figures.Picture]) -> dict
 def several(summary: Mapping[str, Any], pictures: Mapping[str, Sequence[figures.Picture]]) -> dict[str, bytes]:
     """All files of the report of several variables: a first page, all scores, and a folder with the report of each."""
     parts = summary["variables"]
-    maps = {name: drawn[0] for name, drawn in pictures.items()}
-    made = {
-        "scores.json": _json(summary),
-        "scores.csv": as_csv_of_several(parts, summary["joint"]).encode(),
-        "overview.png": next(iter(maps.values())).files["png"],
-        "report.html": render_several(summary, maps).encode(),
-    }
+    made = {"scores.json": _json(summary), "scores.csv": as_csv_of_several(parts, summary["joint"]).encode()}
+    maps = {name: drawn[0] for name, drawn in pictures.items() if drawn}
+    if maps:
+        made["overview.png"] = next(iter(maps.values())).files["png"]
+        made["report.html"] = render_several(summary, maps).encode()
     for name, slug in summary["folders"].items():
         made |= {f"{slug}/{file}": data for file, data in one(parts[name], pictures[name]).items()}
     return made
@@ -67,9 +67,9 @@ def write(path: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _earlier(path: Path) -> list[Path]:
-    """Files that an earlier report there may have left: its figures, and the reports of its variables."""
+    """Files that an earlier report there may have left: its pages and figures, and the reports of its variables."""
     drawn = [f"{FIGURES}/{name}.{end}" for name in figures.NAMES for end in ("png", "svg", "gif")]
-    found = [path / name for name in drawn]
+    found = [path / name for name in (*drawn, *FILES)]
     for slug in _folders(path / "scores.json"):
         found += [path / slug / name for name in (*drawn, *FILES)]
     return found

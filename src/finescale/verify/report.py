@@ -49,6 +49,7 @@ def verify(
     seed: int = 0,
     block: int | None = None,
     regrid: bool = False,
+    report: bool = True,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def verify(
         seed: of random ties, random baselines and the bootstrap.
         block: times in a block of the bootstrap; by default T^⅓.
         regrid: bring a truth or other ensemble on other cells to the ensemble's, by area-weighted means.
+        report: False for scores.json and scores.csv alone: figures take most of the time of small fields.
         overwrite: whether to replace results that exist.
         progress: called with the share done, of scores and figures.
 
@@ -105,7 +107,8 @@ def verify(
     if len(names) > 1:
         if thresholds is not None:
             raise InputError(f"thresholds are in units of one variable, not of {', '.join(names)}: give --variable too")
-        summary, contents = _several(names, stores, others, baselines, block, seed, regrid, told | {"notes": lost}, bar)
+        told |= {"notes": lost}
+        summary, contents = _several(names, stores, others, baselines, block, seed, regrid, told, report, bar)
     else:
         if names:
             stores, others = ({n: variables.alone(ds, names[0]) for n, ds in some.items()} for some in (stores, others))
@@ -114,7 +117,8 @@ def verify(
         )
         one.notes.extend(lost)
         _check(one, baselines, block)
-        summary, pictures = _results(one, settings_for(one, thresholds, seed), baselines, block, attrs, bar)[:2]
+        settings = settings_for(one, thresholds, seed)
+        summary, pictures = _results(one, settings, baselines, block, attrs, report, bar)[:2]
         summary |= told
         contents = publish.one(summary, pictures)
     publish.write(folder, contents)
@@ -133,6 +137,7 @@ def _several(
     seed: int,
     regrid: bool,
     told: Mapping[str, Any],
+    report: bool,
     progress: Progress,
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What scores.json holds of several variables, and all files."""
@@ -155,7 +160,9 @@ def _several(
             progress((1 - TOGETHER) * (k + share) / len(names))
 
         with _said_of(name):
-            parts[name], pictures[name], used[name] = _results(one, settings[name], baselines, block, attrs, done)
+            parts[name], pictures[name], used[name] = _results(
+                one, settings[name], baselines, block, attrs, report, done
+            )
         parts[name] |= {key: told[key] for key in ("files", "constraint")}
     together = joint(aligned, settings, used, block, lambda share: progress(1 - TOGETHER + TOGETHER * share))
     progress(1.0)
@@ -195,6 +202,7 @@ def _results(
     baselines: Sequence[str] | None,
     block: int | None,
     attrs: Mapping[Any, Any],
+    report: bool,
     progress: Progress,
 ) -> tuple[dict[str, Any], list[figures.Picture], list[str]]:
     """What scores.json holds but the files, the figures, and the baselines.
@@ -205,18 +213,19 @@ def _results(
         baselines: those asked for.
         block: times in a block of the bootstrap.
         attrs: global attributes of the ensemble's file.
+        report: whether there shall be figures.
         progress: counts scores and figures.
     """
     used = _usable(aligned, settings, baselines)
     # Scores take as long as there are values; figures about as long as `FIGURE_VALUES` do.
     values = aligned.truth.size * (sum(len(da) for da in aligned.systems.values()) + 4 * len(used))
-    share = values / (values + FIGURE_VALUES)
+    share = values / (values + FIGURE_VALUES) if report else 1.0
     sums = evaluate(aligned, settings, used, lambda done: progress(share * done))
     results = {name: one.scores() for name, one in sums.items()}
     pictures: list[figures.Picture] = []
     events = [settings.thresholds[k] for k in figures.chosen_thresholds(settings, results)]
     maps = figures_places.pictures(aligned, settings, sums, used, events)
-    for picture in chain(maps, figures.curves(aligned, settings, results)):
+    for picture in chain(maps, figures.curves(aligned, settings, results)) if report else ():
         pictures.append(picture)
         progress(share + (1 - share) * min(len(pictures) / len(figures.NAMES), 0.99))
     residuals = sums["ensemble"].residuals
