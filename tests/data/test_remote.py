@@ -109,7 +109,7 @@ def test_every_command_reads_urls(s3, rain, model, config, data, tmp_path, capsy
     truth = put(s3, tmp_path / "truth.zarr", "truth.zarr")
     assert main(["coarsen", truth, *FACTOR, "-o", f"{s3.url}/c.zarr"]) == 0
     assert main(["downscale", model, f"{s3.url}/c.zarr", "-o", f"{s3.url}/e.zarr", "--members", "2"]) == 0
-    report = ["-o", str(tmp_path / "report"), "--coarse", f"{s3.url}/c.zarr", "--baselines", "nearest"]
+    report = ["-o", str(tmp_path / "report"), "--coarse", f"{s3.url}/c.zarr", "--baselines", "nearest", "--no-report"]
     assert main(["verify", f"{s3.url}/e.zarr", truth, *report]) == 0
     assert (tmp_path / "report" / "scores.json").is_file()
     capsys.readouterr()

@@ -50,7 +50,7 @@ def test_commands_take_a_quoted_glob_and_several_files(hours, built, capfd):
         assert main(words) == 0
     one, other = (open_store(hours / f"{name}.e.nc") for name in ("whole", "glob"))
     np.testing.assert_array_equal(one["rain"].values, other["rain"].values)
-    words = ["verify", str(hours / "whole.e.nc"), str(hours / "glob.e.nc"), "-o", str(hours / "report")]
+    words = ["verify", str(hours / "whole.e.nc"), str(hours / "glob.e.nc"), "-o", str(hours / "report"), "--no-report"]
     write(one.isel(realization=0, drop=True).isel(time=slice(0, 3)), hours / "truth_1.nc")
     write(one.isel(realization=0, drop=True).isel(time=slice(3, 6)), hours / "truth_2.nc")
     words[2] = str(hours / "truth_*.nc")

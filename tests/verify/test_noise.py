@@ -43,7 +43,7 @@ def test_its_spread_fits_its_skill_in_the_report(tmp_path: Path) -> None:
     rain.to_netcdf(tmp_path / "fine.nc")
     ensemble = rain["rain"].expand_dims(realization=3).to_dataset().assign_attrs(finescale_factor="1x4")
     ensemble.to_netcdf(tmp_path / "ensemble.nc")
-    words = ["verify", tmp_path / "ensemble.nc", tmp_path / "fine.nc", "-o", tmp_path / "out"]
+    words = ["verify", tmp_path / "ensemble.nc", tmp_path / "fine.nc", "-o", tmp_path / "out", "--no-report"]
     assert main([str(word) for word in words]) == 0
     systems = json.loads((tmp_path / "out" / "scores.json").read_text())["systems"]
     assert systems["noise"]["spread_skill"] == pytest.approx(1, abs=0.15)  # of few draws with a long tail

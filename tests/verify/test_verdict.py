@@ -46,7 +46,7 @@ def made(folder: Path, spread: float = 1.0, moved: float = 0.0, members: int = 6
     for name, one in (files | {"coarse": coarse.assign_attrs(truth.attrs)}).items():
         one.to_netcdf(folder / f"{name}.nc")
     paths = (folder / f"{name}.nc" for name in ("ensemble", "truth"))
-    return verify(*paths, folder / "out", folder / "coarse.nc", ("nearest", "noise"))
+    return verify(*paths, folder / "out", folder / "coarse.nc", ("nearest", "noise"), report=False)
 
 
 @pytest.mark.parametrize(
