@@ -148,6 +148,9 @@ def test_first_page_links_to_each_variable_with_its_verdict(report: Path) -> Non
     page = (report / "out" / "report.html").read_text(encoding="utf-8")
     links = re.findall(r'href="([^"]*report.html)"', page)
     assert set(links) == {"pr/report.html", f"{FOLDER}/report.html"}
+    shown, folded = page.split("<details>")[:2]
+    assert "Energy score of a cell" in shown and "Correlation, pr" not in shown
+    assert "Pair by pair" in folded and "Correlation, pr" in folded
     assert all((report / "out" / link).is_file() for link in links)
     found = json.loads((report / "out" / "scores.json").read_text())
     shown = html.unescape(page)

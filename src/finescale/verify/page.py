@@ -47,6 +47,7 @@ def render_several(summary: Mapping[str, Any], maps: Mapping[str, Picture]) -> s
         maps={name: _shown(picture) for name, picture in maps.items()},
         links={name: f"{quote(slug)}/report.html" for name, slug in summary["folders"].items()},
         rows=together(joint) if "systems" in joint else [],
+        pairs=together(joint, pairs=True) if "systems" in joint else [],
         titles=[title(name) for name in joint.get("systems", ())],
         definitions=list(joint.get("definitions", {}).values()),
         seen=list(dict.fromkeys(seen)),

@@ -59,9 +59,9 @@ def table(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def together(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the scores of several variables together."""
-    listed = [score for score in across.scores().values() if score.title]
+def together(summary: Mapping[str, Any], pairs: bool = False) -> list[dict[str, Any]]:
+    """Rows of the scores of several variables together: of all of them, or of pairs."""
+    listed = [score for score in across.scores().values() if score.title and ("pair" in score.dims) is pairs]
     return [row for score in listed for path in _paths(score, summary) for row in _row(score, path, summary)]
 
 
