@@ -171,7 +171,7 @@ def draw(model: Downscaler, there: dict[str, Test], path: Path) -> None:
         drawn = ensemble(model, Inputs(coarse[one], area[one]), 2)[:, 0, 0]
         rows.append(
             {
-                f"{place}: coarse": coarse[wettest, 0, 0],
+                f"{place.upper()}: coarse": coarse[wettest, 0, 0],
                 "member 1": drawn[0],
                 "member 2": drawn[1],
                 "truth": fine[wettest, 0, 0],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from scipy.ndimage import gaussian_filter
 
 import finescale
 from finescale.cli import main
@@ -51,6 +52,8 @@ def test_weights_and_statistics_are_the_starts_and_the_data_ones_own(there: Path
     assert main([*words(there, "one", "train.lr=1e-9"), "-o", str(tmp_path / "mine")]) == 0
     start, mine = finescale.load(there / "one"), finescale.load(tmp_path / "mine")
     for name, value in start.state_dict().items():
+        if name == "conditions.usual":  # how smooth these fields are
+            continue
         torch.testing.assert_close(mine.state_dict()[name], value, rtol=1e-4, atol=1e-6)
     assert mine.config["started"] == {"from": "one"}
     assert (
@@ -65,6 +68,19 @@ def test_weights_and_statistics_are_the_starts_and_the_data_ones_own(there: Path
     made = mine.downscale(coarse, members=1)["pr"]
     assert made.attrs["units"] == "kg m-2 s-1"
     assert float(made.max()) < 0.1
+
+
+@pytest.mark.parametrize("start", ["one", "many"])
+def test_networks_are_told_how_smooth_the_new_fields_are(there: Path, tmp_path: Path, start: str) -> None:
+    rain = synthetic_rain((4, 48, 64), seed=2)
+    smooth = rain.copy(data=gaussian_filter(rain.values, (0, 1.5, 1.5)))
+    smooth.to_dataset().to_netcdf(tmp_path / "smooth.nc", engine="netcdf4")
+    sets = (f"data.path={tmp_path / 'smooth.nc'}", "train.steps=1")
+    assert main([*words(there, start, *sets), "-o", str(tmp_path / "mine")]) == 0
+    before, mine = finescale.load(there / start), finescale.load(tmp_path / "mine")
+    wanted = mine.smoothness_of(torch.from_numpy(smooth.values)[None, None].float())
+    assert wanted is not None and float(wanted) > float(before.conditions.usual) + 0.2
+    assert float(mine.conditions.usual) == pytest.approx(float(wanted), abs=0.1)
 
 
 def test_training_goes_on_from_the_start_and_more_gently(there: Path, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def train(
         folder: an existing folder.
         teacher: for a distillation, which trains the student's denoiser alone; statistics and mean stay.
         processes: that share the training; None for this one alone.
-        known: whether the model has statistics already, which stay.
+        known: whether the model has statistics already, of other data, which stay, but for how smooth fields are.
     """
     processes = processes or Processes()
     device = processes.fabric.device
@@ -195,10 +195,12 @@ def train(
 
     # Neighbouring frames say little more than one: sequences need fewer crops.
     frames = crops.crop[0]
+    told = known and teacher is None and model.conditions.smoothness  # how smooth fields are, of other data
     known = known or teacher is not None
-    samples = [] if known else sample(crops, max(16, STATISTICS // frames))
-    if at.stage == STATISTICS_STAGE and not known:
-        processes.alike(model, lambda: statistics.fit_statistics(model, samples, device))
+    samples = sample(crops, max(16, STATISTICS // frames)) if told or not known else []
+    if at.stage == STATISTICS_STAGE and (told or not known):
+        fitted = statistics.fit_smoothness if told else statistics.fit_statistics
+        processes.alike(model, lambda: fitted(model, samples, device))
     # A loss of distillation runs the teacher's sampler: a few crops must do.
     count = STATISTICS // (12 if teacher else 3)
     seen = sample(valid, max(4, count // frames))

@@ -1,7 +1,8 @@
 """Going on from a trained model, on other data: the same parts, its weights and its statistics, a lower learning rate.
 
 The statistics (the transform's, the latent's and those of the conditions) are kept: networks know no others, and a few
-fields settle none. The model learns the range of factors that the configuration names, at most that of the start.
+fields settle none. One is not: how smooth fine fields are, which networks are told at prediction, is that of the new
+data. The model learns the range of factors that the configuration names, at most that of the start.
 """
 
 from __future__ import annotations

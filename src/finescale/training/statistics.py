@@ -90,8 +90,23 @@ def fit_statistics(model: Downscaler, crops: Sequence[Batch], device: torch.devi
     model.conditions.fit(
         [batch.static.to(device) for batch in crops if batch.static is not None],
         [batch.predictors.to(device) for batch in crops if batch.predictors is not None],
-        [told for batch in crops if (told := model.smoothness_of(batch.fine.to(device))) is not None],
+        _smoothness(model, crops, device),
     )
+
+
+def fit_smoothness(model: Downscaler, crops: Sequence[Batch], device: torch.device) -> None:
+    """Of all statistics that one alone which networks are told at prediction: how smooth fine fields are here.
+
+    Args:
+        model: fitted in place.
+        crops: batches, each of one factor.
+        device: where the model is.
+    """
+    model.conditions.fit([], [], _smoothness(model, crops, device))
+
+
+def _smoothness(model: Downscaler, crops: Sequence[Batch], device: torch.device) -> list[Tensor]:
+    return [told for batch in crops if (told := model.smoothness_of(batch.fine.to(device))) is not None]
 
 
 @torch.no_grad()
