@@ -43,6 +43,7 @@ STYLE: Any = {
 
 
 _BOXES: WeakKeyDictionary[Figure, Any] = WeakKeyDictionary()
+"""What is drawn of each figure that is laid out, in inches."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def png(figure: Figure, limit: int = 150_000) -> bytes:
 def counted(packed: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32]]:
     """The different numbers of 24 bits, rising, how often each is there, and the place of each dot's among them.
 
-    By a table of all numbers instead of sorting: a tenth of the time of `numpy.unique`.
+    By a table of all numbers, 64 MiB, instead of sorting as `numpy.unique` does.
     """
     seen = np.zeros(1 << 24, dtype=bool)
     seen[packed] = True

@@ -197,8 +197,9 @@ def train(
     frames = crops.crop[0]
     told = known and teacher is None and model.conditions.smoothness  # how smooth fields are, of other data
     known = known or teacher is not None
-    samples = sample(crops, max(16, STATISTICS // frames)) if told or not known else []
-    if at.stage == STATISTICS_STAGE and (told or not known):
+    first = at.stage == STATISTICS_STAGE
+    samples = sample(crops, max(16, STATISTICS // frames)) if not known or (told and first) else []
+    if first and (told or not known):
         fitted = statistics.fit_smoothness if told else statistics.fit_statistics
         processes.alike(model, lambda: fitted(model, samples, device))
     # A loss of distillation runs the teacher's sampler: a few crops must do.

@@ -106,6 +106,7 @@ def fit_smoothness(model: Downscaler, crops: Sequence[Batch], device: torch.devi
 
 
 def _smoothness(model: Downscaler, crops: Sequence[Batch], device: torch.device) -> list[Tensor]:
+    """Exponents ζ (B,) of every batch; none for a model that takes no such number."""
     return [told for batch in crops if (told := model.smoothness_of(batch.fine.to(device))) is not None]
 
 
