@@ -98,10 +98,14 @@ class Downscaler(Components):
         return sampling.fields(self, given, mu, z, members)
 
     def finish(self, y: Tensor, given: Inputs) -> Ensemble:
-        """x = constraint(transform.inverse(y), coarse) for y of `draw`, cut to the windows; NaN where c is unknown."""
+        """x = constraint(transform.inverse(y), coarse) for y of `draw`, cut to the windows; NaN where c is unknown.
+
+        Of a model that was calibrated on smoother fields, blurred and constrained once more.
+        """
         given = given.to(self.device)
         x = sampling.physical(self, y, given)
-        return Ensemble(sampling.constrained(self, x, given), sampling.gap(self, x, given))
+        fields = sampling.blurred(self, sampling.constrained(self, x, given), given)
+        return Ensemble(fields, sampling.gap(self, x, given))
 
     def marginals(self, given: Inputs, members: Members, source: str = "auto", **settings: Any) -> Marginals:
         """Mean, standard deviation and quantiles instead of members: `finescale.model.uncertainty.marginals`."""

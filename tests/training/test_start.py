@@ -32,7 +32,7 @@ def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
     fine = synthetic_rain((4, 48, 64), seed=1)
     finescale.fit(read_config("one-step", settings), folder / "one", data=fine)
     one = finescale.load(folder / "one")
-    one.calibrated = Calibrated(1.0, 1.4, 600.0)
+    one.calibrated = Calibrated(1.0, 1.4, lifetime=600.0)
     one.config["calibrated"] = one.calibrated.plain()
     one.save(folder / "one")
     many = settings | {"factor": {"time": [1, 2], "space": [2, 8]}}

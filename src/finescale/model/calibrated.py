@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ LARGEST = 4
 """Exponent that may be told; that of a smooth field is 2."""
 Exponent = Annotated[float, Field(ge=0, le=LARGEST)]
 Spread = Annotated[float, Field(gt=0, le=10)]
+Blur = Annotated[float, Field(ge=0, le=10)]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Calibrated:
         spread: what deviations of members from their centre are multiplied by, in the latent: z → m + spread (z − m).
             The centre m is 0 for diffusion, whose residual is about the conditional mean, and for a generator what it
             makes of no noise. Of a model of several factors, by the factors at which it was measured.
+        blur: standard deviation in fine cells of a Gaussian that members are smoothed by, in units and before they are
+            constrained a last time (`finescale.operators.blur`); 0 for none. Of several factors as ``spread``.
         lifetime: seconds that the detail of fine fields lives while it moves (`finescale.diffusion.carried`); None for
             frames of their own.
         path: the fine fields they were measured on.
@@ -33,6 +37,7 @@ class Calibrated:
 
     smoothness: Exponent | None = None
     spread: Spread | dict[str, Spread] = 1.0
+    blur: Blur | dict[str, Blur] = 0.0
     lifetime: Annotated[float, Field(gt=0, le=1e9)] | None = None
     path: str | None = None
 
@@ -42,28 +47,37 @@ class Calibrated:
         Raises:
             InputError: saying which.
         """
-        self._measured()
+        for measured in (self.spread, self.blur):
+            for name in measured if isinstance(measured, dict) else ():
+                Factor.parse(name)
 
     def spread_at(self, factor: Factor) -> float:
-        """The spread of a factor: that measured at it, or else between those measured at others.
-
-        log s = Σ w_i log s_i / Σ w_i, with w_i = 1 / d_i² and d the distance of the logarithms of factors in time, y
-        and x: the inverse-distance weighting of Shepard (1968), which keeps between the largest and the least.
-        """
+        """The spread of a factor: that measured at it, or else Π s_i^w_i of those measured at others (`weights`)."""
         if isinstance(self.spread, float | int):
             return float(self.spread)
-        total = weights = 0.0
-        for other, spread in self._measured():
-            apart = sum(math.log(a / b) ** 2 for a, b in zip(factor, other, strict=True))
-            if not apart:
-                return spread
-            total, weights = total + math.log(spread) / apart, weights + 1 / apart
-        return math.exp(total / weights) if weights else 1.0
+        return math.prod(self.spread[name] ** weight for name, weight in weights(self.spread, factor).items())
 
-    def _measured(self) -> list[tuple[Factor, float]]:
-        found = self.spread if isinstance(self.spread, dict) else {}
-        return [(Factor.parse(key), value) for key, value in found.items()]
+    def blur_at(self, factor: Factor) -> float:
+        """The blur of a factor: that measured at it, or else Σ w_i b_i of those measured at others (`weights`)."""
+        if isinstance(self.blur, float | int):
+            return float(self.blur)
+        return sum(self.blur[name] * weight for name, weight in weights(self.blur, factor).items())
 
     def plain(self) -> dict[str, Any]:
         """As a configuration has it."""
         return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def weights(measured: Iterable[str], factor: Factor) -> dict[str, float]:
+    """How much each of the measured factors says of another: 1 in all.
+
+    w_i ~ 1 / d_i², with d the distance of the logarithms of factors in time, y and x: the inverse-distance weighting of
+    Shepard (1968), which keeps between the largest and the least. The one it was measured at has all.
+    """
+    found: dict[str, float] = {}
+    for name in measured:
+        apart = sum(math.log(a / b) ** 2 for a, b in zip(factor, Factor.parse(name), strict=True))
+        if not apart:
+            return {name: 1.0}
+        found[name] = 1 / apart
+    return {name: weight / sum(found.values()) for name, weight in found.items()}

@@ -19,6 +19,7 @@ from finescale.latents import LinearLatentSpace
 from finescale.model.batch import Inputs, Members
 from finescale.model.components import Components
 from finescale.model.sizes import pad
+from finescale.operators.blur import blur
 from finescale.operators.coarsen import Coarsen
 from finescale.samplers import Denoise
 
@@ -247,6 +248,17 @@ def constrained(model: Components, x: Tensor, given: Inputs) -> Tensor:
     if bool(unknown.any()):
         x = torch.where(a.replicate(unknown)[:, None], torch.nan, x)
     return masked(x, given)
+
+
+def blurred(model: Components, x: Tensor, given: Inputs) -> Tensor:
+    """x (B, M, C, T, H, W) of `constrained`, smoothed as `Calibrated.blur` says, and constrained again.
+
+    What is left below the transform's threshold is none. Fields that a constraint makes of logits stay as they are.
+    """
+    std = model.calibrated.blur_at(model.factor)
+    if not std or (model.constraint is not None and model.constraint.domain == "logits"):
+        return x
+    return constrained(model, model.physical(model.transform(blur(x, std))), given)
 
 
 def masked(x: Tensor, given: Inputs) -> Tensor:

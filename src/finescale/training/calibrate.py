@@ -1,8 +1,9 @@
 """Calibration of a trained model on a few fine fields of the user's own: ``finescale calibrate MODEL FINE``.
 
 Nothing is trained. Measured are how smooth the fine fields are, for a model whose networks are told
-(`finescale.model.conditions`), and by what the members' deviations have to be multiplied for a spread–skill ratio of 1
-(`finescale.training.spread`), at some factors of a model that serves several; and, where fields follow each other in
+(`finescale.model.conditions`), by what the members' deviations have to be multiplied for a spread–skill ratio of 1
+(`finescale.training.spread`), and how wide a Gaussian makes members as smooth as these fields
+(`finescale.training.blur`), at some factors of a model that serves several; and, where fields follow each other in
 time and frames are made one by one, how long detail lives while it moves (`finescale.training.lifetime`).
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -26,6 +27,7 @@ from finescale.errors import InputError, Notice
 from finescale.grids.durations import format_duration
 from finescale.grids.factor import Factor, Factors
 from finescale.model.calibrated import Calibrated
+from finescale.training.blur import search as search_blur
 from finescale.training.crops import Crops
 from finescale.training.data import Fine, listed, open_data
 from finescale.training.fit import check_writable
@@ -37,6 +39,8 @@ FEW = 16
 """Crops below which it is said that they are few."""
 MANY = 10_000
 """Crops at most."""
+OFF = 0.1
+"""|log of the ratio| that a blur may leave, if it was nearer to 1 without."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Measured:
         crops: on how many crops.
         before: spread–skill ratio with the model's own spread and the training data's smoothness.
         after: with what was measured.
-        spread: factor of the deviations.
+        spread: factor of the deviations, the nearer to 1 the less the crops say.
+        blur: standard deviation, in fine cells, of the Gaussian that members are smoothed by; 0 for none.
         smoothness: exponent of the crops; None for a model that is not told, or fields that do not say.
         lifetime: seconds that detail lives; None where it does not matter, or fields do not say.
     """
@@ -56,6 +61,7 @@ class Measured:
     before: float
     after: float
     spread: float
+    blur: float
     smoothness: float | None
     lifetime: float | None
 
@@ -83,7 +89,8 @@ class Calibration:
         lines = [", ".join(told)] if told else []
         for factor, one in self.at.items():
             ratios = f"spread–skill {one.before:.2f} -> {one.after:.2f}"
-            lines.append(f"{factor}: spread {one.spread:.2f}, {ratios}, on {one.crops} crops")
+            blur = f", blur {one.blur:.2f} cells" if one.blur else ""
+            lines.append(f"{factor}: spread {one.spread:.2f}{blur}, {ratios}, on {one.crops} crops")
         return "\n".join(lines)
 
 
@@ -140,9 +147,12 @@ def calibrate(
     smoothness = [one.smoothness for one in at.values() if one.smoothness is not None]
     lives = [one.lifetime for one in at.values() if one.lifetime is not None]
     spreads = {name: one.spread for name, one in at.items()}
+    blurs = {name: one.blur for name, one in at.items()}
+    single = taken.factors.single is not None
     calibrated = Calibrated(
         round(mean(smoothness), 3) if smoothness else None,
-        next(iter(spreads.values())) if taken.factors.single is not None else spreads,
+        next(iter(spreads.values())) if single else spreads,
+        next(iter(blurs.values())) if single else blurs,
         median(lives) if lives else None,
         ", ".join(listed(fine))[:200],
     )
@@ -213,8 +223,18 @@ def _measured(model: Downscaler, opened: Crops, factor: Factor, crops: int, seed
         smoothness = round(float(exponents.nanmean()), 3)
     before = ratio_of(served, batch, Calibrated(), seed)
     first = before if smoothness is None else ratio_of(served, batch, Calibrated(smoothness), seed)
-    spread, after = search(served, batch, Calibrated(smoothness), seed, first)
-    return Measured(len(batch), before, after, round(spread, 3), smoothness, _lifetime(served, opened))
+    found = Calibrated(smoothness)
+    spread, after = search(served, batch, found, seed, first)
+    blur = search_blur(served, batch, replace(found, spread=spread), seed)
+    if blur:  # which takes some of the spread away
+        blurred = replace(found, spread=spread, blur=blur)
+        wider, then = search(served, batch, blurred, seed, ratio_of(served, batch, blurred, seed))
+        if then.off <= max(after.off, OFF):
+            spread, after = wider, then
+        else:
+            blur = 0.0
+    lives = _lifetime(served, opened)
+    return Measured(len(batch), before.value, after.value, round(spread, 3), round(blur, 3), smoothness, lives)
 
 
 def _lifetime(model: Downscaler, crops: Crops) -> float | None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from finescale.grids.factor import Factor
+from finescale.operators.blur import blur
 
 Array = NDArray[np.float32]
 ALONE = 0.1
@@ -121,11 +122,8 @@ def _turned(velocity: Array, turns: tuple[bool, bool, bool], square: bool) -> Ar
 
 def blurred(fine: Array, std: float) -> Array:
     """Fields (C, T, H, W) smoothed in space by a Gaussian, over known cells: Σ w x / Σ w."""
-    known = np.isfinite(fine)
-    sigmas = (0, 0, std, std)
-    sums = gaussian_filter(np.where(known, fine, 0), sigmas, mode="nearest")
-    smooth = sums if known.all() else sums / np.maximum(gaussian_filter(known.astype(np.float32), sigmas), 1e-6)
-    return np.where(known, smooth, np.float32(np.nan)).astype(np.float32, copy=False)
+    smooth = blur(torch.from_numpy(np.ascontiguousarray(fine, np.float32)), std).numpy()
+    return np.where(np.isfinite(fine), smooth, np.float32(np.nan))
 
 
 def doubled(cut: Cut) -> Cut:
