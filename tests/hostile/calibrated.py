@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import yaml
 from tests.hostile import made
 from tests.hostile.cases import Case
@@ -15,6 +16,7 @@ SECTIONS: dict[str, tuple[Any, str]] = {
     "a list": ([1], "calibrated"),
     "another key": ({"spred": 1}, "spread"),
     "a text": ({"spread": "wide"}, "calibrated.spread"),
+    "a negative blur": ({"blur": -1}, "calibrated.blur"),
     "a spread of no factor": ({"spread": {"8": 1.0}}, "calibrated"),
     "spreads of which one is none": ({"spread": {"1x8": 0}}, "calibrated.spread"),
     "no spread": ({"spread": 0}, "calibrated.spread"),
@@ -39,7 +41,7 @@ def cases(folder: Path) -> list[Case]:
     made.stored(other.assign(gust=other.wind), folder / "other.nc")
     made.stored(made.rain(3, 4, 4), folder / "small.nc")
     made.stored(made.rain(3, 16, 24, units="K"), folder / "kelvin.nc")
-    made.stored(dry.assign(rain=dry.rain + np.float32("inf")), folder / "inf.nc")
+    made.stored(dry.assign(rain=xr.full_like(dry.rain, np.inf)), folder / "inf.nc")
     refused: dict[str, tuple[list[str], str]] = {
         "no such file": (["model", "none.nc"], "none.nc"),
         "no such model": (["none", "fine.nc"], "none"),

@@ -28,7 +28,7 @@ VALID = ("its own name as preset", "a preset that is a number", "a preset that i
 def cases(folder: Path) -> list[Case]:
     stored(rain(4, 32, 32), folder / "fine.nc")
     stored(rain(3, 8, 8), folder / "coarse.nc")
-    stored(rain(4, 32, 32) * float("nan"), folder / "gaps.nc")
+    stored(rain(4, 32, 32).where(False), folder / "gaps.nc")
     data = {"data": {"path": "fine.nc", "crop": 16, "min_valid": 0.1}, "train": {"steps": 2, "batch": 2}}
     (folder / "small.yaml").write_text(yaml.safe_dump({k: v for k, v in CONFIG.items() if k != "variable"} | data))
     model(folder / "model")

@@ -110,4 +110,7 @@ def types(folder: Path) -> Iterator[Case]:
     yield from each("complex numbers", folder / "complex.zarr", "holds complex numbers")
     half = folder / "half.nc"
     half.write_bytes(zlib.decompress(base64.b85decode(HALF)))
-    yield from each("numbers of half precision", half, "half.nc: variable rain holds numbers of half")
+    with netCDF4.Dataset(half) as file:
+        read = file["rain"].dtype is not str  # some builds of the NetCDF library read them
+    if not read:
+        yield from each("numbers of half precision", half, "half.nc: variable rain holds numbers of half")

@@ -23,9 +23,11 @@ from finescale.errors import InputError
 from finescale.model.batch import Inputs, Members
 from finescale.model.calibrated import Calibrated
 from finescale.scores.settings import Settings
+from finescale.scores.spectra import log_spectral_distance
 from finescale.scores.sums import Sums
 from finescale.training.crops import Crops
 from finescale.training.cutting import Augmentation, Cut, blurred, doubled
+from finescale.training.spread import members_of, ratio_of
 from finescale.training.survey import Criteria
 
 SMOOTHING: dict[str, Any] = {
@@ -92,6 +94,57 @@ def test_the_ratio_is_that_of_verify(there: Path) -> None:
     sums = Sums(Settings(full=False))
     sums.add(drawn.numpy(), batch.fine[:, 0, 0].numpy(), None, False)
     assert said.at["1x4"].before == pytest.approx(sums.scores()["spread_skill"], rel=1e-4)
+
+
+def test_members_become_as_smooth_as_the_fields(there: Path) -> None:
+    """And no smoother: the blur is that of the nearest spectrum; totals stay, and nothing is left below 0.05 mm/h."""
+    model = finescale.load(there / "model")
+    rain = synthetic_rain((4, 96, 96), seed=2)
+    field = rain.copy(data=gaussian_filter(rain.values, (0, 0.8, 0.8)))
+    said = finescale.calibrate(model, field, crops=16).at["1x4"]
+    assert 0.3 < said.blur < 1.0
+    coarse = finescale.coarsen(field, "1x4")["precipitation_rate"]
+    distances = {}
+    for blur in (0.0, said.blur, 2 * said.blur):
+        model.calibrated = replace(model.calibrated, blur=blur)
+        made = finescale.downscale(model, coarse, members=4, progress=False)["precipitation_rate"]
+        rain = made.transpose("realization", ...).values
+        distances[blur] = log_spectral_distance(rain, field.values)
+        means = rain.reshape(*rain.shape[:2], 24, 4, 24, 4).mean((3, 5), dtype=np.float64)
+        np.testing.assert_allclose(means, np.broadcast_to(coarse.values, means.shape), rtol=1e-5, atol=1e-6)
+        few = np.broadcast_to(coarse.values, means.shape).repeat(4, -2).repeat(4, -1) < 0.05
+        assert not ((rain > 0) & (rain < 0.0499) & ~few).any()
+    assert distances[said.blur] < min(distances[0.0] - 0.05, distances[2 * said.blur])
+
+
+def test_rougher_fields_are_not_blurred(there: Path) -> None:
+    model = finescale.load(there / "model")
+    rain = xr.open_dataset(there / "rain.nc")["precipitation_rate"].load()
+    rough = rain * xr.full_like(rain, 1).copy(data=np.random.default_rng(0).gamma(1.0, 1.0, rain.shape))
+    assert finescale.calibrate(model, rough.assign_attrs(rain.attrs), crops=8).at["1x4"].blur == 0.0
+
+
+def test_a_single_crop_says_nothing_of_the_spread(there: Path) -> None:
+    """The fewer crops, the nearer to 1: log s is shrunk by the jackknife's error."""
+    model = finescale.load(there / "model")
+    one, many = (finescale.calibrate(model, there / "smooth.nc", crops=n).at["1x4"].spread for n in (1, 16))
+    assert one == 1.0 and abs(np.log(many)) > 0.1
+
+
+def test_the_error_of_a_ratio_is_the_jackknifes(there: Path) -> None:
+    model = finescale.load(there / "model")
+    field = xr.open_dataset(there / "smooth.nc")["precipitation_rate"].load()
+    batch = Crops([[field]], finescale.Factor(1, 4), (1, 32, 32), Criteria(0.5, 0.0, 0.1)).apart(6)
+    found = ratio_of(model, batch, Calibrated(), 0)
+    drawn = torch.cat([fields for _, fields in members_of(model, batch, 0)])[:, :, 0, 0].double()
+
+    def log(left_out: int) -> float:
+        kept = [n for n in range(len(batch)) if n != left_out]
+        variance, error = drawn[kept].var(1).mean(), (drawn[kept].mean(1) - batch.fine[kept, 0, 0]).square().mean()
+        return float((9 / 8 * variance / error).sqrt().log())
+
+    logs = np.array([log(n) for n in range(6)])
+    assert found.error == pytest.approx(float(np.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())), rel=1e-3)
 
 
 def test_training_again_forgets_it(there: Path, model: Path, tmp_path: Path) -> None:
@@ -191,13 +244,15 @@ def test_a_range_of_factors_is_calibrated_at_some_and_between_them(
         assert mine.spread_at(finescale.Factor.parse(factor)) == spread
 
 
-def test_a_spread_between_factors_is_between_theirs() -> None:
+def test_what_lies_between_factors_is_between_theirs() -> None:
     assert Calibrated().spread_at(finescale.Factor(2, 7)) == 1
     one = Calibrated(spread={"1x2": 0.25, "1x8": 1.0})
     assert one.spread_at(finescale.Factor(1, 2)) == 0.25
     assert one.spread_at(finescale.Factor(1, 4)) == pytest.approx(0.5)  # as near to both, in logarithms
     assert 0.25 < one.spread_at(finescale.Factor(1, 3)) < 0.5 < one.spread_at(finescale.Factor(1, 6)) < 1
     assert one.spread_at(finescale.Factor(1, y=2, x=8)) == pytest.approx(0.5)
+    two = Calibrated(blur={"1x2": 0.0, "1x8": 0.8})
+    assert [two.blur_at(finescale.Factor(1, n)) for n in (2, 4, 8)] == pytest.approx([0.0, 0.4, 0.8])
     with pytest.raises(InputError, match="factor 'x' is not understood"):
         Calibrated(spread={"x": 1.0})
 

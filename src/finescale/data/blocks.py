@@ -95,9 +95,14 @@ def clock_of(coord: xr.DataArray | xr.Variable) -> Numbers:
     """(n, 1, 2) shares of the year, in the calendar's own years, and of the day; NaN for numbers."""
     if coord.dtype.kind not in "MO":
         return np.full((coord.size, 1, 2), np.nan)
-    dates = xr.DataArray(coord.values, dims="time").dt
+    values = coord.values
+    dates = xr.DataArray(values, dims="time").dt
     day = np.asarray(dates.hour + dates.minute / 60 + dates.second / 3600, dtype=np.float64) / 24
-    year = (np.asarray(dates.dayofyear, dtype=np.float64) - 1 + day) / np.asarray(dates.days_in_year)
+    if values.dtype.kind == "M":
+        before = (values.astype("M8[D]") - values.astype("M8[Y]")).astype(np.float64)
+    else:
+        before = np.array([one.dayofyr - 1 for one in values], dtype=np.float64)
+    year = (before + day) / np.asarray(dates.days_in_year)
     return np.stack([year, day], axis=-1)[:, None]
 
 

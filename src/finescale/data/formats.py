@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import json
 import shutil
 import warnings
 from dataclasses import replace
@@ -108,8 +109,16 @@ def _remote(entry: Entry, path: Remote, chunks: Any) -> xr.Dataset:
     """A Zarr store behind a URL; its metadata in one place, where it has them there, save a request for each array."""
     with reached(path):
         mark, content = path.zarr_metadata() or ("", b"")
-        together = mark == ".zmetadata" or b'"consolidated_metadata"' in content
+        together = mark == ".zmetadata" or _told_together(content)
         return read(entry, xr.backends.ZarrBackendEntrypoint, chunks, consolidated=together)
+
+
+def _told_together(content: bytes) -> bool:
+    """Whether a group's zarr.json holds what its arrays are like; some versions of zarr write null if it does not."""
+    try:
+        return bool(json.loads(content).get("consolidated_metadata"))
+    except ValueError:  # what opens the store has better words
+        return False
 
 
 def read(entry: Entry, reader: Engine, chunks: Any, **settings: Any) -> xr.Dataset:
