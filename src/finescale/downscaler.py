@@ -98,14 +98,8 @@ class Downscaler(Components):
         return sampling.fields(self, given, mu, z, members)
 
     def finish(self, y: Tensor, given: Inputs) -> Ensemble:
-        """x = constraint(transform.inverse(y), coarse) for y of `draw`, cut to the windows; NaN where c is unknown.
-
-        Of a model that was calibrated on smoother fields, blurred and constrained once more.
-        """
-        given = given.to(self.device)
-        x = sampling.physical(self, y, given)
-        fields = sampling.blurred(self, sampling.constrained(self, x, given), given)
-        return Ensemble(fields, sampling.gap(self, x, given))
+        """Members in units of y of `draw`, constrained and cut to the windows: `finescale.model.sampling.ensemble`."""
+        return sampling.ensemble(self, y, given.to(self.device))
 
     def marginals(self, given: Inputs, members: Members, source: str = "auto", **settings: Any) -> Marginals:
         """Mean, standard deviation and quantiles instead of members: `finescale.model.uncertainty.marginals`."""

@@ -117,6 +117,27 @@ def test_members_become_as_smooth_as_the_fields(there: Path) -> None:
     assert distances[said.blur] < min(distances[0.0] - 0.05, distances[2 * said.blur])
 
 
+def test_the_members_of_a_variance_are_blurred_too(built: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    given, members, model = Inputs(torch.rand(1, 1, 1, 8, 8)), Members(range(3), 1), built()
+    sharp = model.sample(given, members).fields
+    model.calibrated = Calibrated(blur=0.9)
+    smooth, found = model.sample(given, members).fields, model.marginals(given, members, "members", fields=True)
+    assert torch.equal(found.members.fields, smooth) and not torch.equal(smooth, sharp)
+
+
+def test_fields_that_a_constraint_makes_of_logits_stay(there: Path, built: Callable[..., Any]) -> None:
+    """It cannot act on them a second time."""
+    given, members, model = (
+        Inputs(torch.rand(1, 1, 1, 8, 8)),
+        Members(range(2), 1),
+        built(constraint="softmax", denoiser="none"),
+    )
+    sharp = model.sample(given, members).fields
+    model.calibrated = Calibrated(blur=0.9)
+    assert torch.equal(model.sample(given, members).fields, sharp)
+
+
 def test_rougher_fields_are_not_blurred(there: Path) -> None:
     model = finescale.load(there / "model")
     rain = xr.open_dataset(there / "rain.nc")["precipitation_rate"].load()

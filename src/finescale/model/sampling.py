@@ -16,7 +16,7 @@ from finescale.diffusion import TiledDenoiser, carried_noise, noise_source
 from finescale.diffusion.noise_field import Place
 from finescale.grids.windows import Triple
 from finescale.latents import LinearLatentSpace
-from finescale.model.batch import Inputs, Members
+from finescale.model.batch import Ensemble, Inputs, Members
 from finescale.model.components import Components
 from finescale.model.sizes import pad
 from finescale.operators.blur import blur
@@ -208,6 +208,15 @@ def through_constraint(model: Components, y: Tensor, given: Inputs) -> Tensor:
     closed = y.clone()
     closed[..., :t, :height, :width] = torch.where(x.isnan(), y[..., :t, :height, :width], model.transform(x))
     return closed
+
+
+def ensemble(model: Components, y: Tensor, given: Inputs) -> Ensemble:
+    """x = constraint(transform.inverse(y), coarse), y (B, M, C, T, H, W), cut to the windows; NaN where c is unknown.
+
+    Of a model that was calibrated on smoother fields, `blurred`.
+    """
+    x = physical(model, y, given)
+    return Ensemble(blurred(model, constrained(model, x, given), given), gap(model, x, given))
 
 
 def finished(model: Components, y: Tensor, given: Inputs) -> Tensor:

@@ -116,8 +116,7 @@ def marginals(
         z = sampling.latents(model, given, cond, mu, members)
         moments = Moments.of_members(z)
         if fields:
-            x = sampling.physical(model, sampling.fields(model, given, mu, z, members), given)
-            drawn = Ensemble(sampling.constrained(model, x, given), sampling.gap(model, x, given))
+            drawn = sampling.ensemble(model, sampling.fields(model, given, mu, z, members), given)
     elif source == "head":
         moments = _head(model, cond, mu)
     else:

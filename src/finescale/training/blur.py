@@ -39,7 +39,7 @@ def search(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int) -
         seed: of the members.
     """
     sides = [n for n in (model.factor.y, model.factor.x) if n > 1]
-    if not sides or (model.constraint is not None and model.constraint.domain == "logits"):
+    if not sides:
         return 0.0
     model.calibrated = replace(calibrated, blur=0.0)
     drawn = list(members_of(model, batch, seed))
