@@ -50,7 +50,6 @@ from finescale.grids.factor import Factor, Factors
 from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import coarse_frames
 from finescale.operators.coarsen import Coarsen
-from finescale.plots import animate
 from finescale.plots.maps import png
 from finescale.training.crops import Crops
 from finescale.verify import baselines, score_arrays
@@ -146,7 +145,7 @@ class Bench:
         self.judge("mrms", "3x10", "joint", self.model("joint", "3x10"))
         for pair in ("3x10", "6x25"):
             self.amplitudes(pair)
-        self.pictures()
+        curves(self.results["noise"], self.args.results / "factors_noise.png")
 
     # --- training
 
@@ -325,26 +324,6 @@ class Bench:
         row["spread"] = float(members[:, :, 0].std(1).nanmean()) if members.shape[1] > 1 else 0.0
         self.results["scores"].setdefault(f"{place} {pair}", {})[system] = row
         print(place, pair, system, {k: round(v, 4) for k, v in row.items() if isinstance(v, float)}, flush=True)
-
-    def pictures(self) -> None:
-        """An animation of the test sequence with the heaviest rain at 3x10, and the noise curves."""
-        pair, (fine, area) = "3x10", self.sequences("mrms", "test", 200, 8)
-        heaviest = int(fine.nan_to_num().flatten(1).kthvalue(959_000, dim=1).values.argmax())
-        coarse, model = Coarsen(Factor.parse(pair))(fine[heaviest : heaviest + 1]), self.model("long", pair)
-        members = (
-            model.sample(Inputs(coarse, area=area[heaviest]), Members(range(2), seed=self.args.seed))
-            .fields[0, :, 0]
-            .numpy()
-        )
-        panels = {"coarse": coarse[0, 0], "member 1": members[0], "member 2": members[1], "truth": fine[heaviest, 0]}
-        animate(
-            {title: np.asarray(panel) for title, panel in panels.items()},
-            self.args.results / "factors.gif",
-            rain=True,
-            units="mm/h",
-            title="MRMS radar, 3x10: 6 min, 10 km to 2 min, 1 km",
-        )
-        curves(self.results["noise"], self.args.results / "factors_noise.png")
 
     def write(self) -> None:
         self.args.results.mkdir(parents=True, exist_ok=True)
