@@ -68,7 +68,7 @@ def faults(case: Case, folder: Path) -> list[str]:
     found += [f"does not say {words!r}" for words in case.says if words not in text]
     found += [f"{path} is changed" for path, before in kept.items() if contents(path) != before]
     if case.code == 2 and not case.writes:
-        found += [f"leaves {name}" for name in sorted(names(folder) - there)]
+        found += [f"leaves {os.path.relpath(name, folder)}" for name in sorted(names(folder) - there)]
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - largest)
     if grown > MEMORY:
         found.append(f"takes {grown / 2**30:.1f} GiB")
@@ -88,7 +88,7 @@ def room(size: int | None) -> Iterator[None]:
 
 def names(folder: Path) -> set[str]:
     """Everything below ``folder``."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    return {os.path.join(at, name) for at, *parts in os.walk(folder) for part in parts for name in part}
 
 
 def contents(path: Path) -> dict[str, bytes]:
