@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from protocol import VARIED, WET, processor, rounded, timed_training
 from torch import Tensor
 
@@ -50,7 +51,7 @@ from finescale.grids.factor import Factor, Factors
 from finescale.model.batch import Inputs, Members
 from finescale.model.sizes import coarse_frames
 from finescale.operators.coarsen import Coarsen
-from finescale.plots.maps import png
+from finescale.plots.maps import STYLE, png
 from finescale.training.crops import Crops
 from finescale.verify import baselines, score_arrays
 
@@ -370,6 +371,7 @@ def configuration(system: str, pair: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@rc_context(STYLE)
 def curves(noise: dict[str, Any], path: Path) -> None:
     """CRPS, relative to its least, and spread–skill against sigma_max."""
     from matplotlib.figure import Figure

@@ -26,12 +26,13 @@ import pictures
 import torch
 from commands import trained, training_told
 from conservation import SCHEMES, photographs, scores
+from matplotlib import rc_context
 from protocol import processor, rounded
 
 from finescale.cli.allocator import keep_memory
 from finescale.config.load import load
 from finescale.constraints import Bounded
-from finescale.plots.maps import png
+from finescale.plots.maps import STYLE, png
 
 STEPS = {"srcnn": 25_000, "edsr": 16_000}
 LAYERS: dict[str, dict[str, Any]] = {
@@ -127,6 +128,11 @@ def report(results: dict[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+LAYERS = {"none": "without", "layer": "with the layer"}
+"""What a picture calls them."""
+
+
+@rc_context(STYLE)
 def curves(runs: dict[str, Any], path: Path) -> None:
     """Validation loss against steps, a line a seed, over what it ends at without the layer."""
     from matplotlib.figure import Figure
@@ -141,11 +147,11 @@ def curves(runs: dict[str, Any], path: Path) -> None:
                 continue
             step, loss = np.transpose(run["curve"][1:])
             colour = {"none": "C1", "layer": "C0"}[layer]
-            ax.plot(step, loss / free["curve"][-1][1], color=colour, label=layer if seed == "0" else None)
-        ax.set(title=scheme, xlabel="step", xscale="log")
+            ax.plot(step, loss / free["curve"][-1][1], color=colour, label=LAYERS[layer] if seed == "0" else None)
+        ax.set(title=scheme.upper(), xlabel="step", xscale="log")
         ax.xaxis.set_minor_formatter("")
         ax.legend()
-    figure.axes[0].set_ylabel("validation loss / none's at the end")
+    figure.axes[0].set_ylabel("validation loss / the last without")
     path.write_bytes(png(figure, limit=150_000))
 
 

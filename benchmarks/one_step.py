@@ -37,6 +37,7 @@ import numpy as np
 import torch
 import xarray as xr
 from commands import measured
+from matplotlib import rc_context
 from one_step_systems import ABLATION, CROP, FACTOR, SYSTEMS, Run, Test, ensemble, scored, tests
 from protocol import interleaved, processor, rounded
 from rain_maps import rain_maps
@@ -48,7 +49,7 @@ from finescale.downscaler import Downscaler
 from finescale.grids.factor import Factor
 from finescale.model import sampling
 from finescale.model.batch import Inputs, Members
-from finescale.plots.maps import png
+from finescale.plots.maps import STYLE, png
 from finescale.verify import baselines
 
 SCORES = {
@@ -339,6 +340,7 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
         price(found, args.results / "one_step.png")
 
 
+@rc_context(STYLE)
 def price(found: dict[str, Any], path: Path) -> None:
     """CRPS over RainFARM's against milliseconds a member, a panel for each network; seeds as points."""
     from matplotlib.figure import Figure
@@ -356,7 +358,7 @@ def price(found: dict[str, Any], path: Path) -> None:
             points = [1.0] if system.startswith("RainFARM") else points  # both have one algorithm
             if system in cost:
                 ax.plot([cost[system]] * len(points), points, "o", color=f"C{number}", label=system)
-        ax.set(title=place, xscale="log", xlabel="ms a member, 8 of 256²")
+        ax.set(title=place.upper(), xscale="log", xlabel="ms a member, 8 of 256²")
         ax.grid(alpha=0.3)
     figure.axes[0].set_ylabel("CRPS / RainFARM's")
     figure.legend(*figure.axes[-1].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=4)
