@@ -14,7 +14,7 @@ bicubic interpolation with noise, and
     MRMS alone        the system of one_step.py: one factor, 12 minutes, one network
 
 CRPS is told over RainFARM's and over bicubic with noise's, with 95 % intervals of a paired block bootstrap over frames.
-What unseen.json holds is not done again. Writes unseen.json and unseen.md as it goes.
+What unseen.json holds is not done again. Writes unseen.json and unseen.md as it goes; with --picture unseen.png alone.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import torch
 import xarray as xr
 from one_step_systems import Run
 from protocol import processor, rounded
+from rain_maps import rain_maps
 
 import finescale
 from finescale.cli.allocator import keep_memory
@@ -40,6 +41,9 @@ from finescale.data.units import convert_units
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.grids.coordinates import increasing
+from finescale.grids.dimensions import canonical
+from finescale.grids.factor import Factor
+from finescale.operators.coarsen import Coarsen
 from finescale.scores.bootstrap import block_length, draws
 from finescale.verify import score
 
@@ -89,8 +93,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/unseen"))
     parser.add_argument("--alone", type=Path, default=Path("benchmarks/cache/one_step"), help="cache of one_step.py")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--picture", action="store_true", help="draw unseen.png and nothing else")
     args = parser.parse_args()
     keep_memory()
+    if args.picture:
+        picture(args)
+        return
     file = args.results / "unseen.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"networks": {}, "systems": {}}
     for network in args.networks:
@@ -227,6 +235,28 @@ def ratio(ours: list[float], theirs: list[float]) -> list[float]:
     counts = draws(len(a), block_length(len(a)), 2000, 0)
     low, high = np.quantile((counts @ a) / (counts @ b), [0.025, 0.975])
     return [float(a.mean() / b.mean()), float(low), float(high)]
+
+
+def picture(args: argparse.Namespace) -> None:
+    """A part of two Swiss fields: coarse, a member as it comes and calibrated on the first hour, and radar."""
+    part, time, rows = (slice(100, 300), slice(100, 300)), 2, []
+    for network, factor in (("MCH 2017", "1x8"), ("MCH 2015", "3x10")):
+        fine, hour = fields(network, args)
+        fine = fine[: 2 * (time + 1)]
+        coarse = finescale.coarsen(fine, factor)
+        blocks = Coarsen(Factor.parse(factor)).replicate(torch.from_numpy(values(coarse))[None, None])[0, 0].numpy()
+        shown = {f"{network}, {factor}: coarse": blocks}
+        load = partial(finescale.load, args.model)
+        for title, model in {"as it comes": load(), "calibrated": calibrated(load, hour, factor)}.items():
+            made = finescale.downscale(model, coarse, members=1, factor=factor, force=True, progress=False)
+            shown[title] = values(made)[0]
+        rows.append({title: field[time][part] for title, field in (shown | {"radar": fine.values}).items()})
+    rain_maps(rows, args.results / "unseen.png", limit=400_000)
+
+
+def values(ds: xr.Dataset) -> np.ndarray[Any, Any]:
+    """([M,] T, H, W) of a file's one field."""
+    return np.asarray(canonical(ds["precipitation_rate"]).values)
 
 
 def write(found: dict[str, Any], args: argparse.Namespace) -> None:
