@@ -145,6 +145,7 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
     calibrated = kept(scored(ensemble(model, batch, args.members), test))
     found_there = {
         "spread": told.calibrated.spread,
+        "blur": told.calibrated.blur,
         "smoothness": told.calibrated.smoothness,
         "crops": told.at[str(FACTOR)].crops,
     }
