@@ -258,3 +258,14 @@ def test_overrides():
         "d": True,
         "e": "a=b",
     }
+
+
+@pytest.mark.parametrize("words", [["info", "fine.nc"], ["--help"]])
+def test_a_reader_that_ends_is_no_fault(fine, tmp_path, words):
+    """As that of ``finescale info fine.nc | head -1``."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "finescale", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode != 0

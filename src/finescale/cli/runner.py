@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import re
+import select
 import shlex
 import signal
 import sys
@@ -61,6 +62,7 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
             words = [word for word in given if word != "--debug"]
             check_variance(words)
             app(bare_variance(words) or ["--help"])
+            sys.stdout.flush()
         return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
@@ -81,11 +83,23 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _say("the memory is full: take fewer members or smaller windows (--window), or a smaller file", 2, debug)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _unheard():
+            return 128 + signal.SIGPIPE
         notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         if isinstance(error, OSError) and error.errno in MENDABLE:
             return _say(f"{error.filename or 'a file'} cannot be used: {error.strerror}{notes}", 2, debug)
         where = "" if debug else "; --debug shows where"
         return _say(f"fault of finescale's own: {type(error).__name__}: {error}{notes}{where}", 1, debug)
+
+
+def _unheard() -> bool:
+    """Whether what reads our output has ended, as ``head`` does: what is left of it goes nowhere then."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    ended = any(event & select.POLLERR for _, event in output.poll(0))
+    if ended:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ended
 
 
 @contextmanager
