@@ -217,7 +217,11 @@ def test_all_end_at_the_step_of_a_signal_and_go_on(trained: Path, torchrun: Torc
         (FULL, "the disk is full; the last checkpoint is kept"),
         (UNREADABLE, "rain.nc cannot be used"),
         (NAN, "the loss of training mean is nan at step 4: lower train.lr"),
-        (AT_STEP.format(what="os.kill(os.getpid(), signal.SIGKILL)"), "another process of this training has ended"),
+        # The other may notice itself, or be ended by torchrun before.
+        (
+            AT_STEP.format(what="os.kill(os.getpid(), signal.SIGKILL)"),
+            r"another process of this training has ended|interrupted; ",
+        ),
     ],
     ids=["full disk", "unreadable file", "nan", "killed"],
 )
@@ -228,7 +232,7 @@ def test_one_that_fails_ends_all_with_one_line(
     done = torchrun([command], prelude)
     assert done.returncode != 0
     (line,) = said(done)
-    assert words in line and not (tmp_path / "model" / "weights.safetensors").exists()
+    assert re.search(words, line) and not (tmp_path / "model" / "weights.safetensors").exists()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(trained: Path, torchrun: Torchrun, tmp_path: Path) -> None:
