@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urlparse
 
 import fsspec
 import numpy as np
@@ -52,7 +56,7 @@ def test_a_name_is_a_model_wherever_one_is_accepted(
     words = ["downscale", "showers", str(coarse(tmp_path)), "-o", "fine.nc", "--members", "2", "--workers", "2"]
     assert main(words) == 0
     assert main(["info", "showers"]) == 0
-    assert "a finescale model" in capsys.readouterr().out
+    assert "showers: a finescale model" in capsys.readouterr().out
     with xr.open_dataset(tmp_path / "fine.nc") as fine:
         again = by_path.downscale(xr.load_dataset(tmp_path / "coarse.nc"), members=2)
         np.testing.assert_array_equal(fine["rain"].transpose(*again["rain"].dims), again["rain"])
@@ -107,10 +111,83 @@ def test_models_lie_behind_urls_too(
             assert finescale.load(f"{base}/showers").called == f"showers ({here})"
             given = str(coarse(tmp_path))
             assert main(["downscale", f"{base}/showers", given, "-o", "fine.nc", "--members", "1"]) == 0
+            assert main(["info", f"{base}/showers"]) == 0
+            assert f"{base}/showers: a finescale model" in capsys.readouterr().out
             assert main(["downscale", f"{base}/nothing", given, "-o", "other.nc"]) == 2
             assert "is not a finescale model" in capsys.readouterr().err
     finally:
         memory.rm("/box", recursive=True)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What huggingface_hub asks a hub for, answered from ``root``: repository group/models has the files below it."""
+
+    root: Path
+    api, files = "/api/models/group/models", "/group/models/resolve/main/"
+
+    def do_GET(self) -> None:
+        path = urlparse(self.path).path
+        if path == self.api:
+            self.answer(json.dumps({"id": "group/models", "sha": "0" * 40, "siblings": []}).encode())
+        elif path.startswith(tree := f"{self.api}/tree/main") and (self.root / path[len(tree) :].strip("/")).is_dir():
+            folder = self.root / path[len(tree) :].strip("/")
+            deep = "recursive=true" in self.path.lower()
+            self.answer(json.dumps([self.entry(one) for one in folder.glob("**/*" if deep else "*")]).encode())
+        elif path.startswith(self.files) and (file := self.root / path[len(self.files) :]).is_file():
+            self.answer(file.read_bytes())
+        else:
+            self.answer(b"", 404, "EntryNotFound" if "group/models" in path else "RepoNotFound")
+
+    do_HEAD = do_GET
+
+    def do_POST(self) -> None:
+        asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        paths = [self.root / one for one in json.loads(asked)["paths"]]
+        self.answer(json.dumps([self.entry(one) for one in paths if one.exists()]).encode())
+
+    def entry(self, path: Path) -> dict[str, Any]:
+        kind = "directory" if path.is_dir() else "file"
+        return {"type": kind, "path": str(path.relative_to(self.root)), "size": path.stat().st_size, "oid": "0" * 40}
+
+    def answer(self, content: bytes, code: int = 200, error: str = "") -> None:
+        self.send_response(code)
+        for name, value in {"Content-Length": len(content), "ETag": '"0"', "X-Error-Code": error}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The shelf as a repository of Hugging Face."""
+    pytest.importorskip("huggingface_hub")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Hub,), {"root": shelf}))
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": f"http://127.0.0.1:{server.server_port}"})
+    monkeypatch.delenv("FINESCALE_MODELS")
+    yield "hf://group/models"
+    server.shutdown()
+    server.server_close()
+
+
+def test_models_lie_on_hugging_face_too(
+    hub: str, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, given = finescale.load(shelf / "showers").fingerprint, str(coarse(tmp_path))
+    assert main(["downscale", f"{hub}/showers", given, "-o", "fine.nc", "--members", "1"]) == 0
+    assert main(["info", f"{hub}/showers"]) == 0
+    assert f"{hub}/showers: a finescale model" in capsys.readouterr().out
+    assert main(["info", f"{hub}/nothing"]) == 2
+    assert f"{hub}/nothing does not exist" in capsys.readouterr().err
+    assert main(["downscale", "hf://group/other/showers", given, "-o", "other.nc"]) == 2
+    assert "is not a finescale model" in capsys.readouterr().err
+    monkeypatch.setenv("FINESCALE_MODELS", hub)
+    assert {"showers", "plain"} < set(shipped.names())
+    assert finescale.load("showers").called == f"showers ({here})"
 
 
 def test_a_model_of_the_package_is_not_written_into(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

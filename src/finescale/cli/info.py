@@ -12,12 +12,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.config.shipped import found
+from finescale.config.shipped import FILES, found
 from finescale.data.extent import parse
 from finescale.data.files import gridded, open_store, select
 from finescale.data.lazy import stored_chunks, tiles
 from finescale.data.named import Paths, listed, title
-from finescale.data.place import Remote, exists, place
+from finescale.data.place import Remote, exists, place, reached
 from finescale.errors import InputError
 from finescale.grids import coordinates, curvilinear
 
@@ -29,22 +29,24 @@ MAX_FACTOR = 32
 
 
 def describe(paths: Paths) -> str:
-    """Lines about a field, or about a model where ``paths`` is one folder with config.yaml.
+    """Lines about a field, or about a model where ``paths`` is one folder with config.yaml, a name or a URL of one.
 
     Raises:
         InputError: if it is neither.
     """
     texts = listed(paths)
-    named = len(texts) == 1 and not isinstance(place(texts[0]), Remote) and not exists(Path(texts[0]))
-    model = found(texts[0]) if named else Path(texts[0])
-    return _model(model) if len(texts) == 1 and _is_model(model) else _file(paths)
+    model = _model_of(texts[0]) if len(texts) == 1 else None
+    return _file(paths) if model is None else _model(model, texts[0])
 
 
-def _is_model(path: Path) -> bool:
-    try:
-        return (path / "config.yaml").is_file()
-    except (OSError, ValueError):
-        return False  # a name that no file can have
+def _model_of(text: str) -> Path | None:
+    """The folder of the model that ``text`` names; None where it names none."""
+    where = place(text)
+    if isinstance(where, Remote):
+        with reached(where):
+            return found(text) if (where / FILES[0]).content() is not None else None
+    folder = where if exists(where) else found(text)
+    return folder if exists(folder / FILES[0]) else None
 
 
 def _file(paths: Paths) -> str:
@@ -149,7 +151,7 @@ class _Sums:
         self.low, self.high = min(self.low, valid.min(initial=math.inf)), max(self.high, valid.max(initial=-math.inf))
 
 
-def _model(path: Path) -> str:
+def _model(path: Path, said: str) -> str:
     import yaml
 
     from finescale.config.document import read_yaml
@@ -157,7 +159,7 @@ def _model(path: Path) -> str:
     from finescale.model.remembers import Remembers
 
     config = read_yaml(path / "config.yaml")
-    lines = [f"{path}: a finescale model"]
+    lines = [f"{said}: a finescale model"]
     trained = parse(config.pop("trained", None) or [], f"{path / 'config.yaml'}, section trained,")
     units = {name: (one or {}).get("units") for name, one in (config.get("variables") or {}).items()}
     remembers = call(Remembers, config.pop("remembers", None), "remembers")
