@@ -1,11 +1,12 @@
 """Train the models that come with the package, and write them as the package has them.
 
-    python benchmarks/shipped.py DATA [--models rain sst] [--minutes 80]
+    python benchmarks/shipped.py DATA [--models rain sst] [--minutes 80] [--cache CACHE]
 
 DATA is a folder with the files of `MODELS`, all openly licensed. Each is one training by a configuration of
-benchmarks/configs; an interrupted one goes on. MRMS is cut at -94 degrees first, so that what lies east of it stays
-unseen. A model that ships has its weights in half precision, no masks of its training fields and, of rain, the lifetime
-of detail that its networks have (the median of those in which it can be followed); about.yaml has hashes of its files.
+benchmarks/configs; an interrupted one goes on, and one that lies under --cache is taken. MRMS is cut at -94 degrees
+first, so that what lies east of it stays unseen. A model that ships has its weights in half precision, no masks of its
+training fields and, of rain, the lifetime of detail that its networks have (the median of those in which it can be
+followed); about.yaml has hashes of its files.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from finescale.constraints import Additive, Multiplicative
 from finescale.downscaler import Downscaler
 from finescale.errors import InputError
 from finescale.grids.factor import Factor
+from finescale.latents import Lapped, PatchPOD
 from finescale.model.batch import Batch, Inputs, Members
 from finescale.model.generator import Generator
 from finescale.operators.coarsen import Coarsen
@@ -122,26 +123,30 @@ class Plain(torch.nn.Module):
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_the_head_is_its_formula(frames: int) -> None:
-    """z = head(h + D w) + a ⊙ w + B (b ⊙ D w), for each member and frame alone; untrained, what is linear is w."""
+def test_members_are_their_formula(frames: int) -> None:
+    """z = m + a ⊙ w + Σ b P w, for each member and frame alone; untrained, what varies is w."""
     torch.manual_seed(0)
-    model = Generator(Plain(), 5, 6, width=8, blocks=1)
-    told, w = torch.randn(2, 5, frames, 7, 9), torch.randn(2, 3, 6, frames, 7, 9)
+    model = Generator(Plain(), 5, Lapped(side=2), width=8, blocks=1, smooth=(1.0, 2.0))
+    told, w = torch.randn(2, 5, frames, 7, 9), torch.randn(2, 3, 4, frames, 7, 9)
     shared = model.trunk(told)
-    torch.testing.assert_close(shared[:, 8:14], torch.ones(2, 6, frames, 7, 9))
-    assert not shared[:, 14:].any()
+    assert shared.shape == (2, 4 + 4 + 2, frames, 7, 9)
+    torch.testing.assert_close(shared[:, 4:8], torch.ones(2, 4, frames, 7, 9))
+    assert not shared[:, 8:].any()
     torch.nn.init.normal_(model.amplitudes.weight)
     shared, found = model.trunk(told), model(told, w)
     assert found.shape == w.shape
     for n, member, t in ((0, 0, 0), (1, 2, frames - 1)):
-        h, a, b = shared[n : n + 1, :, t].split((8, 6, 8), 1)
+        m, a, b = shared[n : n + 1, :, t].split((4, 4, 2), 1)
         one = w[n : n + 1, member, :, t]
-        near = model.drawn(one)
-        x = h + near
-        for block in model.blocks:
-            x = block(x, None)
-        wanted = model.out(torch.nn.functional.silu(model.norm(x))) + a * one + model.together(b * near)
+        wanted = m + a * one
+        for smooth, amplitude in zip(model.smooth, b.unbind(1), strict=True):
+            wanted[:, smooth.channels] += amplitude[:, None] * smooth(one)
         torch.testing.assert_close(found[n : n + 1, member, :, t], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_latent_of_fewer_coefficients_than_cells_has_no_smooth_noise() -> None:
+    latent = PatchPOD(patch=(4, 4), modes=3)
+    assert not latent.orthonormal and not Generator(Plain(), 5, latent, width=8).smooth
 
 
 def test_wet_blocks_that_came_out_dry_take_the_shape_that_was_made(generator: Callable[..., Downscaler]) -> None:

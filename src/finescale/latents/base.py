@@ -57,6 +57,11 @@ class LatentSpace(nn.Module):
         self.register_buffer("scale", torch.ones(channels, 1, 1, 1))
 
     @property
+    def orthonormal(self) -> bool:
+        """Whether white noise on fine cells has a white latent: as many coefficients as cells, nothing left out."""
+        return self.exact and self.channels % math.prod(self.stride) == 0
+
+    @property
     def enough(self) -> int:
         """Fine cells of training data after which more no longer change what is fitted; 0 where a few crops will do."""
         return 0

@@ -176,8 +176,7 @@ class Components(nn.Module):
                 "this model makes several frames at once, whose noise it expects to be as in training: leave the "
                 "lifetime out"
             )
-        cells = math.prod(self.latent.stride) * max(1, len(self.variables))
-        if not self.latent.exact or self.latent.channels != cells:
+        if not self.latent.orthonormal:
             raise InputError("this model's latent is no orthonormal transform of cells: leave the lifetime out")
 
     @property
