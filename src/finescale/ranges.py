@@ -23,6 +23,8 @@ Cells = Annotated[int, Field(ge=1, le=100_000)]
 """Or frames, of a crop."""
 Steps = Annotated[int, Field(ge=1, le=100_000)]
 """Of a schedule or a sampler."""
+Width = Annotated[float, Field(gt=0, le=16)]
+"""Standard deviation of a Gaussian, in fine cells."""
 Positive = Annotated[float, Field(gt=0, le=1e12)]
 Finite = Annotated[float, Field(ge=-1e12, le=1e12)]
 Bound = Annotated[float, Field(allow_inf_nan=True)]

@@ -163,9 +163,11 @@ def test_what_cannot_be_carried_is_refused(diffusing: Any, built: Callable[..., 
     persistent = built(factor="2x4", process={"persistent": True}, data={"frames": 2})
     with pytest.raises(InputError, match="several frames at once"):
         persistent.downscale(coarse, members=1, lifetime="5min")
-    modes = built(factor="1x4", latent={"kind": "patch_pod", "patch": 4, "modes": 3})
-    with pytest.raises(InputError, match="no orthonormal transform"):
-        modes.downscale(coarse, members=1, lifetime="5min")
+    # Modes left out; and all of them of patches that overlap, which have more coefficients than there are cells.
+    for latent in ({"modes": 3}, {"modes": 16, "overlap": True}):
+        model = built(factor="1x4", latent={"kind": "patch_pod", "patch": 4, **latent})
+        with pytest.raises(InputError, match="no orthonormal transform"):
+            model.downscale(coarse, members=1, lifetime="5min")
 
 
 def test_an_interrupted_run_looks_at_the_motion_too(

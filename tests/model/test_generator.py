@@ -144,9 +144,18 @@ def test_members_are_their_formula(frames: int) -> None:
         torch.testing.assert_close(found[n : n + 1, member, :, t], wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_latent_of_fewer_coefficients_than_cells_has_no_smooth_noise() -> None:
-    latent = PatchPOD(patch=(4, 4), modes=3)
-    assert not latent.orthonormal and not Generator(Plain(), 5, latent, width=8).smooth
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("modes", [3, 16], ids=["some", "all"])
+def test_a_latent_that_is_fitted_has_no_smooth_noise(modes: int, overlap: bool) -> None:
+    """Its basis is not there when the model is built; and overlapping patches have more coefficients than cells."""
+    model = Generator(Plain(), 5, PatchPOD(patch=(4, 4), modes=modes, overlap=overlap), width=8)
+    assert not model.smooth and model(torch.randn(1, 5, 1, 4, 4), torch.randn(1, 2, modes, 1, 4, 4)).isfinite().all()
+
+
+@pytest.mark.parametrize("smooth", [[0], [1000], [-2], ["wide"], 3])
+def test_gaussians_have_a_width_that_can_be_had(smooth: Any) -> None:
+    with pytest.raises(InputError, match=r"generator\.smooth"):
+        build_model(read_config("one-step", {"generator.smooth": smooth}))
 
 
 def test_wet_blocks_that_came_out_dry_take_the_shape_that_was_made(generator: Callable[..., Downscaler]) -> None:

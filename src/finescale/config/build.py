@@ -213,15 +213,7 @@ def _generator(spec: Any, latent: LatentSpace, fields: int, scalars: int) -> Gen
     )
     arguments = {key: value for key, value in spec.items() if key not in ("backbone", "score")}
     score = call(Score, spec.get("score"), "generator.score")
-    made = call(
-        Generator,
-        arguments,
-        "generator",
-        trunk=trunk,
-        features=features,
-        latent=latent,
-        score=score,
-    )
+    made = call(Generator, arguments, "generator", trunk=trunk, features=features, latent=latent, score=score)
     return made.to(memory_format=torch.channels_last)
 
 

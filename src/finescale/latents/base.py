@@ -38,12 +38,14 @@ class LatentSpace(nn.Module):
         channels: K, coefficients a latent position.
         stride: fine cells a latent cell along (t, y, x).
         exact: whether decode(encode(x)) = x.
+        fixed: whether analysis and synthesis are known without data.
 
     Raises:
         InputError: for more than `MOST_CHANNELS`.
     """
 
     exact = True
+    fixed = True
     shift: Tensor
     scale: Tensor
 
@@ -55,11 +57,6 @@ class LatentSpace(nn.Module):
         self.stride = stride
         self.register_buffer("shift", torch.zeros(channels, 1, 1, 1))
         self.register_buffer("scale", torch.ones(channels, 1, 1, 1))
-
-    @property
-    def orthonormal(self) -> bool:
-        """Whether white noise on fine cells has a white latent: as many coefficients as cells, nothing left out."""
-        return self.exact and self.channels % math.prod(self.stride) == 0
 
     @property
     def enough(self) -> int:

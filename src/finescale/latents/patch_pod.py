@@ -78,6 +78,8 @@ class PatchPOD(LinearLatentSpace):
         floor: f, (C, *stride), the variance of what the modes leave out.
     """
 
+    fixed = False
+
     mean: Tensor
     floor: Tensor
 

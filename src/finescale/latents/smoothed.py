@@ -23,14 +23,18 @@ from finescale.operators.blur import blur
 REACH = 3
 """Standard deviations at which P_σ ends."""
 LEAST = 1e-3
-"""Channels with a smaller share of the smooth field's energy than this, of the first one's, have no part in it."""
+"""Channels with less of a smooth field's energy than this, of that of the one that has most, have no part in it."""
+MOST = 1000
+"""Channels of a latent at most: finding the kernel takes their cube."""
+AT_ONCE = 2**24
+"""Numbers that are in memory while it is found."""
 
 
 class Smoothing(nn.Module):
-    """P_σ, scaled so that white noise gives a field of unit variance.
+    """P_σ, scaled so that the synthesis of P_σ w has unit variance.
 
     Args:
-        latent: an orthonormal transform of cells.
+        latent: an orthonormal transform of cells that needs no data (`LatentSpace.fixed`).
         std: σ, in fine cells.
 
     Attributes:
@@ -45,14 +49,21 @@ class Smoothing(nn.Module):
         super().__init__()
         reach = max(1, math.ceil(REACH * std / min(latent.stride[1:])))
         count, blocks = latent.channels, 2 * reach + 3
-        one = torch.zeros(count, count, 1, blocks, blocks)
-        one[range(count), range(count), 0, reach + 1, reach + 1] = 1.0
-        made = latent.analysis(blur(latent.synthesis(one), std))[:, :, 0, 1:-1, 1:-1]
-        energy = made.square().sum((0, 2, 3))
+
+        def smooth(channels: Tensor) -> Tensor:
+            """G_σ S⁻¹ of one coefficient of each channel (N,): (N, C, T, H, W)."""
+            one = torch.zeros(len(channels), count, 1, blocks, blocks)
+            one[range(len(channels)), channels, 0, reach + 1, reach + 1] = 1.0
+            return blur(latent.synthesis(one), std)
+
+        # S keeps the energy, and P_σ is symmetric: a channel gives as much as it takes.
+        some = torch.arange(count).split(max(1, AT_ONCE // (count * blocks**2)))
+        energy = torch.cat([smooth(channels).square().flatten(1).sum(1) for channels in some])
         kept = (energy > LEAST * energy.max()).nonzero()[:, 0]
-        kernel = made[kept][:, kept].transpose(0, 1).flip(-2, -1)
+        made = latent.analysis(smooth(kept))[:, kept, 0, 1:-1, 1:-1]
+        kernel = made.transpose(0, 1).flip(-2, -1) * (count / energy.sum()).sqrt()
         self.register_buffer("channels", kept, persistent=False)
-        self.register_buffer("kernel", kernel * (count / energy.sum()).sqrt(), persistent=False)
+        self.register_buffer("kernel", kernel, persistent=False)
 
     def forward(self, w: Tensor) -> Tensor:
         """(N, K, H', W') -> (N, R, H', W')."""

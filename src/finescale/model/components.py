@@ -176,7 +176,8 @@ class Components(nn.Module):
                 "this model makes several frames at once, whose noise it expects to be as in training: leave the "
                 "lifetime out"
             )
-        if not self.latent.orthonormal:
+        cells = math.prod(self.latent.stride) * max(1, len(self.variables))
+        if not self.latent.exact or self.latent.channels != cells:
             raise InputError("this model's latent is no orthonormal transform of cells: leave the lifetime out")
 
     @property

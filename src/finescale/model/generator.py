@@ -5,14 +5,15 @@ With w white noise, a function of member and position, and everything at latent 
     m, a, b = trunk(fold(cond, mu))                        once a window
     z = m + a ⊙ w + Σ_σ b_σ P_σ w                          once a member
 
-with P_σ w the latent of the noise smoothed on fine cells (`finescale.latents.smoothed`). z is the whitened latent of
-y − mu, as a sampler would return it, and w has its channels. Training starts from z = w (m = 0, a = 1, b = 0):
+with P_σ w the coefficients of the noise smoothed on fine cells (`finescale.latents.smoothed`). z is the whitened latent
+of y − mu, as a sampler would return it, so that each coefficient counts by its channel's standard deviation; w has its
+channels. Training starts from z = w (m = 0, a = 1, b = 0):
 coefficients that vary by themselves; the third term lets those of neighbouring blocks vary together. What is not
 linear in the noise are the transform and the constraint that come after it.
 
 Noise that moves makes detail that moves with it (`finescale.diffusion.carried`): amplitudes that vary slowly from band
-to band and from block to block are nearly the same filter wherever blocks lie. Convolutions of the noise that are
-learned, in a head or in place of P_σ, are not, and have detail come and go in places of their own.
+to band and from block to block, in all three terms, are nearly the same filter wherever blocks lie. Convolutions of
+the noise that are learned, in a head or in place of P_σ, are not, and have detail come and go in places of their own.
 
 All is trained together on a proper score of a few members of each crop (`finescale.model.energy`): the score is
 smallest where members and data have one distribution, so that spread and texture are what is learned, and nothing is
@@ -31,9 +32,9 @@ from torch import Tensor, nn
 
 from finescale.backbones.layers import ChannelNorm, ResidualBlock
 from finescale.latents.base import LatentSpace
-from finescale.latents.smoothed import Smoothing
+from finescale.latents.smoothed import MOST, Smoothing
 from finescale.model.energy import Score
-from finescale.ranges import Positive, Repeats, Size
+from finescale.ranges import Repeats, Size, Width
 
 
 class Generator(nn.Module):
@@ -46,7 +47,8 @@ class Generator(nn.Module):
         width: channels that m, a and b are made of.
         blocks: residual blocks of these, two 3 × 3 convolutions each.
         members: drawn of each crop in training, 2 at least.
-        smooth: σ of the Gaussians, in fine cells; none where the latent is no orthonormal transform of cells.
+        smooth: σ of the Gaussians, in fine cells; there are none where the latent's transform is fitted to data, or has
+            more than 1000 channels.
         score: what is minimised.
     """
 
@@ -58,13 +60,14 @@ class Generator(nn.Module):
         width: Size = 64,
         blocks: Repeats = 3,
         members: Size = 2,
-        smooth: tuple[Positive, ...] = (2.0, 4.0, 8.0),
+        smooth: tuple[Width, ...] = (2.0, 4.0, 8.0),
         score: Score | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.members, self.score = trunk, max(2, members), score or Score()
         # Known from the latent, so that they are no part of the weights.
-        self.smooth = nn.ModuleList(Smoothing(latent, std) for std in smooth if latent.orthonormal)
+        stds = smooth if latent.fixed and latent.channels <= MOST else ()
+        self.smooth = nn.ModuleList(Smoothing(latent, std) for std in stds)
         self.sizes = [latent.channels, latent.channels, len(self.smooth)]
         self.told = nn.Conv2d(features, width, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(width, width, 0) for _ in range(blocks))
@@ -77,7 +80,7 @@ class Generator(nn.Module):
             self.amplitudes.bias.fill_(0.0)[: latent.channels] = 1.0  # type: ignore[union-attr]
 
     def trunk(self, told: Tensor, scalars: Tensor | None = None) -> Tensor:
-        """What all members of a window share, m, a and b: (B, 2 K + S, T', H', W'), with S Gaussians.
+        """What all members of a window share, m, a and b: (B, 2 K + G, T', H', W'), with G Gaussians.
 
         Args:
             told: (B, Kc, T', H', W') conditioning fields and mean, folded.
@@ -91,7 +94,7 @@ class Generator(nn.Module):
         return _framed(torch.cat([self.centre(x), self.amplitudes(x)], 1), features.shape[2])
 
     def head(self, shared: Tensor, noise: Tensor) -> Tensor:
-        """Members z (B, M, K, T', H', W') of what windows share (B, 2 K + S, …) and noise (B, M, K, …)."""
+        """Members z (B, M, K, T', H', W') of what windows share (B, 2 K + G, …) and noise (B, M, K, …)."""
         members, frames = noise.shape[1], noise.shape[3]
         # Not repeated for each member: sums and products broadcast.
         m, a, b = (x.unflatten(0, (-1, 1, frames)) for x in _frames(shared).split(self.sizes, 1))
