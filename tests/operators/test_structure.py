@@ -7,7 +7,9 @@ import math
 import pytest
 import torch
 
-from finescale.operators.structure import exponent
+from finescale.grids.factor import Factor
+from finescale.operators.interpolate import upsample
+from finescale.operators.structure import exponent, halved
 
 
 def looped(y: torch.Tensor, counted: torch.Tensor, lag: int) -> float:
@@ -38,6 +40,24 @@ def test_of_noise_a_walk_and_a_plane() -> None:
     ramp = torch.arange(64.0).expand(1, 64, 64)
     found = [float(exponent(y, torch.ones_like(y, dtype=torch.bool))) for y in (noise, walk, ramp)]
     assert found == pytest.approx([0, 1, 2], abs=0.06)
+
+
+@pytest.mark.parametrize("zeta", [0.5, 0.8, 1.5])
+def test_of_fields_interpolated_to_half_cells(zeta: float) -> None:
+    """Exact: of a field of covariance c − l^ζ, which `upsample` makes that of a fine one."""
+    n = 9
+    places = torch.cartesian_prod(*[torch.arange(float(n), dtype=torch.float64)] * 2)
+    covariance = 1e3 - torch.cdist(places, places) ** zeta
+    fine = upsample(torch.eye(n * n, dtype=torch.float64).reshape(-1, 1, 1, n, n), Factor(y=2, x=2), "linear")
+    covariance = fine.flatten(1).mT @ covariance @ fine.flatten(1)
+
+    def differences(lag: int) -> float:
+        at = [(y, x) for y in (6, 7) for x in (6, 7)]
+        pairs = [(y * 2 * n + x, (y + lag) * 2 * n + x) for y, x in at]
+        return float(sum(covariance[i, i] + covariance[j, j] - 2 * covariance[i, j] for i, j in pairs))
+
+    assert halved(zeta) == pytest.approx(math.log(differences(4) / differences(1)) / math.log(4), abs=1e-9)
+    assert halved(zeta) > zeta + 0.2
 
 
 def test_too_few_pairs_and_no_differences_tell_nothing() -> None:

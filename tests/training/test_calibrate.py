@@ -22,6 +22,7 @@ from finescale.data.synthetic import synthetic_rain
 from finescale.errors import InputError
 from finescale.model.batch import Inputs, Members
 from finescale.model.calibrated import Calibrated
+from finescale.operators.structure import halved
 from finescale.scores.settings import Settings
 from finescale.scores.spectra import log_spectral_distance
 from finescale.scores.sums import Sums
@@ -216,6 +217,40 @@ def test_a_prediction_is_told_it_too(there: Path, model: Path, tmp_path: Path) -
     assert main([*words, str(tmp_path / "c.nc"), "--smoothness", "-1"]) == 2
     a, b = (xr.load_dataset(tmp_path / name)["precipitation_rate"].values for name in ("a.nc", "b.nc"))
     assert not np.array_equal(a, b, equal_nan=True)
+
+
+def test_smaller_cells_than_those_of_training_are_taken_to_be_smoother(
+    there: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As smooth as the training's fields interpolated; of half the size and less, to half. A measured number stays."""
+    coarse = finescale.coarsen(there / "smooth.nc", "1x4").isel(time=slice(1))
+    usual = float(finescale.load(model).conditions.usual)
+
+    def made(size: float, *more: str) -> Any:
+        """A member of cells so much smaller, with that in the notices."""
+        name = str(tmp_path / f"{len(list(tmp_path.iterdir()))}.nc")
+        names = ("y", "x", "y_bnds", "x_bnds")
+        changed = coarse.assign_coords({k: (coarse[k].dims, coarse[k].values * size, coarse[k].attrs) for k in names})
+        changed.to_netcdf(name)
+        words = ["--members", "1", "--force", "-o", name.replace(".nc", "-fine.nc"), *more]
+        assert main(["downscale", str(model), name, *words]) == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if "smaller than those of training" in line]
+        return xr.load_dataset(words[4])["precipitation_rate"].values, said
+
+    half = round(halved(usual), 2)
+    between = usual + (halved(usual) - usual) * np.log2(1 / 0.7)
+    for size, told in ((0.9, None), (0.7, between), (0.5, half), (0.3, half)):
+        values, said = made(size)
+        if told is None:
+            assert not said
+            np.testing.assert_array_equal(values, made(1.0)[0])
+            continue
+        assert len(said) == 1 and f"({told:.2f} instead of {usual:.2f})" in said[0]
+        wanted, silent = made(size, "--smoothness", f"{told:.2f}")
+        assert not silent
+        np.testing.assert_array_equal(values, wanted)
+    assert main(["calibrate", str(model), str(there / "smooth.nc"), "--crops", "4"]) == 0
+    assert not made(0.5)[1]
 
 
 def test_what_cannot_be_calibrated(

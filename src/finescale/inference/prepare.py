@@ -23,11 +23,12 @@ from finescale.grids.grid import goes_round
 from finescale.grids.resolution import factor_to
 from finescale.inference.domain import Domain, onto
 from finescale.inference.given import Given
-from finescale.inference.guard import check_alike
+from finescale.inference.guard import SAID, check_alike
 from finescale.inference.inputs import Files, Inputs, find
 from finescale.inference.masks import mask_of
 from finescale.inference.request import Model, Request
 from finescale.inference.tasks import Tasks
+from finescale.operators.structure import halved
 
 SHORTEST, LONGEST = 0.1, 500
 """Lifetime of what is carried along the motion, in coarse frames."""
@@ -49,8 +50,8 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
     wanted = usual or wanted
     model = model if wanted is None else model.at(Factor.parse(wanted), request.force)
     model = model if request.conserve is None else model.conserving(request.conserve)
-    model = model if request.smoothness is None else model.told(request.smoothness)
     domain = _domain(inputs, model.factor, request.onto)
+    model, smoother = _told(model, domain, request)
     # Told before anything is computed: windows without a halo would not show it.
     plane = zip(domain.coarse.shape[-2:], (model.factor.y, model.factor.x), strict=True)
     model.check_plane(*(n * f for n, f in plane))
@@ -73,6 +74,8 @@ def tasks_of(model: Model, coarse: Files, request: Request, values: bool = True)
     if usual is not None:
         said = f"the factor is {usual}, of cells and frames as the model has seen them: --factor chooses another"
         warnings.warn(said, Notice, stacklevel=2)
+    if smoother is not None:
+        warnings.warn(smoother, Notice, stacklevel=2)
     if evaluations >= SLOW and request.count:
         warnings.warn(
             f"sampling takes {evaluations} network evaluations for each of {tasks.output.members} members in each of "
@@ -99,6 +102,32 @@ def _usual(model: Model, first: xr.DataArray) -> Factor | None:
     if length is not None and seen.cadence is not None and "point" not in str(first.attrs.get("cell_methods", "")):
         time = math.ceil(length / seen.cadence[1] - ROUNDING)
     return Factor(min(max(time, least_t), most_t), min(max(space, least), most))
+
+
+def _told(model: Model, domain: Domain, request: Request) -> tuple[Model, str | None]:
+    """The model told how smooth fine fields are, where that is asked for or follows from their cells, and a line then.
+
+    Cells smaller than any of training are not known to have more in them than these had: the exponent is that of its
+    fields interpolated to cells of half the size, ζ_½, or between, ζ + (ζ_½ − ζ) log₂ r for cells smaller by r ≤ 2.
+
+    Raises:
+        InputError: for a smoothness that is asked for of a model that takes none.
+    """
+    if request.smoothness is not None:
+        return model.told(request.smoothness), None
+    usual, seen, step = model.usual_smoothness, model.remembers, spacing(domain.increasing)
+    if usual is None or usual <= 0 or seen.spacing is None or step is None or step[1] != seen.units:
+        return model, None
+    smaller = seen.spacing[0] * model.factor.y / step[0]
+    if smaller <= SAID:
+        return model, None
+    told = round(usual + (halved(usual) - usual) * min(math.log2(smaller), 1), 2)
+    said = (
+        f"fine cells of {step[0] / model.factor.y:.3g} {step[1]} are smaller than those of training: fields are taken "
+        f"to be as smooth as these interpolated ({told} instead of {usual:.2f}); --smoothness says another number, "
+        "calibrate measures it"
+    )
+    return model.told(told), said
 
 
 def _lifetime(model: Model, domain: Domain, request: Request) -> float | None:

@@ -70,6 +70,8 @@ class Model(Protocol):
     @property
     def linear(self) -> bool: ...
     @property
+    def usual_smoothness(self) -> float | None: ...
+    @property
     def fingerprint(self) -> str: ...
     @property
     def called(self) -> str: ...
@@ -121,7 +123,8 @@ class Request:
         order: of an output's dimensions: "time, realization, y, x" or "realization, time, y, x".
         conserve: put fields through the model's constraint, or do not; None for what the model was trained for.
         smoothness: how smooth fine fields are, for a model that is told: the exponent ζ of their structure function
-            (`finescale.operators.structure`); None for what was calibrated, or that of the training data.
+            (`finescale.operators.structure`); None for what was calibrated, or that of the training data, interpolated
+            where fine cells are smaller.
         lifetime: how long what members differ by lives while it moves with the coarse field, ``"15min"``: after that
             time 1/π of it is left (`finescale.diffusion.carried`). ``"none"`` for frames of their own; None for what
             was calibrated, or such frames.

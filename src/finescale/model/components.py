@@ -148,6 +148,12 @@ class Components(nn.Module):
         model.constraint = self.offered if wanted else None
         return model
 
+    @property
+    def usual_smoothness(self) -> float | None:
+        """The exponent that networks are told unless told another; None where they take none, or it was measured."""
+        asked = self.conditions.smoothness and self.calibrated.smoothness is None
+        return float(self.conditions.usual) if asked else None
+
     def told(self, smoothness: float) -> Self:
         """This model told how smooth fine fields are (`Conditions`); weights are shared.
 

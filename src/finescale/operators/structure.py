@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,36 @@ def exponent(y: Tensor, counted: Tensor) -> Tensor:
     found = (far / near).log() / math.log(LAGS[1] / LAGS[0])
     told = (few >= LEAST) & (fewer >= LEAST) & (near > 0) & (far > 0)
     return torch.where(told, found, torch.nan)
+
+
+def halved(zeta: float) -> float:
+    """The exponent of a field with D ~ l^ζ, interpolated linearly to cells of half its size.
+
+    An interpolated value is Σ_k w_k y_k over the four cells about it, so that with c the weights of one less those of
+    another l away D(l) = −½ Σ_jk c_j c_k |p_j − p_k|^ζ; at both distances its mean is taken over the four places that
+    fine cells have in coarse ones.
+
+    Args:
+        zeta: ζ > 0, at the larger cells.
+
+    Example:
+        >>> round(halved(0.8), 2)
+        1.49
+    """
+    cells = np.arange(-1.0, LAGS[1] / 2 + 3)
+    places = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2)
+    variogram = np.linalg.norm(places[:, None] - places, axis=-1) ** zeta
+
+    def weights(y: float, x: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        along, across = (np.clip(1 - np.abs(cells - at), 0, None) for at in (y, x))
+        return np.outer(along, across).ravel()
+
+    def differences(lag: int) -> float:
+        four = [(y, x) for y in (0.25, 0.75) for x in (0.25, 0.75)]
+        steps = np.array([weights(y + lag / 2, x) - weights(y, x) for y, x in four])
+        return float(-0.5 * np.einsum("ij,jk,ik->i", steps, variogram, steps).mean())
+
+    return math.log(differences(LAGS[1]) / differences(LAGS[0])) / math.log(LAGS[1] / LAGS[0])
 
 
 def _differences(y: Tensor, counted: Tensor, lag: int) -> tuple[Tensor, Tensor]:
