@@ -156,6 +156,8 @@ def test_balance_lets_a_small_field_count_as_much_as_a_large_one(field: Field, b
     crops = Crops([[small], [large]], FACTOR, (1, 16, 16), augmentation=Augmentation(balance=balance))
     share = np.mean([float((crops.draw(64, n).fine.amax((1, 2, 3, 4)) < 50).float().mean()) for n in range(30)])
     assert share == pytest.approx(wanted, abs=0.04)  # 1920 drawn: a standard deviation of .011
+    likely = crops.likely(72)
+    assert np.mean(likely[:, 0] == 0) == pytest.approx(wanted, abs=0.03)
 
 
 def test_rescale_multiplies_whole_crops(field: Field) -> None:

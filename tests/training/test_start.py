@@ -83,6 +83,27 @@ def test_networks_are_told_how_smooth_the_new_fields_are(there: Path, tmp_path: 
     assert float(mine.conditions.usual) == pytest.approx(float(wanted), abs=0.1)
 
 
+def test_usual_smoothness_is_of_crops_as_they_are_drawn(there: Path, tmp_path: Path) -> None:
+    """A few rough fields and many smooth ones, of which training draws as many."""
+    rain = synthetic_rain((8, 48, 64), seed=3) + 1  # wet everywhere, so that every crop has an exponent
+    rain.attrs["units"] = "mm h-1"
+    rough, smooth = rain[-1:], rain[:7].assign_coords(y=rain.y + 1e5)  # of another place: fields of their own
+    smooth = smooth.copy(data=gaussian_filter(smooth.values, (0, 1.5, 1.5)))
+    for name, rain in (("rough", rough), ("smooth", smooth)):
+        rain.to_dataset().to_netcdf(tmp_path / f"{name}.nc", engine="netcdf4")
+
+    def usual(*files: str, balance: float) -> float:
+        paths = ",".join(str(tmp_path / f"{name}.nc") for name in files)
+        sets = (f"data.path=[{paths}]", "train.steps=1", "data.favour=0", f"data.balance={balance}")
+        assert main([*words(there, "one", *sets), "--overwrite", "-o", str(tmp_path / "mine")]) == 0
+        return float(finescale.load(tmp_path / "mine").conditions.usual)
+
+    apart = [usual(name, balance=0) for name in ("rough", "smooth")]
+    both = usual("rough", "smooth", balance=1)
+    assert apart[1] > apart[0] + 0.2 and both == pytest.approx(sum(apart) / 2, abs=0.03)
+    assert usual("rough", "smooth", balance=0) > both + 0.05
+
+
 def test_training_goes_on_from_the_start_and_more_gently(there: Path, tmp_path: Path) -> None:
     assert main([*words(there, "one"), "-o", str(tmp_path / "mine")]) == 0
     config = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())

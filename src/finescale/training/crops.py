@@ -174,6 +174,11 @@ class Crops:
         factor = factor or self.factors.draw(np.random.default_rng(seed))
         return self.at(self.places_apart(count, seed), factor)
 
+    def likely(self, count: int) -> NDArray[np.int32]:
+        """Positions (n, 4) of ``count`` crops, as often as `draw` would have them, in the order of fields and times."""
+        quantiles = (np.arange(count) + 0.5) / count
+        return self.positions[np.searchsorted(self.cumulative, quantiles).clip(0, len(self) - 1)]
+
     def places_apart(self, count: int, seed: int = 0) -> NDArray[np.int32]:
         """Positions (n, 4) of crops, at most ``count``, that do not overlap within a frame."""
         order = np.random.default_rng(seed).permutation(len(self.positions))

@@ -195,13 +195,12 @@ def train(
 
     # Neighbouring frames say little more than one: sequences need fewer crops.
     frames = crops.crop[0]
-    told = known and teacher is None and model.conditions.smoothness  # how smooth fields are, of other data
-    known = known or teacher is not None
-    first = at.stage == STATISTICS_STAGE
-    samples = sample(crops, max(16, STATISTICS // frames)) if not known or (told and first) else []
-    if first and (told or not known):
-        fitted = statistics.fit_smoothness if told else statistics.fit_statistics
-        processes.alike(model, lambda: fitted(model, samples, device))
+    first, known = at.stage == STATISTICS_STAGE, known or teacher is not None
+    samples = [] if known else sample(crops, max(16, STATISTICS // frames))
+    if first and not known:
+        processes.alike(model, lambda: statistics.fit_statistics(model, samples, device))
+    if first and teacher is None and model.conditions.smoothness:
+        processes.alike(model, lambda: statistics.fit_smoothness(model, crops, training.seed, device))
     # A loss of distillation runs the teacher's sampler: a few crops must do.
     count = STATISTICS // (12 if teacher else 3)
     seen = sample(valid, max(4, count // frames))

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from finescale.downscaler import Downscaler
@@ -33,6 +34,8 @@ KEPT = 2**26
 """Fine cells of residuals that are kept in memory, 256 MiB; those of more are made again at every passage."""
 ITEMS = 16
 """Crops of a passage that the mean network sees at once."""
+LIKELY = 128
+"""Crops that tell how smooth fields are."""
 
 Item = TypeVar("Item")
 
@@ -63,7 +66,11 @@ def every(crops: Crops, cells: int, seed: int) -> Lazy[Batch]:
         cells: fine cells that are enough; of more, crops evenly spread, as many as hold these or `KEPT` ones.
         seed: of the factors.
     """
-    positions = crops.side_by_side(max(cells, KEPT))
+    return _batches(crops, crops.side_by_side(max(cells, KEPT)), seed)
+
+
+def _batches(crops: Crops, positions: NDArray[np.int32], seed: int) -> Lazy[Batch]:
+    """The crops at some positions (n, 4), a few at a time."""
     rng = np.random.default_rng([seed, 7])
     factors = [crops.factors.draw(rng) for _ in range(0, len(positions), ITEMS)]
     return Lazy(len(factors), lambda n: crops.at(positions[n * ITEMS : (n + 1) * ITEMS], factors[n]))
@@ -90,24 +97,22 @@ def fit_statistics(model: Downscaler, crops: Sequence[Batch], device: torch.devi
     model.conditions.fit(
         [batch.static.to(device) for batch in crops if batch.static is not None],
         [batch.predictors.to(device) for batch in crops if batch.predictors is not None],
-        _smoothness(model, crops, device),
     )
 
 
-def fit_smoothness(model: Downscaler, crops: Sequence[Batch], device: torch.device) -> None:
-    """Of all statistics that one alone which networks are told at prediction: how smooth fine fields are here.
+def fit_smoothness(model: Downscaler, crops: Crops, seed: int, device: torch.device) -> None:
+    """What networks are told at prediction where nobody says how smooth fine fields are: the mean of crops as drawn.
+
+    As often as training draws them, where it favours some or balances fields, but not smoothed as it does.
 
     Args:
-        model: fitted in place.
-        crops: batches, each of one factor.
+        model: fitted in place; its transform is fitted.
+        crops: training crops.
+        seed: of the factors.
         device: where the model is.
     """
-    model.conditions.fit([], [], _smoothness(model, crops, device))
-
-
-def _smoothness(model: Downscaler, crops: Sequence[Batch], device: torch.device) -> list[Tensor]:
-    """Exponents ζ (B,) of every batch; none for a model that takes no such number."""
-    return [told for batch in crops if (told := model.smoothness_of(batch.fine.to(device))) is not None]
+    fine = (batch.fine.to(device) for batch in _batches(crops, crops.likely(LIKELY), seed))
+    model.conditions.fit([], [], [told for part in fine if (told := model.smoothness_of(part)) is not None])
 
 
 @torch.no_grad()
