@@ -11,7 +11,8 @@ x    = constraint(transform.inverse(mu + latent.decode(z)), coarse)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Downscaler(Components):
         given = sampling.known(given, self.device)
         take_a_network = sampling.open_windows(self, given)
         if bool(take_a_network.all()):
-            return self.finish(self.draw(given, members), given)
+            return self._finished(self._drawn(given, members), given, members)
         fine = Coarsen(self.factor).replicate(given.coarse)[:, None].repeat(1, len(members), 1, 1, 1, 1)
         fine = sampling.masked(fine, given)
         if not bool(take_a_network.any()):
@@ -86,16 +87,38 @@ class Downscaler(Components):
         fine[take_a_network] = drawn.fields
         return Ensemble(fine, drawn.gap)
 
+    def _finished(self, drawn: Iterable[Tensor], given: Inputs, members: Members) -> Ensemble:
+        """`finish` of some members at a time."""
+        fields, gap, start = None, [], 0
+        for y in drawn:
+            made = self.finish(y, given)
+            if len(made.fields[0]) == len(members):
+                return made
+            if fields is None:
+                fields = made.fields.new_empty(len(y), len(members), *made.fields.shape[2:])
+            fields[:, start : start + y.shape[1]] = made.fields
+            start += y.shape[1]
+            gap.append(made.gap)
+        assert fields is not None
+        return Ensemble(fields, tuple(map(max, zip(*gap, strict=True))))
+
     @torch.no_grad()
     def draw(self, given: Inputs, members: Members) -> Tensor:
         """Members y = mu + decode(z) in the transform's space, (B, M, C, T, H, W), padded to the networks' stride."""
-        given = given.to(self.device)
+        return torch.cat(list(self._drawn(given.to(self.device), members)), 1)
+
+    def _drawn(self, given: Inputs, members: Members) -> Iterator[Tensor]:
+        """Some members of `draw` at a time, of large windows one: what is made on the way is as large."""
         cond = sampling.conditions(self, given)
         mu = sampling.mean(self, given, cond)
         if self.deterministic:
-            return mu[:, None].expand(-1, len(members), -1, -1, -1, -1)
+            yield mu[:, None].expand(-1, len(members), -1, -1, -1, -1)
+            return
         z = sampling.latents(self, given, cond, mu, members)
-        return sampling.fields(self, given, mu, z, members)
+        each = sampling.at_most(mu.numel())
+        for start in range(0, len(members), each):
+            some = replace(members, numbers=members.numbers[start : start + each])
+            yield sampling.fields(self, given, mu, z[:, start : start + each], some)
 
     def finish(self, y: Tensor, given: Inputs) -> Ensemble:
         """Members in units of y of `draw`, constrained and cut to the windows: `finescale.model.sampling.ensemble`."""

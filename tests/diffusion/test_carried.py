@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from finescale.diffusion import Carried, carried_noise
+from finescale.diffusion import Carried, carried, carried_noise
 
 CELLS = (4, 4)
 
@@ -60,6 +60,28 @@ def test_its_autocorrelation_along_the_motion_is_the_closed_form(lag: int) -> No
     assert np.mean(products) == pytest.approx(wanted, abs=0.035)
     still = np.mean([np.mean(found[:, t + lag] * found[:, t]) for t in range(4)])
     assert abs(still) < 0.04
+
+
+def test_frames_one_by_one_are_frames_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields are drawn once for many frames and members: those of each alone, by the formula of the module."""
+    torch.manual_seed(0)
+    frames = 5
+    shift = torch.randn(2, frames, 2, 2, 5, 6) * 0.7
+    share = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [1.0, 0.0], [0.8, 0.6]]).expand(2, -1, -1)
+    epoch = torch.tensor([[0, 1], [0, 1], [0, 1], [1, 2], [1, 2]]).expand(2, -1, -1)
+    both = Carried(shift, share, epoch, torch.tensor([0, 3]))
+    items, places = torch.tensor([0, 0, 1, 0]), [(0, (0, 8, 16)), (1, (0, 8, 16)), (0, (0, 0, 0)), (2, (0, 8, 16))]
+    cells = (CELLS[0], CELLS[1])
+    shape = (frames, 3 * cells[0], 4 * cells[1])
+    together = carried_noise(2, shape, both[items], places, cells, 3)
+    for n, item in enumerate(items):
+        for t in range(frames):
+            one = torch.tensor([int(item)])
+            at = Carried(shift[one, t : t + 1], share[one, t : t + 1], epoch[one, t : t + 1], both.start[one])
+            alone = carried_noise(2, (1, *shape[1:]), at, [places[n]], cells, 3)
+            torch.testing.assert_close(together[n : n + 1, :, t : t + 1], alone, rtol=0, atol=0)
+    monkeypatch.setattr(carried, "AT_ONCE", 1)
+    torch.testing.assert_close(carried_noise(2, shape, both[items], places, cells, 3), together, rtol=0, atol=0)
 
 
 def test_windows_draws_members_and_sequences() -> None:

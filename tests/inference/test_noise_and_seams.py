@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from finescale.data.synthetic import gaussian_field
 from finescale.downscaler import Downscaler
+from finescale.inference import cutting
 from finescale.latents import LinearLatentSpace
+from finescale.model import sampling
 from finescale.model.batch import Inputs, Members
 from finescale.verbs import downscale
 
@@ -121,3 +124,57 @@ def test_a_gaussian_model_keeps_mean_and_variance(
     assert ((x.var(0) / expected) - 1).abs().max() < 5 * (2 / 1000) ** 0.5
     # Over all cells chance averages out and the error of the sampler is left: 0.3 % at these steps.
     assert float((x.var(0) / expected).mean()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.fixture
+def refining(generator: Callable[..., Any]) -> Any:
+    """A generator of single coarse frames that refines time, whose constraint looks at the frames about each."""
+    torch.manual_seed(0)
+    return generator(factor="3x4", **{"data.neighbours": 1, "data.frames": 1})
+
+
+def sequence(frames: int) -> xr.DataArray:
+    """Coarse rain every 15 minutes, wet everywhere: of another amount at each time."""
+    values = np.random.default_rng(1).gamma(2.0, 1.0, (frames, 8, 10)).astype(np.float32)
+    time = np.datetime64("2024-06-01", "ns") + np.arange(frames) * np.timedelta64(15, "m")
+    coords = {"time": time, "y": np.arange(8) * 4e3, "x": np.arange(10) * 4e3}
+    attrs = {"units": "mm h-1", "standard_name": "rainfall_rate"}
+    found = xr.DataArray(values, dims=("time", "y", "x"), coords=coords, attrs=attrs, name="rain")
+    for axis in "yx":
+        found[axis].attrs = {"units": "m", "standard_name": f"projection_{axis}_coordinate"}
+    return found
+
+
+def test_a_smooth_constraint_looks_across_coarse_frames(refining: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where time is refined windows are as many frames as fit; then those that fit with frames about them; then one."""
+    coarse = sequence(9)
+
+    def made(**settings: Any) -> np.ndarray:
+        return np.asarray(refining.downscale(coarse, members=2, **settings)["rain"].values)
+
+    whole = made(window=(9, 8, 10))
+    np.testing.assert_array_equal(made(), whole)
+    np.testing.assert_allclose(made().reshape(2, 9, 3, 8, 4, 10, 4).mean((2, 4, 6)), [coarse.values] * 2, rtol=1e-4)
+    frame, scale = 3 * 32 * 40, whole.std()
+    monkeypatch.setattr(cutting, "AT_ONCE", 8 * frame)  # eight coarse frames, two at each end about others
+    parts = made()
+    assert np.abs(parts - whole).max() > 0 and np.sqrt(np.mean((parts - whole) ** 2)) < 2e-3 * scale
+    monkeypatch.setattr(cutting, "AT_ONCE", 7 * frame)
+    alone = made()
+    np.testing.assert_array_equal(alone, made(window=(1, 8, 10)))
+    assert np.sqrt(np.mean((alone - whole) ** 2)) > 0.02 * scale
+
+
+def test_one_coarse_frame_alone_where_time_is_not_refined(generator: Callable[..., Any]) -> None:
+    model = generator(factor="1x4")
+    assert model.across == 0
+    assert generator(factor="3x4", constraint="multiplicative", **{"data.frames": 1}).across == 0
+
+
+def test_large_windows_are_made_member_by_member(refining: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    coarse = sequence(3)
+    wanted = refining.downscale(coarse, members=3)
+    monkeypatch.setattr(sampling, "AT_ONCE", 1)
+    found = refining.downscale(coarse, members=3)
+    np.testing.assert_allclose(found["rain"].values, wanted["rain"].values, rtol=1e-4, atol=1e-5)
+    assert found["rain"].attrs.keys() == wanted["rain"].attrs.keys()

@@ -40,7 +40,7 @@ class Fake:
     variables: ClassVar[dict[str, dict[str, str]]] = {"rain": {"units": "mm h-1"}}
     predictors: ClassVar[dict[str, dict[str, str]]] = {}
     conserves = (True,)
-    direct, neighbours, moving = False, 0, False
+    direct, neighbours, moving, across, usual_smoothness = False, 0, False, 0, None
     multiple = (1, 2, 1)
     halo = (0, 2, 1)
     context = 1

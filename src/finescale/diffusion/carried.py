@@ -32,6 +32,8 @@ from finescale.diffusion.noise_field import BLOCK, Place, noise_field
 
 FAR = BLOCK << 24
 """Added to rows and columns, so that what came from beyond the first ones has noise too."""
+AT_ONCE = 2**22
+"""Fine cells whose origins are known at once."""
 EPOCHS, STARTS = 26, 24
 """Bits of n, and of the frame that a sequence starts with."""
 
@@ -78,31 +80,49 @@ def carried_noise(
         seed: the run's.
         draw: number of the draw for samplers that need fresh noise at every step.
     """
-    frames, height, width = shape
     out = np.empty((len(places), fields, *shape), dtype=np.float32)
-    known: dict[bytes, NDArray[np.int64]] = {}
-    rows, columns = np.arange(height)[:, None], np.arange(width)
-    for n, (member, (_, top, left)) in enumerate(places):
-        shift = carried.shift[n].cpu()
-        key = shift.numpy().tobytes()
-        if key not in known:  # the members of a window share it
-            known = {key: _fine(shift, cells, (height, width))}
-        for t in range(frames):
-            total = np.zeros((fields, height, width), dtype=np.float32)
-            for which in range(2):
-                share = float(carried.share[n, t, which])
-                if share == 0:
-                    continue
-                dy, dx = known[key][t, which]
-                y, x = rows - dy, columns - dx
-                first = int(y.min()), int(x.min())
-                size = (1, int(y.max()) - first[0] + 1, int(x.max()) - first[1] + 1)
-                epoch = _word(int(carried.epoch[n, t, which]), int(carried.start[n]), draw)
-                corner = (epoch, FAR + top + first[0], FAR + left + first[1])
-                white = noise_field(fields, size, seed=seed, member=member, origin=corner).numpy()[:, 0]
-                total += np.float32(share) * white[:, y - first[0], x - first[1]]
-            out[n, :, t] = total
+    for windows in _alike(carried):
+        one, corner = windows[0], [places[n] for n in windows]
+        start, most = int(carried.start[one]), max(1, AT_ONCE // (shape[1] * shape[2]))
+        for frames in _runs(carried.epoch[one], most):
+            moved = _fine(carried.shift[one, frames], cells, shape[1:])
+            words = [_word(int(epoch), start, draw) for epoch in carried.epoch[one, frames.start]]
+            for n, (member, (_, top, left)) in zip(windows, corner, strict=True):
+                # Only W_n and W_{n+1} are drawn, once for all these frames.
+                total = np.zeros((fields, len(moved), *shape[1:]), dtype=np.float32)
+                for which, word in enumerate(words):
+                    share = carried.share[one, frames, which].tolist()
+                    if any(share):
+                        y, x = (np.arange(size) for size in shape[1:])
+                        y, x = y[:, None] - moved[:, which, 0], x - moved[:, which, 1]
+                        first = int(y.min()), int(x.min())
+                        size = (1, int(y.max()) - first[0] + 1, int(x.max()) - first[1] + 1)
+                        origin = (word, FAR + top + first[0], FAR + left + first[1])
+                        white = noise_field(fields, size, seed=seed, member=member, origin=origin).numpy()[:, 0]
+                        for t, weight in enumerate(share):
+                            if weight:
+                                total[:, t] += np.float32(weight) * white[:, y[t] - first[0], x[t] - first[1]]
+                out[n, :, frames] = total
     return torch.from_numpy(out)
+
+
+def _alike(carried: Carried) -> list[list[int]]:
+    """The numbers of those that are of the same window, as members are."""
+    found: dict[bytes, list[int]] = {}
+    for n in range(len(carried.start)):
+        key = b"".join(part[n].cpu().numpy().tobytes() for part in vars(carried).values())
+        found.setdefault(key, []).append(n)
+    return list(found.values())
+
+
+def _runs(epoch: Tensor, most: int) -> list[slice]:
+    """Frames that follow each other with the same W_n and W_{n+1}, at most so many at once; epoch (T', 2)."""
+    found, first = [], 0
+    for t in range(1, len(epoch) + 1):
+        if t == len(epoch) or t - first == most or bool((epoch[t] != epoch[first]).any()):
+            found.append(slice(first, t))
+            first = t
+    return found
 
 
 def autocorrelation(lag: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,15 +131,15 @@ def autocorrelation(lag: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(lag < 2, (1 - lag / 2) * np.cos(angle) + np.sin(angle) / np.pi, 0.0)
 
 
-def _fine(shift: Tensor, cells: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int64]:
+def _fine(shift: Tensor, cells: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int32]:
     """Displacements (T', 2, 2, h + 2, w + 2) in coarse cells -> (T', 2, 2, H, W) in whole fine cells."""
-    fine = F.interpolate(shift.flatten(0, 1).double(), scale_factor=tuple(map(float, cells)), mode="bilinear")
+    fine = F.interpolate(shift.cpu().flatten(0, 1).double(), scale_factor=tuple(map(float, cells)), mode="bilinear")
     (y, x), (height, width) = cells, fine.shape[-2:]
     fine = fine[..., y : height - y, x : width - x]
     room = size[1] - fine.shape[-1], size[0] - fine.shape[-2]
     fine = F.pad(fine, (0, max(0, room[0]), 0, max(0, room[1])), mode="replicate")[..., : size[0], : size[1]]
     fine = fine * torch.tensor(cells, dtype=fine.dtype)[:, None, None]
-    found: NDArray[np.int64] = fine.round().long().unflatten(0, shift.shape[:2]).numpy()
+    found: NDArray[np.int32] = fine.round().int().unflatten(0, shift.shape[:2]).numpy()
     return found
 
 

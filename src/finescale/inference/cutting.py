@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -14,8 +15,11 @@ import xarray as xr
 from finescale.errors import Notice
 from finescale.grids import coordinates
 from finescale.grids.grid import Grid
-from finescale.grids.windows import Cut, Window, cut, shifted
+from finescale.grids.windows import Cut, Triple, Window, cut, shifted
 from finescale.inference.request import Model, Request
+
+AT_ONCE, FRAMES = 2**24, 96
+"""Fine cells of a window, and frames of its core, where coarse frames are refined together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +60,31 @@ class Windows:
 
 def windows(model: Model, coarse: xr.DataArray, grid: Grid, request: Request) -> Windows:
     """The windows of a field (time, y, x) on its grid, sequence by sequence, in coarse cells."""
-    size, halo = request.window or model.window, request.halo
-    halo = model.halo if halo is None else halo
     _, y, x = grid.shape
     found = sequences(model, coarse)
-    alike = {n: cut((n, y, x), size, halo, multiple=model.multiple) for n in {stop - start for start, stop in found}}
+    alike = {}
+    for n in {stop - start for start, stop in found}:
+        size, halo = _sizes(model, request, (n, y, x))
+        alike[n] = cut((n, y, x), size, halo, multiple=model.multiple)
     return Windows([(start, alike[stop - start]) for start, stop in found])
+
+
+def _sizes(model: Model, request: Request, shape: Triple) -> tuple[Triple, Triple]:
+    """A window's core and its halo.
+
+    Where the constraint lets coarse frames see each other (`Model.across`) a window is as many of them as can be held,
+    so that steps from one to the next are as those within.
+    """
+    size, halo = request.window or model.window, model.halo if request.halo is None else request.halo
+    around = model.across if request.halo is None else halo[0]
+    if request.window is not None or not around:
+        return size, halo
+    plane = math.prod(min(n, s + 2 * h) for n, s, h in zip(shape[1:], size[1:], halo[1:], strict=True))
+    fits, frames = AT_ONCE // (plane * model.factor.cells), min(shape[0], -(-FRAMES // model.factor.time))
+    core = frames if shape[0] <= min(fits, frames) else min(frames, fits - 2 * around)
+    if core < min(shape[0], 2 * around):  # more would be made about it than is kept
+        return size, halo
+    return (core, *size[1:]), (around, *halo[1:])
 
 
 def sequences(model: Model, coarse: xr.DataArray) -> list[tuple[int, int]]:

@@ -83,6 +83,8 @@ class Model(Protocol):
     def halo(self) -> Triple: ...
     @property
     def context(self) -> int: ...
+    @property
+    def across(self) -> int: ...
 
     def at(self, factor: Factor, force: bool = False) -> Self: ...
     def conserving(self, wanted: bool) -> Self: ...
@@ -108,7 +110,8 @@ class Request:
         steps: sampler steps.
         variance: write the standard deviation besides, and quantiles where the transform is not linear: True, or where
             it is from (auto, head, members, denoiser).
-        window: coarse cells (t, y, x) of a window's core; smaller needs less memory.
+        window: coarse cells (t, y, x) of a window's core; smaller needs less memory. None for the model's own, with as
+            many frames as a smooth constraint can look at together.
         halo: coarse cells read around the core.
         batch: (window, member) pairs sampled at once; by default as many as pay.
         variable: the variable, where the input has several.

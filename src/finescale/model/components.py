@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from finescale.constraints.base import Constraint
 from finescale.constraints.penalty import SoftPenalty
 from finescale.constraints.per_variable import PerVariable
+from finescale.constraints.smooth import Smooth
 from finescale.diffusion import Denoiser, Persistent, White
 from finescale.errors import InputError
 from finescale.grids.factor import Factor, Factors
@@ -39,6 +40,10 @@ from finescale.transforms.base import Transform
 
 LEAST_AT_ONCE, CELLS_AT_ONCE = 8, 2**18
 """(Item, member) pairs that go through a network at once at least, and the fine cells that they have in all."""
+LARGE = 2**23
+"""Fine cells of a pair of which half as many go at once."""
+ACROSS = 2
+"""Coarse frames that a smooth constraint's factors look at on each side."""
 
 
 class Components(nn.Module):
@@ -205,7 +210,7 @@ class Components(nn.Module):
 
         Small fields one by one leave processors idle: the network's overhead, not its arithmetic, is what they cost.
         """
-        return self.batch or max(LEAST_AT_ONCE, CELLS_AT_ONCE // cells)
+        return self.batch or max(LEAST_AT_ONCE // (1 + (cells > LARGE)), CELLS_AT_ONCE // cells)
 
     def evaluations(self, steps: int | None = None) -> int:
         """How often a member of a window goes through the denoiser in so many steps, None for the model's own.
@@ -290,6 +295,17 @@ class Components(nn.Module):
     def context(self) -> int:
         """L, the coarse frames that the networks see at once, those of training."""
         return self.sizes.context
+
+    @property
+    def across(self) -> int:
+        """Coarse frames before, and after, each one that its fine frames depend on by the constraint alone.
+
+        Where networks see one coarse frame at a time and `Smooth` factors vary from frame to frame; what lies farther
+        away counts for less than a thousandth.
+        """
+        parts = self.constraint.parts if isinstance(self.constraint, PerVariable) else [self.constraint]
+        alone = self.context == 1 and self.factor.time > 1
+        return ACROSS if alone and any(isinstance(part, Smooth) for part in parts) else 0
 
     @property
     def neighbours(self) -> int:

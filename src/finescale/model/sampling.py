@@ -25,8 +25,15 @@ from finescale.samplers import Denoise
 
 FAINT, CONTRAST = 1e-6, 2.0
 """Amounts, in units, of a block's shape where it came out dry, and their logarithm's standard deviation."""
+AT_ONCE = 2**22
+"""Fine cells of fields that are made at once."""
 REMAINDER = 2**31 - 1
 """Number of the noise that stands for what a latent leaves out; samplers count theirs from 0."""
+
+
+def at_most(cells: int) -> int:
+    """How many fields of so many fine cells are made at once, one at least: what is made on the way is as large."""
+    return max(1, AT_ONCE // cells)
 
 
 def known(given: Inputs, device: torch.device) -> Inputs:
@@ -93,7 +100,7 @@ def latents(model: Components, given: Inputs, cond: Tensor, mu: Tensor, members:
         items = torch.tensor([item for item, _ in some], device=mu.device)
         places = [(member, corners[item]) for item, member in some]
         found.append(make(items, _noise(model, given, size_of(told), items, places, members.seed)))
-    z = torch.cat(found).unflatten(0, (len(given), len(members)))
+    z = (found[0] if len(found) == 1 else torch.cat(found)).unflatten(0, (len(given), len(members)))
     spread = model.calibrated.spread_at(model.factor)
     if spread == 1:
         return z
