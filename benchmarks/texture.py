@@ -201,6 +201,8 @@ def report(found: dict[str, Any], name: str, title: str, args: argparse.Namespac
         f"1x8, crops of 128², {args.members} members, {args.minutes:g} minutes of one core each. "
         f"`benchmarks/{name}.py` says what is compared; calibrated: on five earlier fields of the network.\n",
     ]
+    if any("with a head" in name for here in found["places"].values() for name in here["systems"]):
+        lines.append("Systems with a head, or called earlier, are of finescale at commit ad48a73.\n")
     for place, here in found["places"].items():
         shown = {
             title: form for title, form in SCORES.items() if any(told_of(r, form) for r in here["systems"].values())

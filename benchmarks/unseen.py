@@ -263,7 +263,10 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
     found["settings"] = {"processor": processor(), "torch": torch.__version__, "members": args.members}
     args.results.mkdir(parents=True, exist_ok=True)
     (args.results / "unseen.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
-    lines = ["# Rain on networks that no model saw", "", *(f"- {k}: {v}" for k, v in found["settings"].items())]
+    lines = ["# Rain on networks that no model saw", ""]
+    if any(name.startswith("earlier") for name in found["systems"]):
+        lines += ["Rows called earlier are of finescale at commit ad48a73, before generators were linear in noise.", ""]
+    lines += [*(f"- {k}: {v}" for k, v in found["settings"].items())]
     lines += [f"- {name}: `{command}`" for name, command in found["systems"].items() if command]
     for network, factors in found["networks"].items():
         for factor, rows in factors.items():
