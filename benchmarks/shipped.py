@@ -71,7 +71,7 @@ OF = {
         then={"data.balance": 0.7, "train.minutes": 66},
         lives=(MRMS, "fmi_20160928.nc", "opera_cirrus_20241126.nc"),
         said="6,932 steps by two processes (torchrun --standalone --nproc-per-node 2 -m finescale fit …) in 41 minutes "
-        "each; then, from what these made, so many steps by one in 66",
+        "each; then, from what these made, 6,870 by one in 66",
         about={
             "summary": "Rain of weather radar, cells of about 1 km every 2 to 5 minutes, from coarser fields; one "
             "evaluation a member.",

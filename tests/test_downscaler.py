@@ -109,8 +109,8 @@ def test_dry_items_of_a_batch_need_no_network(
     coarse = torch.cat([COARSE[:1], torch.zeros(1, 1, 1, 9, 14), COARSE[1:]]).double()
     area, origin = torch.rand(3, 36, 56, dtype=torch.float64) + 0.5, [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
     seen: list[int] = []
-    draw = model.draw
-    monkeypatch.setattr(model, "draw", lambda given, members: (seen.append(len(given)), draw(given, members))[1])
+    finish = model.finish
+    monkeypatch.setattr(model, "finish", lambda y, given: (seen.append(len(y)), finish(y, given))[1])
     x = model.sample(Inputs(coarse, area=area, origin=origin), Members(range(2))).fields
     assert seen == [2] and not x[1].any()
     for item in (0, 2):

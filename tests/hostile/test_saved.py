@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made.stored(made.rain(2, 8, 16), folder / "coarse.nc")
     with contextlib.chdir(folder), captured(), pytest.MonkeyPatch.context() as patch:
         assert main([*PREDICT, "whole.zarr"]) == 0
-        patch.setattr(Downscaler, "draw", at(3, Downscaler.draw))
+        patch.setattr(Downscaler, "finish", at(3, Downscaler.finish))
         assert main([*PREDICT, "o.zarr"]) == 130
     (folder / ".o.partial.zarr").rename(folder / "begun")
     yield folder

@@ -7,7 +7,6 @@ grids. Variables on one grid at different heights (2 m, 10 m) are one dataset.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections import Counter
@@ -23,6 +22,7 @@ import xarray as xr
 from finescale.data import formats
 from finescale.data.messages import check_sections
 from finescale.data.named import LISTED, Entry
+from finescale.data.proj import bind_proj
 from finescale.errors import InputError, nearest
 
 GRID = ("gridType", "Nx", "Ny")
@@ -60,17 +60,6 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
         ours = [header for header in chosen if tuple(header[key] for key in VARIABLE) == kind]
         parts.append(_named(_timed(ds, ours), kind, chosen))
     return _together(entry, parts)
-
-
-def bind_proj() -> None:
-    """Load pyproj, where it is installed, before eccodes; GeoTIFF and maps may need it later in the process.
-
-    eccodes puts its libraries, a PROJ among them, into the global scope (RTLD_GLOBAL, by findlibs). A pyproj loaded
-    after it takes its symbols from that PROJ in place of its own, another version: projections fail, and objects that
-    both define are destroyed twice at exit, "double free or corruption". One loaded before is bound (RTLD_NOW).
-    """
-    if "gribapi" not in sys.modules and importlib.util.find_spec("pyproj"):
-        importlib.import_module("pyproj")
 
 
 @cache

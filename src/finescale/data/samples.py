@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from finescale.data.proj import bind_proj
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -23,5 +25,6 @@ def radar() -> xr.Dataset:
     """
     import xarray as xr
 
+    bind_proj()
     with xr.open_dataset(RADAR) as ds:
         return ds.load()

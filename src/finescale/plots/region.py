@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from finescale.data.proj import projections
 from finescale.grids import coordinates
 from finescale.grids.curvilinear import places
 from finescale.grids.dimensions import related
@@ -109,9 +109,8 @@ def _degrees_of(
     if named:
         lat, lon = (np.asarray(da[named[side]].values, dtype=np.float64)[steps] for side in ("lat", "lon"))
         return lat, lon
-    if mapping in da.coords and importlib.util.find_spec("pyproj"):
-        import pyproj
-
+    pyproj = projections() if mapping in da.coords else None
+    if pyproj is not None:
         try:
             crs = pyproj.CRS.from_cf({str(key): value for key, value in da[mapping].attrs.items()})
         except (pyproj.exceptions.CRSError, KeyError, TypeError, ValueError):
