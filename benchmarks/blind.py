@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("model", help="a name or a folder")
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--calibrate", action="store_true", help="on five earlier fields of each network")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="which crops, and their order")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
     args = parser.parse_args()
     args.crops = args.pairs // len(PLACES)
@@ -44,7 +44,7 @@ def main() -> None:
     pairs = []
     for place in PLACES:
         field, frames, few = fields(place, model.neighbours, args)
-        batch = crops_of(field, frames, model, args)
+        batch = crops_of(field, frames, model, args, seed=1 + args.seed)
         if args.calibrate:
             finescale.calibrate(model, few, factor=FACTOR)
         drawn = ensemble(model, batch, 1)[0, :, 0]

@@ -152,10 +152,12 @@ def score(model: Downscaler, place: str, name: str, args: argparse.Namespace, fo
     here["systems"][f"{name}, calibrated"] = calibrated | {"calibrated": found_there}
 
 
-def crops_of(field: xr.DataArray, frames: list[int], model: Downscaler, args: argparse.Namespace) -> Batch:
+def crops_of(
+    field: xr.DataArray, frames: list[int], model: Downscaler, args: argparse.Namespace, seed: int = 1
+) -> Batch:
     """Crops apart from each other in the frames that count, with the coarse frames about them."""
     size = (1, CROP, CROP)
-    positions = Crops([[field.isel(time=frames)]], FACTOR, size, WET).places_apart(args.crops, seed=1)
+    positions = Crops([[field.isel(time=frames)]], FACTOR, size, WET).places_apart(args.crops, seed)
     positions[:, 1] = np.array(frames)[positions[:, 1]]
     return Crops([[field]], FACTOR, size, WET, neighbours=model.neighbours, motion=model.moving).at(positions, FACTOR)
 
