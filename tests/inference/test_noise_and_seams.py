@@ -174,6 +174,7 @@ def test_one_coarse_frame_alone_where_time_is_not_refined(generator: Callable[..
 def test_large_windows_are_made_member_by_member(refining: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     coarse = sequence(3)
     wanted = refining.downscale(coarse, members=3)
+    assert [refining.at_once(cells) for cells in (2**12, 2**20, 2**24)] == [64, 8, 4]
     monkeypatch.setattr(sampling, "AT_ONCE", 1)
     found = refining.downscale(coarse, members=3)
     np.testing.assert_allclose(found["rain"].values, wanted["rain"].values, rtol=1e-4, atol=1e-5)

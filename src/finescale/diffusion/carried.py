@@ -81,29 +81,36 @@ def carried_noise(
         draw: number of the draw for samplers that need fresh noise at every step.
     """
     out = np.empty((len(places), fields, *shape), dtype=np.float32)
-    for windows in _alike(carried):
-        one, corner = windows[0], [places[n] for n in windows]
-        start, most = int(carried.start[one]), max(1, AT_ONCE // (shape[1] * shape[2]))
-        for frames in _runs(carried.epoch[one], most):
-            moved = _fine(carried.shift[one, frames], cells, shape[1:])
-            words = [_word(int(epoch), start, draw) for epoch in carried.epoch[one, frames.start]]
-            for n, (member, (_, top, left)) in zip(windows, corner, strict=True):
-                # Only W_n and W_{n+1} are drawn, once for all these frames.
+    most = max(1, AT_ONCE // (shape[1] * shape[2]))
+    for alike in _alike(carried):
+        one = carried[torch.tensor(alike[:1])]
+        for frames in _runs(one.epoch[0], most):
+            moved = _fine(one.shift[0, frames], cells, shape[1:])
+            words = [_word(int(epoch), int(one.start[0]), draw) for epoch in one.epoch[0, frames.start]]
+            for n in alike:
                 total = np.zeros((fields, len(moved), *shape[1:]), dtype=np.float32)
                 for which, word in enumerate(words):
-                    share = carried.share[one, frames, which].tolist()
-                    if any(share):
-                        y, x = (np.arange(size) for size in shape[1:])
-                        y, x = y[:, None] - moved[:, which, 0], x - moved[:, which, 1]
-                        first = int(y.min()), int(x.min())
-                        size = (1, int(y.max()) - first[0] + 1, int(x.max()) - first[1] + 1)
-                        origin = (word, FAR + top + first[0], FAR + left + first[1])
-                        white = noise_field(fields, size, seed=seed, member=member, origin=origin).numpy()[:, 0]
-                        for t, weight in enumerate(share):
-                            if weight:
-                                total[:, t] += np.float32(weight) * white[:, y[t] - first[0], x[t] - first[1]]
+                    _add(total, moved[:, which], one.share[0, frames, which].tolist(), word, places[n], seed)
                 out[n, :, frames] = total
     return torch.from_numpy(out)
+
+
+def _add(
+    total: NDArray[np.float32], moved: NDArray[np.int32], share: list[float], word: int, place: Place, seed: int
+) -> None:
+    """Add one W, drawn once, to frames (fields, T', H, W): its shares (T') from displacements (T', 2, H, W) away."""
+    if not any(share):
+        return
+    fields, _, height, width = total.shape
+    member, (_, top, left) = place
+    y, x = np.arange(height)[:, None] - moved[:, 0], np.arange(width) - moved[:, 1]
+    first = int(y.min()), int(x.min())
+    size = (1, int(y.max()) - first[0] + 1, int(x.max()) - first[1] + 1)
+    origin = (word, FAR + top + first[0], FAR + left + first[1])
+    white = noise_field(fields, size, seed=seed, member=member, origin=origin).numpy()[:, 0]
+    for t, weight in enumerate(share):
+        if weight:
+            total[:, t] += np.float32(weight) * white[:, y[t] - first[0], x[t] - first[1]]
 
 
 def _alike(carried: Carried) -> list[list[int]]:

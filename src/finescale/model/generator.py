@@ -7,9 +7,9 @@ With w white noise, a function of member and position, and everything at latent 
 
 with P_σ w the coefficients of the noise smoothed on fine cells (`finescale.latents.smoothed`). z is the whitened latent
 of y − mu, as a sampler would return it, so that each coefficient counts by its channel's standard deviation; w has its
-channels. Training starts from z = w (m = 0, a = 1, b = 0):
-coefficients that vary by themselves; the third term lets those of neighbouring blocks vary together. What is not
-linear in the noise are the transform and the constraint that come after it.
+channels. Training starts from z = w (m = 0, a = 1, b = 0): coefficients that vary by themselves; the third term lets
+those of neighbouring blocks vary together. What is not linear in the noise are the transform and the constraint that
+come after it.
 
 Noise that moves makes detail that moves with it (`finescale.diffusion.carried`): amplitudes that vary slowly from band
 to band and from block to block, in all three terms, are nearly the same filter wherever blocks lie. Convolutions of

@@ -46,7 +46,7 @@ def halved(zeta: float) -> float:
 
     Example:
         >>> round(halved(0.8), 2)
-        1.49
+        1.53
     """
     cells = np.arange(-1.0, LAGS[1] / 2 + 3)
     places = np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2)
