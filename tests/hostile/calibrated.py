@@ -23,6 +23,8 @@ SECTIONS: dict[str, tuple[Any, str]] = {
     "a negative spread": ({"spread": -1}, "calibrated.spread"),
     "an infinite spread": ({"spread": float("inf")}, "calibrated.spread"),
     "a spread that is no number": ({"spread": float("nan")}, "calibrated.spread"),
+    "no least amount": ({"least": 0}, "calibrated.least"),
+    "a least amount in words": ({"least": "0.2 mm/h"}, "calibrated.least"),
     "a negative lifetime": ({"lifetime": -5}, "calibrated.lifetime"),
     "a lifetime in words": ({"lifetime": "15min"}, "calibrated.lifetime"),
     "a smoothness beyond all fields": ({"smoothness": 9}, "calibrated.smoothness"),

@@ -118,6 +118,54 @@ def test_members_become_as_smooth_as_the_fields(there: Path) -> None:
     assert distances[said.blur] < min(distances[0.0] - 0.05, distances[2 * said.blur])
 
 
+def test_members_have_no_amounts_that_the_fields_have_not(there: Path) -> None:
+    """Fields that report nothing below .4: a hundredth of their wet cells may be below, and totals stay."""
+    model = finescale.load(there / "model")
+    rain = synthetic_rain((4, 96, 96), seed=2)
+    field = rain.where(rain >= 0.4, 0.0).assign_attrs(rain.attrs)
+    coarse = finescale.coarsen(field, "1x4")["precipitation_rate"]
+
+    def members() -> Any:
+        made = finescale.downscale(model, coarse, members=4, progress=False)["precipitation_rate"]
+        return made.transpose("realization", ...).values
+
+    def below(fine: Any) -> float:
+        """Share of wet cells below what the fields report, in blocks that hold more than one such cell."""
+        counted = np.broadcast_to(coarse.values.repeat(4, -2).repeat(4, -1) > 0.4 / 16, fine.shape) & (fine > 0)
+        return float((fine[counted] < 0.3999).mean())
+
+    assert below(members()) > 0.05
+    said = finescale.calibrate(model, field, crops=16)
+    assert 0.4 <= said.calibrated.least < 0.5 and "nothing below 0.4" in str(said)
+    rain = members()
+    assert below(rain) == 0
+    means = rain.reshape(*rain.shape[:2], 24, 4, 24, 4).mean((3, 5), dtype=np.float64)
+    np.testing.assert_allclose(means, np.broadcast_to(coarse.values, means.shape), rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_is_below_the_least_where_cells_are_unknown_or_free(generator: Callable[..., Any]) -> None:
+    """With cells that do not count, an unknown coarse cell, and without conservation; NaN stays where it was."""
+    torch.manual_seed(0)
+    coarse = torch.rand(1, 1, 1, 8, 8) * 0.2
+    coarse[..., 0, 0] = torch.nan
+    model, members = generator(), Members(range(2), 1)
+    fine = (8 * model.factor.y, 8 * model.factor.x)
+    given = Inputs(coarse, mask=torch.rand(1, 1, *fine) > 0.2)
+    plain = model.sample(given, members).fields
+    model.calibrated = Calibrated(least=0.2)
+    x = model.sample(given, members).fields
+    assert torch.equal(x.isnan(), plain.isnan()) and bool(x.isnan().any())
+    assert float(((x > 0) & (x < 0.1999)).sum()) < 0.1 * float(((plain > 0) & (plain < 0.1999)).sum())
+    known = torch.where(given.mask[:, None], x.nan_to_num(), 0.0)
+    counts = given.mask.float().unflatten(-1, (8, -1)).unflatten(-3, (8, -1)).sum((-3, -1))
+    sums = known.unflatten(-1, (8, -1)).unflatten(-3, (8, -1)).sum((-3, -1))
+    there = coarse[:, 0].isfinite() & (counts > 0)
+    means = (sums / counts.clamp_min(1)[:, None, None])[:, :, 0]
+    torch.testing.assert_close(means[there.expand_as(means)], coarse[:, 0].expand_as(means)[there.expand_as(means)])
+    free = model.conserving(False).sample(given, members).fields
+    assert not bool(((free > 0) & (free < 0.1999)).any())
+
+
 def test_the_members_of_a_variance_are_blurred_too(built: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     given, members, model = Inputs(torch.rand(1, 1, 1, 8, 8)), Members(range(3), 1), built()

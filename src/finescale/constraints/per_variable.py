@@ -68,15 +68,8 @@ class PerVariable(Constraint):
         sides = zip(self.parts, y.split(1, -4), coarse.split(1, -4), strict=True)
         return torch.cat(
             [
-                how(part)(x, wanted, _of(coarsen, number)) if isinstance(part, Constraint) else x
+                how(part)(x, wanted, coarsen and coarsen.of_variable(number)) if isinstance(part, Constraint) else x
                 for number, (part, x, wanted) in enumerate(sides)
             ],
             dim=-4,
         )
-
-
-def _of(coarsen: Coarsen | None, number: int) -> Coarsen | None:
-    """The operators of one variable, where each has a mask of its own."""
-    if coarsen is None or coarsen.mask is None or coarsen.mask.ndim < 4 or coarsen.mask.shape[-4] == 1:
-        return coarsen
-    return Coarsen(coarsen.factor, coarsen.area, coarsen.mask.narrow(-4, number, 1))

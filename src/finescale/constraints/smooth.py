@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from finescale.constraints.emptied import emptied
 from finescale.constraints.multiplicative import Multiplicative, spread
 from finescale.grids.factor import Factor
 from finescale.operators.coarsen import Coarsen
-from finescale.operators.cut import cut
 from finescale.operators.interpolate import upsample
 from finescale.ranges import NotNegative, Size
 
@@ -92,7 +92,7 @@ class Smooth(Multiplicative):
         # Amounts of ordinary size need no care for overflow and subnormal numbers.
         plain = bool((ordinary | (wanted == 0)).all())
         x = spread(y, coarse, operators, mean) if plain else super().apply_to(y, coarse, operators)
-        return x if self.least == 0 else self._emptied(x, coarse, operators)
+        return x if self.least == 0 else emptied(x, coarse, operators, self.least)
 
     def _rescaled(self, y: Tensor, wanted: Tensor, operators: Coarsen) -> Tensor:
         """The rounds: on parts of blocks, whose factors are multiplied, so that the field is gone through once."""
@@ -113,25 +113,6 @@ class Smooth(Multiplicative):
             logarithm = continued(logarithm, wet) if dry else logarithm
             total, held = total + logarithm, held * factors_of(logarithm, parts)
         return y * factors_of(total, factor)
-
-    def _emptied(self, x: Tensor, coarse: Tensor, operators: Coarsen) -> Tensor:
-        """Without cells below ``least``, but for blocks that hold less."""
-        kept = cut(x, self.least)
-        mean = operators.average(kept, missing=False)
-        lost = (mean <= 0) & (coarse > 0)
-        if bool(lost.any()):
-            _blocks(kept, operators.factor)[lost] = self._largest(_blocks(x, operators.factor)[lost])
-            mean = operators.average(kept, missing=False)
-        return spread(kept, coarse, operators, mean)
-
-    def _largest(self, x: Tensor) -> Tensor:
-        """Of blocks x (N, ft, fy, fx) the largest cells, as many as share the total and end at ``least`` or above."""
-        ordered, order = x.flatten(1).sort(dim=1, descending=True)
-        # With k cells the k-th ends at x_k · (sum of all) / (sum of k), which falls with k.
-        ends = ordered * ordered.sum(1, keepdim=True) / ordered.cumsum(1)
-        count = torch.arange(ordered.shape[1], device=x.device)
-        chosen = torch.where((ends >= self.least) | (count == 0), ordered, 0.0)
-        return torch.zeros_like(ordered).scatter(1, order, chosen).unflatten(1, x.shape[1:])
 
 
 def continued(x: Tensor, wet: Tensor) -> Tensor:
@@ -179,13 +160,6 @@ def factors_of(logarithm: Tensor, factor: Factor) -> Tensor:
             found[(n // 2 + step + n % 2) if side > 0 else (n - 1) // 2 - n % 2 - step] = row
             row = row * ratio
     return torch.stack(found, -2).flatten(-3, -2)
-
-
-def _blocks(x: Tensor, factor: Factor) -> Tensor:
-    """A view (…, t, h, w, ft, fy, fx) of (…, T, H, W)."""
-    t, h, w = (n // f for n, f in zip(x.shape[-3:], factor, strict=True))
-    split = x.unflatten(-1, (w, factor.x)).unflatten(-3, (h, factor.y)).unflatten(-5, (t, factor.time))
-    return split.movedim((-5, -3, -1), (-3, -2, -1))
 
 
 def _interpolated(wanted: Tensor, factor: Factor) -> Tensor:

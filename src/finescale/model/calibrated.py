@@ -32,6 +32,8 @@ class Calibrated:
             constrained a last time (`finescale.operators.blur`); 0 for none. Of several factors as ``spread``.
         lifetime: seconds that the detail of fine fields lives while it moves (`finescale.diffusion.carried`); None for
             frames of their own.
+        least: amount, of the first variable and in its units, below which fine fields have next to none, and members
+            then none (`finescale.constraints.emptied`); None for what the model makes, and for what is no amount.
         path: the fine fields they were measured on.
     """
 
@@ -39,6 +41,7 @@ class Calibrated:
     spread: Spread | dict[str, Spread] = 1.0
     blur: Blur | dict[str, Blur] = 0.0
     lifetime: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    least: Annotated[float, Field(gt=0, lt=1e9)] | None = None
     path: str | None = None
 
     def __post_init__(self) -> None:

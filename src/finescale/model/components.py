@@ -192,6 +192,11 @@ class Components(nn.Module):
             raise InputError("this model's latent is no orthonormal transform of cells: leave the lifetime out")
 
     @property
+    def amounts(self) -> bool:
+        """Whether what is made is amounts such as rain, of which there can be none: whose constraint keeps zeros."""
+        return self.offered is not None and self.offered.keeps_zero
+
+    @property
     def conserves(self) -> list[bool]:
         """Of every variable, whether its block means are made those of the coarse field."""
         if isinstance(self.constraint, PerVariable):
@@ -238,7 +243,7 @@ class Components(nn.Module):
             return None
         y = self.transform(fine)[:, :1]
         counted = fine[:, :1].isfinite()
-        if self.offered is not None and self.offered.keeps_zero:
+        if self.amounts:
             counted = counted & (y > self.transform(torch.zeros_like(fine))[:, :1])
         return exponent(y, counted)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from finescale.constraints import Smooth
+from finescale.constraints.emptied import emptied
 from finescale.diffusion import TiledDenoiser, carried_noise, noise_source
 from finescale.diffusion.noise_field import Place
 from finescale.grids.windows import Triple
@@ -21,6 +22,7 @@ from finescale.model.components import Components
 from finescale.model.sizes import pad
 from finescale.operators.blur import blur
 from finescale.operators.coarsen import Coarsen
+from finescale.operators.cut import cut
 from finescale.samplers import Denoise
 
 FAINT, CONTRAST = 1e-6, 2.0
@@ -220,10 +222,10 @@ def through_constraint(model: Components, y: Tensor, given: Inputs) -> Tensor:
 def ensemble(model: Components, y: Tensor, given: Inputs) -> Ensemble:
     """x = constraint(transform.inverse(y), coarse), y (B, M, C, T, H, W), cut to the windows; NaN where c is unknown.
 
-    Of a model that was calibrated on smoother fields, `blurred`.
+    Of a model that was calibrated, `adapted`.
     """
     x = physical(model, y, given)
-    return Ensemble(blurred(model, constrained(model, x, given), given), gap(model, x, given))
+    return Ensemble(adapted(model, constrained(model, x, given), given), gap(model, x, given))
 
 
 def finished(model: Components, y: Tensor, given: Inputs) -> Tensor:
@@ -266,15 +268,29 @@ def constrained(model: Components, x: Tensor, given: Inputs) -> Tensor:
     return masked(x, given)
 
 
-def blurred(model: Components, x: Tensor, given: Inputs) -> Tensor:
-    """x (B, M, C, T, H, W) of `constrained`, smoothed as `Calibrated.blur` says, and constrained again.
+def adapted(model: Components, x: Tensor, given: Inputs) -> Tensor:
+    """x (B, M, C, T, H, W) of `constrained` as `Calibrated` has it: smoothed by a Gaussian and constrained again, and
+    then without amounts below its ``least``.
 
-    What is left below the transform's threshold is none. Fields that a constraint makes of logits stay as they are.
+    What the Gaussian leaves below the transform's threshold is none. Fields that a constraint makes of logits are not
+    smoothed.
     """
-    std = model.calibrated.blur_at(model.factor)
-    if not std or (model.constraint is not None and model.constraint.domain == "logits"):
-        return x
-    return constrained(model, model.physical(model.transform(blur(x, std))), given)
+    std, least = model.calibrated.blur_at(model.factor), model.calibrated.least
+    if std and (model.constraint is None or model.constraint.domain == "field"):
+        x = constrained(model, model.physical(model.transform(blur(x, std))), given)
+    below = least is not None and model.amounts and bool(((x[:, :, 0] > 0) & (x[:, :, 0] < least)).any())
+    return _emptied(model, x, given, least) if below and least is not None else x
+
+
+def _emptied(model: Components, x: Tensor, given: Inputs, least: float) -> Tensor:
+    """x (B, M, C, T, H, W) without amounts of the first variable below ``least``."""
+    first = x[:, :, :1]
+    if model.constraint is None:
+        closed = cut(first, least)
+    else:
+        a, known = operators(model, given, 1).of_variable(0), first.nan_to_num()
+        closed = torch.where(first.isnan(), torch.nan, emptied(known, _wanted(given)[:, :, :1], a, least))
+    return torch.cat([closed, x[:, :, 1:]], 2)
 
 
 def masked(x: Tensor, given: Inputs) -> Tensor:

@@ -61,6 +61,12 @@ class Coarsen(nn.Module):
         total = self.sums(weight, dtype)
         return self.sums(x * weight, dtype) / torch.where(total > 0, total, torch.nan if missing else 1.0)
 
+    def of_variable(self, number: int) -> Coarsen:
+        """The operators of one variable of x (..., V, T, H, W), where each has a mask of its own."""
+        if self.mask is None or self.mask.ndim < 4 or self.mask.shape[-4] == 1:
+            return self
+        return Coarsen(self.factor, self.area, self.mask.narrow(-4, number, 1))
+
     def sums(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Block sums of (..., T, H, W) as (..., t, h, w), added up in ``dtype``, by default that of x."""
         if dtype is not None and dtype != x.dtype:

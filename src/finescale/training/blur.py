@@ -41,21 +41,20 @@ def search(model: Downscaler, batch: Batch, calibrated: Calibrated, seed: int) -
     sides = [n for n in (model.factor.y, model.factor.x) if n > 1]
     if not sides:
         return 0.0
-    model.calibrated = replace(calibrated, blur=0.0)
+    model.calibrated = replace(calibrated, blur=0.0, least=None)
     drawn = list(members_of(model, batch, seed))
     truth = batch.fine.cpu().transpose(0, 1).flatten(1, 2).numpy()
-    amounts = model.offered is not None and model.offered.keeps_zero
 
     def distance(std: float) -> float:
         """Of all crops and frames, and of several variables the mean of theirs."""
         model.calibrated = replace(calibrated, blur=std)
         parts = [
-            sampling.blurred(model, fields.to(model.device), sampling.known(part, model.device)).cpu()
+            sampling.adapted(model, fields.to(model.device), sampling.known(part, model.device)).cpu()
             for part, fields in drawn
         ]
         members = torch.cat(parts).permute(2, 1, 0, 3, 4, 5).flatten(2, 3).numpy()
         pairs = zip(members, truth, strict=True)
-        return float(np.mean([log_spectral_distance(ours, fine, centre=not amounts) for ours, fine in pairs]))
+        return float(np.mean([log_spectral_distance(ours, fine, centre=not model.amounts) for ours, fine in pairs]))
 
     tried = [(LEAST, distance(LEAST))]
     while tried[-1][0] + STEP <= MOST * min(sides) and (len(tried) == 1 or tried[-1][1] < tried[-2][1]):

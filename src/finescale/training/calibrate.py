@@ -1,10 +1,11 @@
 """Calibration of a trained model on a few fine fields of the user's own: ``finescale calibrate MODEL FINE``.
 
 Nothing is trained. Measured are how smooth the fine fields are, for a model whose networks are told
-(`finescale.model.conditions`), by what the members' deviations have to be multiplied for a spread–skill ratio of 1
-(`finescale.training.spread`), and how wide a Gaussian makes members as smooth as these fields
-(`finescale.training.blur`), at some factors of a model that serves several; and, where fields follow each other in
-time and frames are made one by one, how long detail lives while it moves (`finescale.training.lifetime`).
+(`finescale.model.conditions`), the amount below which they have next to none, by what the members' deviations have to
+be multiplied for a spread–skill ratio of 1 (`finescale.training.spread`), and how wide a Gaussian makes members as
+smooth as these fields (`finescale.training.blur`), at some factors of a model that serves several; and, where fields
+follow each other in time and frames are made one by one, how long detail lives while it moves
+(`finescale.training.lifetime`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import numpy as np
 import yaml
+from torch import Tensor
 
 from finescale.config.load import load
 from finescale.config.shipped import found, ours
@@ -39,6 +42,8 @@ FEW = 16
 """Crops below which it is said that they are few."""
 MANY = 10_000
 """Crops at most."""
+RARE = 0.01
+"""Share of wet cells below the least amount that fine fields are said to have."""
 OFF = 0.1
 """|log of the ratio| that a blur may leave, if it was nearer to 1 without."""
 
@@ -55,6 +60,7 @@ class Measured:
         blur: standard deviation, in fine cells, of the Gaussian that members are smoothed by; 0 for none.
         smoothness: exponent of the crops; None for a model that is not told, or fields that do not say.
         lifetime: seconds that detail lives; None where it does not matter, or fields do not say.
+        least: amount below which are `RARE` of the cells with any; None for what is no amount, or without one.
     """
 
     crops: int
@@ -64,6 +70,7 @@ class Measured:
     blur: float
     smoothness: float | None
     lifetime: float | None
+    least: float | None
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,8 @@ class Calibration:
             told.append(f"smoothness {self.calibrated.smoothness:.2f} (training {self.usual:.2f})")
         if self.calibrated.lifetime is not None:
             told.append(f"lifetime {format_duration(float(f'{self.calibrated.lifetime:.2g}'))}")
+        if self.calibrated.least is not None:
+            told.append(f"nothing below {self.calibrated.least:.2g}")
         lines = [", ".join(told)] if told else []
         for factor, one in self.at.items():
             ratios = f"spread–skill {one.before:.2f} -> {one.after:.2f}"
@@ -146,6 +155,7 @@ def calibrate(
     at = _at_factors(taken, fine, factor, variable, select, crops, seed)
     smoothness = [one.smoothness for one in at.values() if one.smoothness is not None]
     lives = [one.lifetime for one in at.values() if one.lifetime is not None]
+    least = [one.least for one in at.values() if one.least is not None]
     spreads = {name: one.spread for name, one in at.items()}
     blurs = {name: one.blur for name, one in at.items()}
     single = taken.factors.single is not None
@@ -154,6 +164,7 @@ def calibrate(
         next(iter(spreads.values())) if single else spreads,
         next(iter(blurs.values())) if single else blurs,
         median(lives) if lives else None,
+        min(least) if least else None,
         ", ".join(listed(fine))[:200],
     )
     taken.calibrated, taken.config["calibrated"] = calibrated, calibrated.plain()
@@ -215,15 +226,15 @@ def _some(factors: Factors) -> list[Factor]:
 
 
 def _measured(model: Downscaler, opened: Crops, factor: Factor, crops: int, seed: int) -> Measured:
-    """Smoothness, spread and lifetime at one factor, on at most so many crops apart from each other."""
+    """All that is measured at one factor, on at most so many crops apart from each other."""
     batch, served = opened.apart(crops, seed), model.at(factor)
     exponents = model.smoothness_of(batch.fine.to(model.device))
     smoothness = None
     if exponents is not None and bool(exponents.isfinite().any()):
         smoothness = round(float(exponents.nanmean()), 3)
+    found = Calibrated(smoothness, least=_least(batch.fine[:, 0]) if model.amounts else None)
     before = ratio_of(served, batch, Calibrated(), seed)
-    first = before if smoothness is None else ratio_of(served, batch, Calibrated(smoothness), seed)
-    found = Calibrated(smoothness)
+    first = ratio_of(served, batch, found, seed)
     spread, after = search(served, batch, found, seed, first)
     blur = search_blur(served, batch, replace(found, spread=spread), seed)
     if blur:  # which takes some of the spread away
@@ -234,15 +245,21 @@ def _measured(model: Downscaler, opened: Crops, factor: Factor, crops: int, seed
         else:
             blur = 0.0
     lives = _lifetime(served, opened)
-    return Measured(len(batch), before.value, after.value, round(spread, 3), round(blur, 3), smoothness, lives)
+    spread, blur = round(spread, 3), round(blur, 3)
+    return Measured(len(batch), before.value, after.value, spread, blur, smoothness, lives, found.least)
+
+
+def _least(fine: Tensor) -> float | None:
+    """The amount below which are `RARE` of the cells with any, in its shortest digits; None where there is no cell."""
+    wet = fine[fine > 0]
+    return float(np.format_float_positional(np.quantile(wet.cpu().numpy(), RARE, method="lower"))) if len(wet) else None
 
 
 def _lifetime(model: Downscaler, crops: Crops) -> float | None:
     """Seconds that detail lives; None for a model that has no use for it, or fields that do not say."""
-    amounts = model.offered is not None and model.offered.keeps_zero
     try:
         model.check_carried()
-        return lifetime(crops.fields, model.factor, amounts)
+        return lifetime(crops.fields, model.factor, model.amounts)
     except InputError:  # several frames at once, uneven times, or nothing that finds motion
         return None
 
