@@ -35,19 +35,4 @@ def test_it_is_the_latent_of_the_smoothed_field(latent: LatentSpace, std: float)
     found = smooth(latent, part, white)
     assert alike(found, blur(white, std)) > 0.99
     assert 0.8 < float(found[INSIDE].std()) < 1.2
-    assert len(part.channels) < latent.channels or latent.channels == fields
-
-
-@pytest.mark.parametrize("cells", [1, 3, 5])
-def test_it_moves_with_the_noise_by_any_number_of_cells(cells: int) -> None:
-    """…whereas noise of blocks that is mixed by other weights is another field when it moves."""
-    latent = Lapped(8)
-    part, white = Smoothing(latent, 4.0), torch.randn(1, 1, 1, 160, 160)
-    moved = white.roll((cells, cells), (-2, -1))
-
-    def followed(part: Smoothing) -> float:
-        return alike(smooth(latent, part, white).roll((cells, cells), (-2, -1)), smooth(latent, part, moved))
-
-    assert followed(part) > 0.98
-    part.kernel = torch.randn_like(part.kernel)
-    assert followed(part) < 0.9
+    assert latent is not LATENTS["lapped"] or len(part.channels) < 40  # of 64

@@ -124,32 +124,31 @@ class Plain(torch.nn.Module):
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_members_are_their_formula(frames: int) -> None:
-    """z = m + a ⊙ w + Σ b P w, for each member and frame alone; untrained, what varies is w."""
+    """m + V(b) w, for each member and frame alone; untrained, all filters are as strong."""
     torch.manual_seed(0)
     model = Generator(Plain(), 5, Lapped(side=2), width=8, blocks=1, smooth=(1.0, 2.0))
-    told, w = torch.randn(2, 5, frames, 7, 9), torch.randn(2, 3, 4, frames, 7, 9)
+    told, w, scale = torch.randn(2, 5, frames, 7, 9), torch.randn(2, 3, 4, frames, 7, 9), torch.rand(4, 1, 1, 1) + 0.5
     shared = model.trunk(told)
-    assert shared.shape == (2, 4 + 4 + 2, frames, 7, 9)
-    torch.testing.assert_close(shared[:, 4:8], torch.ones(2, 4, frames, 7, 9))
-    assert not shared[:, 8:].any()
+    assert shared.shape == (2, 4 + 3, frames, 7, 9)
+    torch.testing.assert_close(shared[:, 4:], torch.full((2, 3, frames, 7, 9), 1 / 3))
     torch.nn.init.normal_(model.amplitudes.weight)
-    shared, found = model.trunk(told), model(told, w)
+    shared, found = model.trunk(told), model(told, w, scale)
     assert found.shape == w.shape
     for n, member, t in ((0, 0, 0), (1, 2, frames - 1)):
-        m, a, b = shared[n : n + 1, :, t].split((4, 4, 2), 1)
-        one = w[n : n + 1, member, :, t]
-        wanted = m + a * one
-        for smooth, amplitude in zip(model.smooth, b.unbind(1), strict=True):
-            wanted[:, smooth.channels] += amplitude[:, None] * smooth(one)
-        torch.testing.assert_close(found[n : n + 1, member, :, t], wanted, rtol=1e-4, atol=1e-5)
+        m, b = shared[n : n + 1, :, t : t + 1].split((4, 3), 1)
+        wanted = m + model.noise(b, w[n : n + 1, member : member + 1, :, t : t + 1], scale)[:, 0]
+        torch.testing.assert_close(found[n : n + 1, member, :, t : t + 1], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("modes", [3, 16], ids=["some", "all"])
-def test_a_latent_that_is_fitted_has_no_smooth_noise(modes: int, overlap: bool) -> None:
-    """Its basis is not there when the model is built; and overlapping patches have more coefficients than cells."""
+def test_a_latent_that_is_fitted_has_noise_of_its_own(modes: int, overlap: bool) -> None:
+    """Its basis is not there when the model is built, and overlapping patches have more coefficients than cells."""
     model = Generator(Plain(), 5, PatchPOD(patch=(4, 4), modes=modes, overlap=overlap), width=8)
-    assert not model.smooth and model(torch.randn(1, 5, 1, 4, 4), torch.randn(1, 2, modes, 1, 4, 4)).isfinite().all()
+    told, w = torch.randn(1, 5, 1, 4, 4), torch.randn(1, 2, modes, 1, 4, 4)
+    shared, scale = model.trunk(told), torch.rand(modes, 1, 1, 1)
+    assert shared.shape[1] == 2 * modes
+    torch.testing.assert_close(model.head(shared, w, scale), shared[:, None, :modes] + w)
 
 
 @pytest.mark.parametrize("smooth", [[0], [1000], [-2], ["wide"], 3])
@@ -160,6 +159,7 @@ def test_gaussians_have_a_width_that_can_be_had(smooth: Any) -> None:
 
 def test_wet_blocks_that_came_out_dry_take_the_shape_that_was_made(generator: Callable[..., Downscaler]) -> None:
     """Rain where the field was nearest to rain: neither a flat square nor a line along the wetter neighbour."""
+    torch.manual_seed(0)
     model = generator()
     threshold = float(model.transform(torch.tensor(0.05)))
     coarse = torch.full((1, 1, 1, 3, 3), 0.0)
@@ -173,6 +173,7 @@ def test_wet_blocks_that_came_out_dry_take_the_shape_that_was_made(generator: Ca
     assert int(block.argmax()) == int(raw.argmax()) and float(block.max()) > 2 * 0.3
     wet = block > 0
     assert 1 < int(wet.sum()) < 16 and float(block[wet].min()) >= 0.05
-    assert float(raw[wet].min()) > float(raw[~wet].max())
+    # Smooth factors differ a little within the block.
+    assert float(raw[wet].mean()) > float(raw[~wet].mean()) + 0.2
     # What is wet already is as it was, and dry blocks stay dry.
     assert int((x[4:8, 8:] > 0).sum()) == 16 and not x[:4].any() and not x[8:].any()

@@ -256,6 +256,10 @@ class Components(nn.Module):
         """The inverse of `encode`."""
         return self.latent.decode(z if self.gain is None else z * self.gain(factor))
 
+    def scale(self, factor: Factor) -> Tensor:
+        """D (K, 1, 1, 1), by which `decode` multiplies."""
+        return self.latent.scale if self.gain is None else self.latent.scale * self.gain(factor)
+
     def rest_scale(self, factor: Factor) -> Tensor:
         """Standard deviation of what the latent leaves out at a factor, over that of all factors together."""
         return torch.ones((), device=self.device) if self.rest_gain is None else self.rest_gain(factor)

@@ -122,7 +122,7 @@ def generated(
     score, count = model.generator.score, model.generator.members
     shape = torch.Size((share.of * len(mu) * count, model.latent.channels, *folded.shape[-3:]))
     white = share.part(model.noise.random(shape, generator, mu.device)).unflatten(0, (-1, count))
-    z = model.generator(folded, white, model.scalars(factor, len(mu)))
+    z = model.generator(folded, white, model.scale(factor), model.scalars(factor, len(mu)))
     y = mu[:, None] + model.decode(z.flatten(0, 1), factor).unflatten(0, (-1, count))
     t, height, width = batch.fine.shape[-3:]
     inside = (..., slice(t), slice(height), slice(width))

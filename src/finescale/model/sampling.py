@@ -157,6 +157,7 @@ def _generated(model: Components, told: Tensor) -> Make:
     """The generator, whose trunk sees each window once, on the whole plane."""
     assert model.generator is not None
     generator, scalars = model.generator, model.scalars(model.factor, len(told))
+    scale = model.scale(model.factor)
     tiling = model.sizes.tiling(model.latent.stride, None, 0)
     with model.autocast(told.device):
         shared = tiling.evaluate(lambda told: generator.trunk(told, scalars), told)
@@ -164,8 +165,8 @@ def _generated(model: Components, told: Tensor) -> Make:
     def make(items: Tensor, noise: Callable[[int], Tensor]) -> Tensor:
         with model.autocast(told.device):
             if bool((items == items[0]).all()):  # members of one window
-                return generator.head(shared[items[:1]], noise(0)[None])[0]
-            return generator.head(shared[items], noise(0)[:, None])[:, 0]
+                return generator.head(shared[items[:1]], noise(0)[None], scale)[0]
+            return generator.head(shared[items], noise(0)[:, None], scale)[:, 0]
 
     return make
 

@@ -1,0 +1,116 @@
+"""What varies between members of a generator: their noise, through filters whose strengths it is told place by place.
+
+Of a latent that is an orthonormal transform of cells, S, white noise w is the white noise n = S⁻¹ w on fine cells. With
+G_0 ∗ n = n, and G_j a Gaussian of σ_j fine cells scaled so that G_j ∗ n has unit variance, `Filtered` is
+
+    Σ_j b_j P_j w / D,      P_j = S G_j S⁻¹
+
+with an amplitude b_j for every filter, variable and latent cell, and D what a whitened latent is multiplied by when it
+is decoded, in units of its root mean square. So the decoded field has Σ_j b_j G_j ∗ n: noise with a filter that is
+alike at all places of a block, and nearly from block to block. No block leaves its borders in it, and where noise moves
+detail moves along.
+
+Coefficients that vary by themselves, a ⊙ w with amplitudes for every channel, are blocks that vary by themselves: steps
+across their borders are wider than within by a tenth, of smooth fields by more. So are those of P_j w where D
+multiplies it, since what cancels at a border no longer does.
+
+P_j w is made of the few coefficients that smooth fields have (`finescale.latents.smoothed`).
+
+Of other latents, whose basis is fitted to data, `Scaled` is a ⊙ w.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from finescale.latents.base import LatentSpace
+from finescale.latents.smoothed import MOST, Smoothing
+
+
+class Scaled(nn.Module):
+    """a ⊙ w.
+
+    Args:
+        latent: whose K channels the noise has.
+    """
+
+    def __init__(self, latent: LatentSpace) -> None:
+        super().__init__()
+        self.amplitudes, self.start = latent.channels, 1.0
+
+    def forward(self, amplitudes: Tensor, w: Tensor, scale: Tensor) -> Tensor:
+        """As in `Filtered`."""
+        return amplitudes[:, None] * w
+
+
+class Filtered(nn.Module):
+    """Σ_j b_j P_j w / D.
+
+    Args:
+        latent: an orthonormal transform of cells that needs no data.
+        stds: σ_j of the Gaussians, in fine cells.
+
+    Attributes:
+        amplitudes: how many there are for a latent cell: J + 1 filters times C variables, filter by filter.
+        start: what they are at first, all of them.
+        variable: (K,), whose channel each is.
+    """
+
+    variable: Tensor
+
+    def __init__(self, latent: LatentSpace, stds: Sequence[float]) -> None:
+        super().__init__()
+        self.smooth = nn.ModuleList(Smoothing(latent, std) for std in stds)
+        # Known from the latent, so that it is no part of the weights.
+        self.register_buffer("variable", _variables(latent), persistent=False)
+        self.filters = 1 + len(stds)
+        self.amplitudes = self.filters * (1 + int(self.variable.max()))
+        self.start = 1 / self.filters
+
+    def forward(self, amplitudes: Tensor, w: Tensor, scale: Tensor) -> Tensor:
+        """Deviations of members (B, M, K, T', H', W').
+
+        Args:
+            amplitudes: b (B, A, T', H', W').
+            w: white noise (B, M, K, T', H', W').
+            scale: D (K, 1, 1, 1).
+        """
+        members, frames = w.shape[1], w.shape[3]
+        noise = frames_of(w.flatten(0, 1))
+        # Not repeated for each member: products broadcast.
+        b = frames_of(amplitudes).unflatten(1, (self.filters, -1)).unflatten(0, (-1, 1, frames))
+        z = (b[..., 0, self.variable, :, :] * noise.unflatten(0, (-1, members, frames))).flatten(0, 2)
+        for n, smooth in enumerate(self.smooth, 1):
+            assert isinstance(smooth, Smoothing)
+            strength = b[..., n, self.variable[smooth.channels], :, :]
+            part = strength * smooth(noise).unflatten(0, (-1, members, frames))
+            z = z.index_add(1, smooth.channels, part.flatten(0, 2).to(z.dtype))
+        return framed(z, frames).unflatten(0, (-1, members)) * (scale.square().mean().sqrt() / scale)
+
+
+def variation(latent: LatentSpace, stds: Sequence[float]) -> Filtered | Scaled:
+    """Filtered noise where a latent's coefficients are fine cells transformed, and are known before training."""
+    cells = latent.exact and latent.fixed and latent.channels % math.prod(latent.stride) == 0
+    return Filtered(latent, stds) if cells and latent.channels <= MOST else Scaled(latent)
+
+
+def frames_of(x: Tensor) -> Tensor:
+    """(N, C, T, H, W) -> (N·T, C, H, W), channels last."""
+    return x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def framed(x: Tensor, frames: int) -> Tensor:
+    """The inverse of `frames_of`."""
+    return x.unflatten(0, (-1, frames)).transpose(1, 2)
+
+
+def _variables(latent: LatentSpace) -> Tensor:
+    """Of each channel (K,), the variable that it is of: where its energy is."""
+    count = latent.channels
+    one = torch.zeros(count, count, 1, 3, 3)
+    one[range(count), range(count), 0, 1, 1] = 1.0
+    return latent.synthesis(one).square().sum((2, 3, 4)).argmax(1)
