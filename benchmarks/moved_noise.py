@@ -61,7 +61,7 @@ def alike(model: Downscaler, amount: float) -> dict[str, float]:
 
     def field(shift: int) -> np.ndarray[Any, Any]:
         w = model.latent.analysis(noise[..., most - shift : most - shift + width])
-        z = model.generator.head(shared, w[:, None])[:, 0]
+        z = model.generator.head(shared, w[:, None], model.scale(factor))[:, 0]
         return (mu + model.decode(z, factor))[0, 0, 0].numpy()
 
     still = field(0)[EDGE:-EDGE, EDGE : -EDGE - most].ravel()

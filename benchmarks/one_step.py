@@ -233,7 +233,7 @@ def of_a_member(model: Downscaler, coarse: Tensor, count: int, repeats: int) -> 
     white = timed("noise", lambda: model.noise.fields(sampling.size_of(told), places, 0, model.device)(0))
     with model.autocast(model.device):
         shared = timed("trunk", lambda: generator.trunk(told, None))
-        z = timed("head", lambda: generator.head(shared, white[None]))
+        z = timed("head", lambda: generator.head(shared, white[None], model.scale(model.factor)))
     y = timed("decoding", lambda: sampling.fields(model, given, mu, z, members))
     x = timed("inverse and cut", lambda: sampling.physical(model, y, given))
     timed("constraint", lambda: sampling.constrained(model, x, given))
@@ -244,7 +244,7 @@ def of_a_member(model: Downscaler, coarse: Tensor, count: int, repeats: int) -> 
         best = product_rate(repeats)
         for name, function in {
             "trunk": lambda: generator.trunk(told, None),
-            "head": lambda: generator.head(shared, white[None]),
+            "head": lambda: generator.head(shared, white[None], model.scale(model.factor)),
         }.items():
             found[f"rate of the {name}"] = operations(function) / (found[name] * count) / best
     return found

@@ -22,7 +22,7 @@ from finescale.operators.blur import blur
 
 REACH = 3
 """Standard deviations at which P_σ ends."""
-LEAST = 1e-5
+LEAST = 1e-4
 """Channels with less of a smooth field's energy than this, of that of the one that has most, have no part in it."""
 MOST = 1000
 """Channels of a latent at most: finding the kernel takes their cube."""

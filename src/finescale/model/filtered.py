@@ -81,15 +81,16 @@ class Filtered(nn.Module):
         """
         members, frames = w.shape[1], w.shape[3]
         noise = frames_of(w.flatten(0, 1))
+        b = frames_of(amplitudes).unflatten(1, (self.filters, -1))[:, :, self.variable]
+        b = b * (scale.square().mean().sqrt() / scale)[:, 0]
         # Not repeated for each member: products broadcast.
-        b = frames_of(amplitudes).unflatten(1, (self.filters, -1)).unflatten(0, (-1, 1, frames))
-        z = (b[..., 0, self.variable, :, :] * noise.unflatten(0, (-1, members, frames))).flatten(0, 2)
+        b = b.to(noise.dtype).unflatten(0, (-1, 1, frames))
+        z = (b[..., 0, :, :, :] * noise.unflatten(0, (-1, members, frames))).flatten(0, 2)
         for n, smooth in enumerate(self.smooth, 1):
             assert isinstance(smooth, Smoothing)
-            strength = b[..., n, self.variable[smooth.channels], :, :]
-            part = strength * smooth(noise).unflatten(0, (-1, members, frames))
-            z = z.index_add(1, smooth.channels, part.flatten(0, 2).to(z.dtype))
-        return framed(z, frames).unflatten(0, (-1, members)) * (scale.square().mean().sqrt() / scale)
+            part = b[..., n, smooth.channels, :, :] * smooth(noise).unflatten(0, (-1, members, frames))
+            z.index_add_(1, smooth.channels, part.flatten(0, 2).to(z.dtype))
+        return framed(z, frames).unflatten(0, (-1, members))
 
 
 def variation(latent: LatentSpace, stds: Sequence[float]) -> Filtered | Scaled:
