@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_weights_and_statistics_are_the_starts_and_the_data_ones_own(there: Path
         if name == "conditions.usual":  # how smooth these fields are
             continue
         torch.testing.assert_close(mine.state_dict()[name], value, rtol=1e-4, atol=1e-6)
-    assert mine.config["started"] == {"from": "one"}
+    assert mine.config["started"] == {"from": "one", "lr": 1e-2}
     assert (
         list(mine.variables) == ["pr"]
         and mine.variables["pr"]["units"] == start.variables["precipitation_rate"]["units"]
@@ -113,6 +114,27 @@ def test_training_goes_on_from_the_start_and_more_gently(there: Path, tmp_path: 
     moved = max(float((b - a).abs().max()) for a, b in zip(start.parameters(), mine.parameters(), strict=True))
     assert 0 < moved < 5 * RATE * 1e-2 * 5
     assert torch.equal(start.latent.scale, mine.latent.scale)
+    again = [
+        "fit",
+        "--start",
+        str(tmp_path / "mine"),
+        "--set",
+        f"data.path={there / 'mine.nc'}",
+        "--set",
+        "train.steps=1",
+    ]
+    assert main([*again, "-o", str(tmp_path / "again")]) == 0  # as gently as once, not more
+    assert yaml.safe_load((tmp_path / "again" / "config.yaml").read_text())["train"]["lr"] == config["train"]["lr"]
+
+
+def test_a_start_whose_learning_rate_is_none_is_refused(
+    there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(there / "one", tmp_path / "odd")
+    text = (tmp_path / "odd" / "config.yaml").read_text()
+    (tmp_path / "odd" / "config.yaml").write_text(text + "started: {from: one, lr: fast}\n")
+    assert main([*words(tmp_path, "odd"), "-o", str(tmp_path / "mine")]) == 2
+    assert "learning rate that is none, 'fast'" in capsys.readouterr().err
 
 
 def test_a_start_of_many_factors_may_serve_fewer(there: Path, tmp_path: Path) -> None:

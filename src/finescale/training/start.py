@@ -38,7 +38,7 @@ DATA = ("path", "variable", "coarse", "static", "memory", "train", "valid", "bal
 TRAIN = ("batch", "mean_share", "variance_share", "joint", "through", "ema", "clock")
 """Settings of the start's training that are kept."""
 RATE, WARMUP = 0.3, 50
-"""The learning rate, in that of the start, and its warm-up."""
+"""The learning rate, in that of the training that the start began with, and its warm-up."""
 
 
 class Start:
@@ -69,8 +69,12 @@ class Start:
         data, train = base.get("data") or {}, base.get("train") or {}
         base["data"] = {key: value for key, value in data.items() if key not in DATA}
         kept = {key: value for key, value in train.items() if key in TRAIN}
-        base["train"] = kept | {"lr": float(f"{RATE * train.get('lr', 1e-3):.3g}"), "warmup": WARMUP}
-        base["started"] = {"from": self.name}
+        # Of the first training: what was gentle once is not made gentler by every start from a start.
+        first = (base.get("started") or {}).get("lr", train.get("lr", 1e-3))
+        if not isinstance(first, int | float) or not 0 < first <= 1:
+            raise InputError(f"{self.name} was trained with a learning rate that is none, {brief(first)}")
+        base["train"] = kept | {"lr": float(f"{RATE * first:.3g}"), "warmup": WARMUP}
+        base["started"] = {"from": self.name, "lr": first}
         config = read_config(base, overrides)
         config["factor"] = self._factor(config["factor"])
         for section, value in config.items():
