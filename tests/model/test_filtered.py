@@ -83,7 +83,7 @@ def test_it_moves_with_the_noise_by_any_number_of_cells(cells: int) -> None:
     amplitudes, scale = torch.rand(4)[None, :, None, None, None].expand(1, 4, 1, 12, 12), torch.rand(64, 1, 1, 1) + 0.1
     still = made(latent, noise, amplitudes, scale).roll((cells, cells), (-2, -1))
     moved = made(latent, noise.roll((cells, cells), (-2, -1)), amplitudes, scale)
-    assert float((still - moved)[INSIDE].square().mean().sqrt()) < 0.01 * float(still.std())
+    assert float((still - moved)[INSIDE].square().mean().sqrt()) < 0.02 * float(still.std())
 
 
 def test_which_latents_have_filters() -> None:
