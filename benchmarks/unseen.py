@@ -265,7 +265,7 @@ def write(found: dict[str, Any], args: argparse.Namespace) -> None:
     (args.results / "unseen.json").write_text(json.dumps(rounded(found), indent=1) + "\n")
     lines = ["# Rain on networks that no model saw", ""]
     if any(name.startswith("earlier") for name in found["systems"]):
-        lines += ["Rows called earlier are of finescale at commit ad48a73, before generators were linear in noise.", ""]
+        lines += ["Rows called earlier are of commit ad48a73, before noise went through filters.", ""]
     lines += [*(f"- {k}: {v}" for k, v in found["settings"].items())]
     lines += [f"- {name}: `{command}`" for name, command in found["systems"].items() if command]
     for network, factors in found["networks"].items():

@@ -49,10 +49,11 @@ def test_members(changes: dict[str, Any], generator: Callable[..., Downscaler]) 
 def test_windows_are_those_of_the_whole(generator: Callable[..., Downscaler]) -> None:
     """Noise is a function of position, and the networks are local: a window with a wide halo gives the same cells."""
     model = generator(**{"generator.backbone.multipliers": [1]})
-    coarse = torch.rand(1, 1, 1, 48, 24)
+    coarse = torch.rand(1, 1, 1, 64, 24)
     whole = model.sample(Inputs(coarse), Members(range(1))).fields
     part = model.sample(Inputs(coarse[..., 16:, :], origin=(0, 16, 0)), Members(range(1))).fields
-    torch.testing.assert_close(part[..., 64:, :], whole[..., 128:, :], rtol=1e-4, atol=1e-4)
+    # 24 coarse cells into the window; filters of the noise reach 112 fine cells, and next to nothing beyond 80.
+    torch.testing.assert_close(part[..., 96:, :], whole[..., 160:, :], rtol=1e-4, atol=1e-4)
 
 
 def test_windows_are_wider_where_nothing_mends_their_borders() -> None:
@@ -124,18 +125,19 @@ class Plain(torch.nn.Module):
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_members_are_their_formula(frames: int) -> None:
-    """m + V(b) w, for each member and frame alone; untrained, all filters are as strong."""
+    """m + V(b) w, for each member and frame alone; untrained, all filters are as strong, and their directions half."""
     torch.manual_seed(0)
-    model = Generator(Plain(), 5, Lapped(side=2), width=8, blocks=1, smooth=(1.0, 2.0))
+    model = Generator(Plain(), 5, Lapped(side=2), width=8, blocks=1, smooth=(1.0,), oriented=(2.0,))
     told, w, scale = torch.randn(2, 5, frames, 7, 9), torch.randn(2, 3, 4, frames, 7, 9), torch.rand(4, 1, 1, 1) + 0.5
     shared = model.trunk(told)
-    assert shared.shape == (2, 4 + 3, frames, 7, 9)
-    torch.testing.assert_close(shared[:, 4:], torch.full((2, 3, frames, 7, 9), 1 / 3))
+    assert shared.shape == (2, 4 + 4, frames, 7, 9)
+    start = torch.tensor([1, 1, 1, 0.5])[None, :, None, None, None] / 4
+    torch.testing.assert_close(shared[:, 4:], start.expand(2, -1, frames, 7, 9))
     torch.nn.init.normal_(model.amplitudes.weight)
     shared, found = model.trunk(told), model(told, w, scale)
     assert found.shape == w.shape
     for n, member, t in ((0, 0, 0), (1, 2, frames - 1)):
-        m, b = shared[n : n + 1, :, t : t + 1].split((4, 3), 1)
+        m, b = shared[n : n + 1, :, t : t + 1].split((4, 4), 1)
         wanted = m + model.noise(b, w[n : n + 1, member : member + 1, :, t : t + 1], scale)[:, 0]
         torch.testing.assert_close(found[n : n + 1, member, :, t : t + 1], wanted, rtol=1e-4, atol=1e-5)
 
@@ -151,10 +153,18 @@ def test_a_latent_that_is_fitted_has_noise_of_its_own(modes: int, overlap: bool)
     torch.testing.assert_close(model.head(shared, w, scale), shared[:, None, :modes] + w)
 
 
-@pytest.mark.parametrize("smooth", [[0], [1000], [-2], ["wide"], 3])
-def test_gaussians_have_a_width_that_can_be_had(smooth: Any) -> None:
-    with pytest.raises(InputError, match=r"generator\.smooth"):
-        build_model(read_config("one-step", {"generator.smooth": smooth}))
+@pytest.mark.parametrize("name", ["smooth", "oriented"])
+@pytest.mark.parametrize("widths", [[0], [1000], [-2], ["wide"], 3])
+def test_gaussians_have_a_width_that_can_be_had(name: str, widths: Any) -> None:
+    with pytest.raises(InputError, match=rf"generator\.{name}"):
+        build_model(read_config("one-step", {f"generator.{name}": widths}))
+
+
+@pytest.mark.parametrize(("smooth", "oriented", "amplitudes"), [([], [], 1), ([3], [], 2), ([], [3], 3)])
+def test_there_may_be_no_gaussians_of_a_kind(smooth: Any, oriented: Any, amplitudes: int) -> None:
+    model = build_model(read_config("one-step", {"generator.smooth": smooth, "generator.oriented": oriented})).eval()
+    assert model.generator is not None and model.generator.noise.amplitudes == amplitudes
+    assert bool(model.sample(Inputs(torch.rand(1, 1, 1, 16, 16)), Members(range(2))).fields.isfinite().all())
 
 
 def test_wet_blocks_that_came_out_dry_take_the_shape_that_was_made(generator: Callable[..., Downscaler]) -> None:

@@ -40,11 +40,16 @@ SMOOTHING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a trained model, and rain that is smoother than what it was trained on."""
+    """A folder with a trained model of too much spread, and rain that is smoother than what it was trained on."""
     folder = tmp_path_factory.mktemp("calibrate")
     rain = synthetic_rain((4, 96, 96), seed=1)
     rain.to_dataset().to_netcdf(folder / "rain.nc", engine="netcdf4")
-    finescale.fit(read_config("one-step", generating | SMOOTHING), folder / "model", data=folder / "rain.nc")
+    finescale.fit(read_config("one-step", generating | SMOOTHING), folder / "fitted", data=folder / "rain.nc")
+    model = finescale.load(folder / "fitted")
+    with torch.no_grad():
+        for parameter in model.generator.amplitudes.parameters():
+            parameter *= 1.5
+    model.save(folder / "model")
     other = synthetic_rain((4, 96, 96), seed=2)
     smooth = other.copy(data=gaussian_filter(other.values, (0, 1.5, 1.5)))
     smooth.to_dataset().to_netcdf(folder / "smooth.nc", engine="netcdf4")
@@ -141,6 +146,16 @@ def test_members_have_no_amounts_that_the_fields_have_not(there: Path) -> None:
     assert below(rain) == 0
     means = rain.reshape(*rain.shape[:2], 24, 4, 24, 4).mean((3, 5), dtype=np.float64)
     np.testing.assert_allclose(means, np.broadcast_to(coarse.values, means.shape), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("step", "least"), [(0.3, 0.15), (0.1, 0.05), (0.004, 0.2), (0.0, 0.2)])
+def test_the_least_is_what_it_was_before_it_was_rounded(there: Path, step: float, least: float) -> None:
+    """Steps of .3, .1 and .004 mm/h, and none: what is reported as .3 was .15 and more."""
+    rain = synthetic_rain((4, 96, 96), seed=2)
+    values = np.where(rain >= least, np.maximum(rain, least * 1.0001), 0.0)
+    field = rain.copy(data=(step * np.floor(values / step + 0.5) if step else values).astype("float32"))
+    said = finescale.calibrate(finescale.load(there / "model"), field, crops=16)
+    assert said.calibrated.least == pytest.approx(least, rel=0.1)
 
 
 def test_nothing_is_below_the_least_where_cells_are_unknown_or_free(generator: Callable[..., Any]) -> None:

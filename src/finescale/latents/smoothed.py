@@ -1,12 +1,12 @@
 """White noise of a latent, smoothed on fine cells, as a convolution of its own channels.
 
-With S the analysis, S⁻¹ the synthesis and G_σ a Gaussian on fine cells,
+With S the analysis, S⁻¹ the synthesis and G an even filter on fine cells, such as a Gaussian,
 
-    P_σ = S G_σ S⁻¹
+    P = S G S⁻¹
 
 mixes the coefficients of neighbouring blocks, alike at all of them but those at a border: a convolution, whose kernel
-is what P_σ makes of single coefficients. White noise w, wherever its blocks lie, becomes the latent P_σ w of a smooth
-field, so that where noise moves by any number of cells P_σ w moves along; a convolution that is learned would not.
+is what P makes of single coefficients. White noise w, wherever its blocks lie, becomes the latent P w of a filtered
+field, so that where noise moves by any number of cells P w moves along; a convolution that is learned would not.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from finescale.latents.base import LatentSpace
-from finescale.operators.blur import blur
+from finescale.operators.gaussians import filtered
 
-REACH = 3
-"""Standard deviations at which P_σ ends."""
 LEAST = 1e-4
 """Channels with less of a smooth field's energy than this, of that of the one that has most, have no part in it."""
 MOST = 1000
@@ -31,11 +29,11 @@ AT_ONCE = 2**24
 
 
 class Smoothing(nn.Module):
-    """P_σ, scaled so that the synthesis of P_σ w has unit variance.
+    """P, scaled so that the synthesis of P w has unit variance.
 
     Args:
         latent: an orthonormal transform of cells that needs no data (`LatentSpace.fixed`).
-        std: σ, in fine cells.
+        smooth: G (n, n), on fine cells.
 
     Attributes:
         channels: (R,), those that a smooth field has.
@@ -45,22 +43,22 @@ class Smoothing(nn.Module):
     channels: Tensor
     kernel: Tensor
 
-    def __init__(self, latent: LatentSpace, std: float) -> None:
+    def __init__(self, latent: LatentSpace, smooth: Tensor) -> None:
         super().__init__()
-        reach = max(1, math.ceil(REACH * std / min(latent.stride[1:])))
-        count, blocks = latent.channels, 2 * reach + 3
+        near = max(1, math.ceil(len(smooth) // 2 / min(latent.stride[1:])))
+        count, blocks = latent.channels, 2 * near + 3
 
-        def smooth(channels: Tensor) -> Tensor:
-            """G_σ S⁻¹ of one coefficient of each channel (N,): (N, C, T, H, W)."""
+        def smoothed(channels: Tensor) -> Tensor:
+            """G S⁻¹ of one coefficient of each channel (N,): (N, C, T, H, W)."""
             one = torch.zeros(len(channels), count, 1, blocks, blocks)
-            one[range(len(channels)), channels, 0, reach + 1, reach + 1] = 1.0
-            return blur(latent.synthesis(one), std)
+            one[range(len(channels)), channels, 0, near + 1, near + 1] = 1.0
+            return filtered(latent.synthesis(one), smooth)
 
-        # S keeps the energy, and P_σ is symmetric: a channel gives as much as it takes.
+        # S keeps the energy, and P is symmetric: a channel gives as much as it takes.
         some = torch.arange(count).split(max(1, AT_ONCE // (count * blocks**2)))
-        energy = torch.cat([smooth(channels).square().flatten(1).sum(1) for channels in some])
+        energy = torch.cat([smoothed(channels).square().flatten(1).sum(1) for channels in some])
         kept = (energy > LEAST * energy.max()).nonzero()[:, 0]
-        made = latent.analysis(smooth(kept))[:, kept, 0, 1:-1, 1:-1]
+        made = latent.analysis(smoothed(kept))[:, kept, 0, 1:-1, 1:-1]
         kernel = made.transpose(0, 1).flip(-2, -1) * (count / energy.sum()).sqrt()
         self.register_buffer("channels", kept, persistent=False)
         self.register_buffer("kernel", kernel, persistent=False)

@@ -1,7 +1,7 @@
 """What varies between members of a generator: their noise, through filters whose strengths it is told place by place.
 
 Of a latent that is an orthonormal transform of cells, S, white noise w is the white noise n = S⁻¹ w on fine cells. With
-G_0 ∗ n = n, and G_j a Gaussian of σ_j fine cells scaled so that G_j ∗ n has unit variance, `Filtered` is
+G_0 ∗ n = n, and G_j even filters on fine cells scaled so that G_j ∗ n has unit variance, `Filtered` is
 
     Σ_j b_j P_j w / D,      P_j = S G_j S⁻¹
 
@@ -9,6 +9,12 @@ with an amplitude b_j for every filter, variable and latent cell, and D what a w
 is decoded, in units of its root mean square. So the decoded field has Σ_j b_j G_j ∗ n: noise with a filter that is
 alike at all places of a block, and nearly from block to block. No block leaves its borders in it, and where noise moves
 detail moves along.
+
+The filters are Gaussians of σ_j fine cells, and Gaussians of σ_k that are longer than wide
+(`finescale.operators.gaussians`): the mean of all directions, with one amplitude, and what makes one of them,
+d_c G_c + d_s G_s, with another. The direction is the noise's own (`finescale.latents.directions`). So members have
+lines, each in other places, where noise of one filter is alike in all directions: the lines of radar, whose places and
+directions a coarse field does not tell.
 
 Coefficients that vary by themselves, a ⊙ w with amplitudes for every channel, are blocks that vary by themselves: steps
 across their borders are wider than within by a tenth, of smooth fields by more. So are those of P_j w where D
@@ -23,12 +29,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from finescale.latents.base import LatentSpace
+from finescale.latents.directions import Directions
 from finescale.latents.smoothed import MOST, Smoothing
+from finescale.operators.gaussians import gaussian, steerable
 
 
 class Scaled(nn.Module):
@@ -40,7 +49,7 @@ class Scaled(nn.Module):
 
     def __init__(self, latent: LatentSpace) -> None:
         super().__init__()
-        self.amplitudes, self.start = latent.channels, 1.0
+        self.amplitudes, self.start = latent.channels, torch.ones(latent.channels)
 
     def forward(self, amplitudes: Tensor, w: Tensor, scale: Tensor) -> Tensor:
         """As in `Filtered`."""
@@ -52,24 +61,31 @@ class Filtered(nn.Module):
 
     Args:
         latent: an orthonormal transform of cells that needs no data.
-        stds: σ_j of the Gaussians, in fine cells.
+        smooth: σ_j of the Gaussians, in fine cells.
+        oriented: σ_k of those that are longer than wide.
 
     Attributes:
-        amplitudes: how many there are for a latent cell: J + 1 filters times C variables, filter by filter.
-        start: what they are at first, all of them.
+        amplitudes: how many there are for a latent cell: as many as filters times variables, filter by filter: of white
+            noise, of Gaussians, of the means of oriented ones, and of their directions.
+        start: (A,), what they are at first; directions are half as strong as the rest.
         variable: (K,), whose channel each is.
     """
 
     variable: Tensor
 
-    def __init__(self, latent: LatentSpace, stds: Sequence[float]) -> None:
+    def __init__(self, latent: LatentSpace, smooth: Sequence[float], oriented: Sequence[float]) -> None:
         super().__init__()
-        self.smooth = nn.ModuleList(Smoothing(latent, std) for std in stds)
         # Known from the latent, so that it is no part of the weights.
         self.register_buffer("variable", _variables(latent), persistent=False)
-        self.filters = 1 + len(stds)
+        turned = [steerable(std) for std in oriented]
+        alike = [gaussian(std) for std in smooth] + [mean for mean, _, _ in turned]
+        self.smooth = nn.ModuleList(Smoothing(latent, kernel) for kernel in alike)
+        self.oriented = nn.ModuleList(Smoothing(latent, kernel) for _, *parts in turned for kernel in parts)
+        self.directions = Directions(latent, self.variable) if oriented else None
+        self.filters = 1 + len(smooth) + 2 * len(oriented)
         self.amplitudes = self.filters * (1 + int(self.variable.max()))
-        self.start = 1 / self.filters
+        half = torch.arange(self.filters).repeat_interleave(self.amplitudes // self.filters) > len(self.smooth)
+        self.start = torch.where(half, 0.5, 1.0) / self.filters
 
     def forward(self, amplitudes: Tensor, w: Tensor, scale: Tensor) -> Tensor:
         """Deviations of members (B, M, K, T', H', W').
@@ -86,17 +102,25 @@ class Filtered(nn.Module):
         # Not repeated for each member: products broadcast.
         b = b.to(noise.dtype).unflatten(0, (-1, 1, frames))
         z = (b[..., 0, :, :, :] * noise.unflatten(0, (-1, members, frames))).flatten(0, 2)
-        for n, smooth in enumerate(self.smooth, 1):
-            assert isinstance(smooth, Smoothing)
-            part = b[..., n, smooth.channels, :, :] * smooth(noise).unflatten(0, (-1, members, frames))
-            z.index_add_(1, smooth.channels, part.flatten(0, 2).to(z.dtype))
+
+        def add(filtered: Smoothing, number: int, by: Tensor | None = None) -> None:
+            part = filtered(noise) if by is None else filtered(noise) * by[:, self.variable[filtered.channels]]
+            part = b[..., number, filtered.channels, :, :] * part.unflatten(0, (-1, members, frames))
+            z.index_add_(1, filtered.channels, part.flatten(0, 2).to(z.dtype))
+
+        for number, smooth in enumerate(self.smooth, 1):
+            add(cast(Smoothing, smooth), number)
+        if self.directions is not None:
+            directions = self.directions(noise)
+            for n, oriented in enumerate(self.oriented):
+                add(cast(Smoothing, oriented), 1 + len(self.smooth) + n // 2, directions[n % 2])
         return framed(z, frames).unflatten(0, (-1, members))
 
 
-def variation(latent: LatentSpace, stds: Sequence[float]) -> Filtered | Scaled:
+def variation(latent: LatentSpace, smooth: Sequence[float], oriented: Sequence[float]) -> Filtered | Scaled:
     """Filtered noise where a latent's coefficients are fine cells transformed, and are known before training."""
     cells = latent.exact and latent.fixed and latent.channels % math.prod(latent.stride) == 0
-    return Filtered(latent, stds) if cells and latent.channels <= MOST else Scaled(latent)
+    return Filtered(latent, smooth, oriented) if cells and latent.channels <= MOST else Scaled(latent)
 
 
 def frames_of(x: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ With w white noise, a function of member and position, and everything at latent 
     z = m + V(b) w                         once a member
 
 where V(b) w is the noise on fine cells through filters of strengths b (`finescale.model.filtered`). z is the whitened
-latent of y − mu, as a sampler would return it; w has its channels. A member is linear in its noise until the transform
-and the constraint, and noise that moves (`finescale.diffusion.carried`) makes detail that moves with it. Convolutions
-of the noise that are learned, in a head or in place of the filters, would have detail come and go in places of their
-own.
+latent of y − mu, as a sampler would return it; w has its channels. But for the directions of its lines, which it takes
+from larger scales of the noise, a member is linear in its noise until the transform and the constraint, and noise that
+moves (`finescale.diffusion.carried`) makes detail that moves with it. Convolutions of the noise that are learned, in a
+head or in place of the filters, would have detail come and go in places of their own.
 
 All is trained together on a proper score of a few members of each crop (`finescale.model.energy`): the score is
 smallest where members and data have one distribution, so that spread and texture are what is learned, and nothing is
@@ -45,6 +45,7 @@ class Generator(nn.Module):
         members: drawn of each crop in training, 2 at least.
         smooth: σ of the Gaussians that the noise goes through, in fine cells; there are none where the latent's
             transform is fitted to data, or has more than 1000 channels.
+        oriented: σ of those that are longer than wide.
         score: what is minimised.
     """
 
@@ -56,12 +57,13 @@ class Generator(nn.Module):
         width: Size = 64,
         blocks: Repeats = 3,
         members: Size = 2,
-        smooth: tuple[Width, ...] = (0.7, 1.2, 2.0, 3.5, 6.0, 12.0),
+        smooth: tuple[Width, ...] = (0.7, 12.0),
+        oriented: tuple[Width, ...] = (1.2, 2.2, 4.0),
         score: Score | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.members, self.score = trunk, max(2, members), score or Score()
-        self.noise = variation(latent, smooth)
+        self.noise = variation(latent, smooth, oriented)
         self.sizes = [latent.channels, self.noise.amplitudes]
         self.told = nn.Conv2d(features, width, 3, padding=1)
         self.blocks = nn.ModuleList(ResidualBlock(width, width, 0) for _ in range(blocks))
@@ -71,7 +73,7 @@ class Generator(nn.Module):
         self.amplitudes = nn.Conv2d(width, self.noise.amplitudes, 1)
         with torch.no_grad():
             self.amplitudes.weight.zero_()
-            self.amplitudes.bias.fill_(self.noise.start)  # type: ignore[union-attr]
+            self.amplitudes.bias.copy_(self.noise.start)  # type: ignore[union-attr]
 
     def trunk(self, told: Tensor, scalars: Tensor | None = None) -> Tensor:
         """What all members of a window share, m and b: (B, K + A, T', H', W'), with A amplitudes.

@@ -60,7 +60,8 @@ class Measured:
         blur: standard deviation, in fine cells, of the Gaussian that members are smoothed by; 0 for none.
         smoothness: exponent of the crops; None for a model that is not told, or fields that do not say.
         lifetime: seconds that detail lives; None where it does not matter, or fields do not say.
-        least: amount below which are `RARE` of the cells with any; None for what is no amount, or without one.
+        least: the least amount that fine fields report (`RARE` of their cells with any are below); None for what is no
+            amount, or without one.
     """
 
     crops: int
@@ -250,9 +251,17 @@ def _measured(model: Downscaler, opened: Crops, factor: Factor, crops: int, seed
 
 
 def _least(fine: Tensor) -> float | None:
-    """The amount below which are `RARE` of the cells with any, in its shortest digits; None where there is no cell."""
-    wet = fine[fine > 0]
-    return float(np.format_float_positional(np.quantile(wet.cpu().numpy(), RARE, method="lower"))) if len(wet) else None
+    """The least amount that fine fields report, before it was rounded; None where there is no cell with any.
+
+    Below it are `RARE` of the cells with any. Data in steps, say of .3, report .3 for what was .15 and more: it is half
+    a step less than the value that is found.
+    """
+    values = fine[fine > 0].double().cpu().numpy()
+    if not len(values):
+        return None
+    least = np.quantile(values, RARE, method="lower")
+    step = np.min(values[values > least], initial=2 * least) - least
+    return float(f"{least - min(step, least) / 2:.3g}")
 
 
 def _lifetime(model: Downscaler, crops: Crops) -> float | None:
