@@ -125,14 +125,13 @@ class Plain(torch.nn.Module):
 
 @pytest.mark.parametrize("frames", [1, 3])
 def test_members_are_their_formula(frames: int) -> None:
-    """m + V(b) w, for each member and frame alone; untrained, all filters are as strong, and their directions half."""
+    """m + V(b) w, for each member and frame alone; untrained, all filters are as strong."""
     torch.manual_seed(0)
     model = Generator(Plain(), 5, Lapped(side=2), width=8, blocks=1, smooth=(1.0,), oriented=(2.0,))
     told, w, scale = torch.randn(2, 5, frames, 7, 9), torch.randn(2, 3, 4, frames, 7, 9), torch.rand(4, 1, 1, 1) + 0.5
     shared = model.trunk(told)
     assert shared.shape == (2, 4 + 4, frames, 7, 9)
-    start = torch.tensor([1, 1, 1, 0.5])[None, :, None, None, None] / 4
-    torch.testing.assert_close(shared[:, 4:], start.expand(2, -1, frames, 7, 9))
+    torch.testing.assert_close(shared[:, 4:], torch.full((2, 4, frames, 7, 9), 1 / 4))
     torch.nn.init.normal_(model.amplitudes.weight)
     shared, found = model.trunk(told), model(told, w, scale)
     assert found.shape == w.shape

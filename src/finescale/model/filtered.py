@@ -49,7 +49,7 @@ class Scaled(nn.Module):
 
     def __init__(self, latent: LatentSpace) -> None:
         super().__init__()
-        self.amplitudes, self.start = latent.channels, torch.ones(latent.channels)
+        self.amplitudes, self.start = latent.channels, 1.0
 
     def forward(self, amplitudes: Tensor, w: Tensor, scale: Tensor) -> Tensor:
         """As in `Filtered`."""
@@ -67,7 +67,7 @@ class Filtered(nn.Module):
     Attributes:
         amplitudes: how many there are for a latent cell: as many as filters times variables, filter by filter: of white
             noise, of Gaussians, of the means of oriented ones, and of their directions.
-        start: (A,), what they are at first; directions are half as strong as the rest.
+        start: what they are at first, all of them.
         variable: (K,), whose channel each is.
     """
 
@@ -84,8 +84,7 @@ class Filtered(nn.Module):
         self.directions = Directions(latent, self.variable) if oriented else None
         self.filters = 1 + len(smooth) + 2 * len(oriented)
         self.amplitudes = self.filters * (1 + int(self.variable.max()))
-        half = torch.arange(self.filters).repeat_interleave(self.amplitudes // self.filters) > len(self.smooth)
-        self.start = torch.where(half, 0.5, 1.0) / self.filters
+        self.start = 1 / self.filters
 
     def forward(self, amplitudes: Tensor, w: Tensor, scale: Tensor) -> Tensor:
         """Deviations of members (B, M, K, T', H', W').

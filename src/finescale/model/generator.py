@@ -73,7 +73,7 @@ class Generator(nn.Module):
         self.amplitudes = nn.Conv2d(width, self.noise.amplitudes, 1)
         with torch.no_grad():
             self.amplitudes.weight.zero_()
-            self.amplitudes.bias.copy_(self.noise.start)  # type: ignore[union-attr]
+            self.amplitudes.bias.fill_(self.noise.start)  # type: ignore[union-attr]
 
     def trunk(self, told: Tensor, scalars: Tensor | None = None) -> Tensor:
         """What all members of a window share, m and b: (B, K + A, T', H', W'), with A amplitudes.
