@@ -71,6 +71,23 @@ def traced(*arguments, **settings):
 xarray.Dataset.to_netcdf = traced
 sys.exit(main({arguments}))
 """
+# A library swallows what a signal raises, and fails of it.
+SWALLOWED = """
+import signal, sys
+import netCDF4
+from finescale.cli import main
+
+def opened(*arguments, **settings):
+    try:
+        signal.raise_signal(signal.{number})
+    except:
+        raise TypeError("expected bytes") from None
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+netCDF4.Dataset = opened
+sys.exit(main({arguments}))
+"""
 # The signal comes inside an import, where Python swallows what is raised.
 IMPORTING = """
 import signal, sys, weakref
@@ -226,6 +243,16 @@ def test_a_signal_ends_a_command_in_order(files: Path, command: str, number: sig
     lines = [line for line in err.splitlines() if "finescale:" in line]
     assert process.returncode == 128 + number, err
     assert len(lines) == 1 and "interrupted; " in lines[0] and "Traceback" not in err
+    assert listing(files) == before
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_error_that_a_signal_made_in_a_library_is_no_error_of_the_file(files: Path, name: str) -> None:
+    before, number = listing(files), getattr(signal, name)
+    code = SWALLOWED.format(number=name, arguments=words("coarsen"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=files, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 128 + number, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and "interrupted; " in done.stderr
     assert listing(files) == before
 
 

@@ -106,9 +106,11 @@ def _unheard() -> bool:
 def _interruptible() -> Iterator[None]:
     """SIGTERM and SIGHUP end a command as Ctrl-C does: in order; unless they are ignored, as nohup has it.
 
-    None does so where the exception could be lost (`_lost`): it comes again a moment later.
+    None does so where the exception could be lost (`_lost`): it comes again a moment later. An error that follows one
+    that was lost all the same is its doing, such as netCDF4's, which takes whatever is raised while it asks for a
+    file's name for a name that is no text.
     """
-    postponed = count(1)
+    postponed, ended = count(1), list[int]()
 
     def end(number: int, frame: FrameType | None) -> None:
         if _lost(frame) and next(postponed) <= POSTPONED:
@@ -116,6 +118,7 @@ def _interruptible() -> Iterator[None]:
             again.daemon = True
             again.start()
             return
+        ended.append(number)
         raise Interrupted(number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -125,7 +128,9 @@ def _interruptible() -> Iterator[None]:
     before = {number: signal.signal(number, end) for number in heard}
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if ended and isinstance(error, Exception):
+            raise Interrupted(ended[0]) from error
         if _shared():
             # torchrun ends the others as soon as one has ended: this one still has to say why, and its exit code.
             before = dict.fromkeys(ENDING, signal.SIG_IGN)

@@ -42,7 +42,7 @@ def is_odim(path: Path) -> bool:
     import netCDF4
 
     try:
-        with netCDF4.Dataset(path) as file:
+        with netCDF4.Dataset(str(path)) as file:
             return _text(file, "Conventions").startswith("ODIM_H5")
     except OSError:
         return False
@@ -57,7 +57,7 @@ def opened(entry: Entry, chunks: Any) -> xr.Dataset:
     import netCDF4
 
     path = entry.file
-    with netCDF4.Dataset(path) as file:
+    with netCDF4.Dataset(str(path)) as file:
         kind = _text(file.groups.get("what"), "object")
         if kind not in IMAGES:
             raise InputError(

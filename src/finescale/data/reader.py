@@ -184,7 +184,7 @@ def check_types(path: Path) -> None:
     import netCDF4
 
     try:
-        with netCDF4.Dataset(path) as file:
+        with netCDF4.Dataset(str(path)) as file:
             strange = [name for name, v in file.variables.items() if v.dtype is str and v.endian() != "native"]
             types = {name: v.datatype for name, v in file.variables.items() if v.dtype is not str}
     except PermissionError:

@@ -201,7 +201,7 @@ class NetcdfStore:
         self.done = Finished()
         with whole_or_gone(self.path, self.temporary):
             prepared(template.drop_vars(list(chunks))).to_netcdf(self.temporary, engine="netcdf4")
-            self.file = netCDF4.Dataset(self.temporary, "a")
+            self.file = netCDF4.Dataset(str(self.temporary), "a")
             # xarray names the coordinates of a file without variables globally, and a grid mapping as one of bounds;
             # they belong to the variables.
             holders: list[Any] = [self.file, *self.file.variables.values()]
