@@ -105,11 +105,16 @@ def test_other_calendars_and_projections_are_refused():
 
 def test_calendar_and_place():
     fine = field([10, 12], [0, 90], times=4, step="6h")
-    told = Predictors({}, ["day of year", "hour", "latitude", "cell size"]).on(cells(fine))
-    assert told.shape == (6, 4, 2, 2)
+    told = Predictors({}, ["day of year", "hour", "latitude", "cell size", "cadence"]).on(cells(fine))
+    assert told.shape == (7, 4, 2, 2)
     sine, cosine = told[2], told[3]
     np.testing.assert_allclose(sine[:, 0, 0], [0, 1, 0, -1], atol=1e-6)
     np.testing.assert_allclose(cosine[:, 0, 1], [0, -1, 0, 1], atol=1e-6)  # a quarter of a day later in the east
     np.testing.assert_allclose(told[4, 0, :, 0], [10, 12])
+    np.testing.assert_allclose(told[6], np.log(6), rtol=1e-6)
+    twice = Predictors({}, ["cadence"]).on(cells(fine).coarsen(Factor(2, 2)))
+    np.testing.assert_allclose(twice, np.full((1, 2, 1, 1), np.log(12)), rtol=1e-6)
+    # How long a frame lasts is not known of one alone.
+    assert np.isnan(Predictors({}, ["cadence"]).on(cells(fine[:1]))).all()
     with pytest.raises(InputError, match="latitude"):
         Predictors({}, ["latitude"]).on(cells(field([0, 1], [0, 1], latlon=False)))

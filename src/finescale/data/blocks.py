@@ -14,6 +14,8 @@ from finescale.grids.factor import Factor
 Numbers = NDArray[np.float64]
 NO_DATES = ""
 """The calendar of times that are numbers, or of a field without times."""
+ALONE = 1.0
+"""Seconds that a frame without bounds is said to last where there is no other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,7 @@ def cells(field: xr.DataArray) -> Blocks:
         low, high = ends.min(axis=0), ends.max(axis=0)
     else:
         centres = numbers(coord)
-        half = 0.5 * float(np.median(np.diff(centres))) if centres.size > 1 else 0.5
+        half = 0.5 * float(np.median(np.diff(centres))) if centres.size > 1 else 0.5 * ALONE
         low, high = centres - half, centres + half
     return Blocks(first + low, first + high, clock_of(coord), calendar, grid.y, grid.x, grid.crs)
 

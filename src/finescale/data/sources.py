@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from finescale.data.blocks import Blocks, Numbers, cells
+from finescale.data.blocks import ALONE, NO_DATES, Blocks, Numbers, cells
 from finescale.data.placing import CIRCLE, Scattered, Separable, placing
 from finescale.errors import InputError, Notice
 from finescale.grids.coordinates import increasing
@@ -149,8 +149,9 @@ def covered(source: Source, field: xr.DataArray) -> NDArray[np.bool_]:
     return times
 
 
-DERIVED = ("day of year", "hour", "latitude", "cell size")
-"""Predictors that come of times and places: angles of the year and of the (solar) day, degrees, and km (logarithm)."""
+DERIVED = ("day of year", "hour", "latitude", "cell size", "cadence")
+"""Predictors that come of times and places: angles of the year and of the (solar) day, degrees, and logarithms of the
+side of coarse cells in km, and of the length of coarse frames in hours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +185,11 @@ def derived(name: str, blocks: Blocks) -> list[Numbers]:
     Raises:
         InputError: where the field has no dates, or no latitude.
     """
+    if name == "cadence":
+        if blocks.calendar == NO_DATES:
+            raise InputError("the predictor cadence needs times that are dates")
+        length = blocks.high - blocks.low
+        return [np.log(np.where(length == ALONE, np.nan, length) / 3600.0)[:, None, None]]
     y, x = (0.5 * (edges[1:] + edges[:-1]) for edges in (blocks.y, blocks.x))
     if name in ("latitude", "cell size"):
         if blocks.crs != "latlon" and name == "latitude":
