@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from finescale.latents.base import LatentSpace
 from finescale.operators.gaussians import filtered
 
-LEAST = 1e-4
+LEAST = 3e-4
 """Channels with less of a smooth field's energy than this, of that of the one that has most, have no part in it."""
 MOST = 1000
 """Channels of a latent at most: finding the kernel takes their cube."""
