@@ -69,6 +69,9 @@ def test_a_models_folder_of_the_name_wins(shelf: Path, tmp_path: Path) -> None:
     assert finescale.load("showers").fingerprint == finescale.load(shelf / "showers").fingerprint
     finescale.load("plain").save(tmp_path / "showers")
     assert finescale.load("showers").fingerprint == finescale.load("plain").fingerprint
+    (tmp_path / "showers" / "config.yaml").unlink()
+    with pytest.raises(finescale.InputError, match=r"no config\.yaml .* hides the model of the name showers$"):
+        finescale.load("showers")
 
 
 def test_models_are_listed_with_what_they_say(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:

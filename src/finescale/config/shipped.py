@@ -106,8 +106,12 @@ def check(folder: Path) -> None:
 
 
 def absent(folder: Path) -> str:
-    """What is said of a model that is not there: the nearest name, or all."""
-    return nearest(folder.name, names()) if len(folder.parts) == 1 else ""
+    """What is said of a model that is not there: the nearest name, or all; or that the folder hides one of its name."""
+    if len(folder.parts) != 1:
+        return ""
+    if folder.name in names():
+        return f"; this folder, such as of a training that has not ended, hides the model of the name {folder.name}"
+    return nearest(folder.name, names())
 
 
 def listing() -> str:
