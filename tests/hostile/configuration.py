@@ -281,6 +281,7 @@ def data_and_budget() -> Iterator[Case]:
         "wet": (".nan", ".inf", "a"),
         "favour": ("-1", ".nan", ".inf", "100"),
         "rescale": ("-1", ".nan", ".inf", "100"),
+        "skips": ("-1", "1.5", "100", "a"),
         "static": ("5", "nowhere.nc", "[5]"),
         "train": ("5", "{lat: 5}", "{lat: [1]}", "{lat: [a, b]}", "{height: [0, 1]}", "{lat: [70, 80]}",
                   "{time: [x, y]}",
@@ -291,6 +292,9 @@ def data_and_budget() -> Iterator[Case]:
     for key, wrong in values.items():
         for value in wrong:
             yield fit(f"data.{key} is {value[:60]}", "--set", f"data.{key}={value}")
+    yield fit("frames skipped of one", "--set", "data.skips=2", says=("one", "data.neighbours"))
+    yield fit("frames skipped of another source", "--set", "data.skips=2", "--set", "data.predictors=[hour]",
+              says=("predictors",))  # fmt: skip
     yield fit("too few wet cells", "--set", "data.min_wet=1", "--set", "data.wet=1000", says=("min_wet",))
     yield fit("all known, but not as much as asked for", "--set", "data.min_valid=1.0", "--set", "data.min_wet=0.99",
               says=("min_wet", "data.wet"))  # fmt: skip

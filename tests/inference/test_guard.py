@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,22 @@ def test_instants_have_no_length(knowing: Models) -> None:
     assert knowing().downscale(ds, members=1).sizes["time"] == 3
     with pytest.raises(InputError, match="frames last 6 h, not 1 h"):
         knowing(data={"frames": 3}).downscale(ds, members=1)
+
+
+def test_frames_further_apart_were_seen_where_time_is_not_refined(knowing: Models) -> None:
+    model = knowing(factor={"time": [1, 3], "space": [1, 6]}, latent="pixel")
+    model.remember(replace(model.remembers, apart=4), [])
+    times = kelvin()["time"]
+    ds = kelvin(time=times[0] + 4 * (times - times[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert model.downscale(ds, members=1, factor="1x4").sizes["time"] == 3
+    later = kelvin(time=times[0] + 8 * (times - times[0]))
+    with pytest.raises(InputError, match="frames last 8 h, not 1 h to 4 h"):
+        model.downscale(later, members=1, factor="1x4")
+    with pytest.raises(InputError, match="frames last 4 h, not 2 h"):
+        model.downscale(ds, members=1, factor="2x4")
+    assert "every 1 h (up to 4 times as long where time is not refined)" in model.remembers.lines({"tas": "K"})[0]
 
 
 def test_a_model_of_many_factors_makes_cells_of_the_size_that_it_has_seen(knowing: Models) -> None:

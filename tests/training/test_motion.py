@@ -67,6 +67,20 @@ def test_crops_know_how_fast_they_move() -> None:
     torch.testing.assert_close(found.mean((2, 3, 4))[0], 1.5 * wanted, rtol=0.25, atol=0)
 
 
+def test_frames_further_apart_move_further() -> None:
+    factor = Factor(1, 8)
+    skipping = Augmentation(turn=False, skips=1)
+    crops = Crops([[moving()]], factor, (1, 64, 64), neighbours=1, motion=True, augmentation=skipping)
+    batch = crops.draw(96, 3)
+    assert batch.velocity is not None
+    times = batch.velocity.mean((2, 3, 4)) / (torch.tensor(SPEED) / 8)
+    whole = times[times.any(1)].mean(1).round().long()
+    assert set(whole.tolist()) == {1, 2} and 0.3 < float((whole == 2).float().mean()) < 0.7
+    torch.testing.assert_close(times[times.any(1)].mean(1), whole.float(), rtol=0.3, atol=0)
+    still, right, wrong = (off(batch, by, factor) for by in (0.0, 1.0, -1.0))
+    assert right < 0.5 * still < 0.5 * wrong
+
+
 @pytest.mark.parametrize("double", [False, True])
 def test_the_motion_is_turned_and_shrunk_with_its_crop(double: bool) -> None:
     factor = Factor(1, 8)
@@ -102,7 +116,7 @@ def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
     settings = generating | {
         "factor": {"time": [1, 3], "space": [2, 8]},
         "latent.side": 4,
-        "data": {"crop": 64, "min_wet": 0.0, "min_valid": 0.5, "neighbours": 1, "motion": True},
+        "data": {"crop": 64, "min_wet": 0.0, "min_valid": 0.5, "neighbours": 1, "motion": True, "skips": 2},
         "generator.score.together": False,
         "train": {"steps": 4, "minutes": None, "batch": 2},
     }
@@ -113,7 +127,7 @@ def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
 def test_a_prediction_moves_the_frames_about_each(there: Path) -> None:
     """That of a file is that of the model given neighbours and velocity by hand; nothing moves across the gap."""
     model = finescale.load(there / "model").at("2x8")
-    assert model.moving and model.neighbours == 1
+    assert model.moving and model.neighbours == 1 and model.remembers.apart == 3
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     coarse = xr.load_dataset(there / "coarse.nc")

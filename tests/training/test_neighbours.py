@@ -80,6 +80,34 @@ def test_drawn_crops_are_varied_with_their_neighbours_and_some_go_without() -> N
     assert alike > 0.7 and alike > turned + 0.2
 
 
+@pytest.mark.parametrize("ft", [1, 2, 3])
+def test_crops_skip_frames(ft: int) -> None:
+    """Of half of them up to three lie between two that are taken, in the crop and about it; none over a gap."""
+    field = rain()
+    field.values[...] = np.arange(9)[:, None, None]
+    factors = finescale.Factors.parse({"time": ft, "space": [4, 8]})
+    skipping = Augmentation(turn=False, skips=3)
+    crops = Crops([[field]], factors, (4, 16, 16), frames=lambda _: 1, augmentation=skipping, neighbours=1)
+    batch = crops.draw(300, 0)
+    assert batch.neighbours is not None and batch.fine.shape[2] == ft
+    steps = set()
+    for fine, near in zip(batch.fine, batch.neighbours, strict=True):
+        times, about = fine[0, :, 0, 0], near[:, 0, 0, 0, 0]
+        apart = [*times.diff().tolist(), *((about - times.mean()).abs() / ft).tolist()]
+        step = max((int(one) for one in apart if one == one), default=0)
+        if not step:  # a single frame that has no neighbours
+            continue
+        assert times.tolist() == [float(times[0]) + step * k for k in range(ft)]
+        low, high = (0, GAP) if times[0] < GAP else (GAP, 9)
+        assert low <= times[0] and times[-1] < high
+        for by, mean in zip((-1, 1), about.tolist(), strict=True):
+            wanted = times + by * ft * step
+            inside = low <= float(wanted[0]) and float(wanted[-1]) < high
+            assert mean == float(wanted.mean()) if inside else np.isnan(mean)
+        steps.add(step)
+    assert steps == {1: {1, 2, 3, 4}, 2: {1, 2, 3}, 3: {1}}[ft]
+
+
 @pytest.fixture(scope="module")
 def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("neighbours")

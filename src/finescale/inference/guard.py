@@ -74,7 +74,8 @@ def _scales(model: Model, domain: Domain, first: xr.DataArray) -> list[Off]:
     length = interval(domain.increasing)
     instants = "point" in str(first.attrs.get("cell_methods", "")) and model.context == 1 and factor.time == 1
     if seen.cadence is not None and length is not None and not instants:
-        ends = seen.cadence[0] * factor.time, seen.cadence[1] * factor.time
+        longest = seen.cadence[1] * (seen.apart if factor.time == 1 else factor.time)
+        ends = seen.cadence[0] * factor.time, longest
         between = " to ".join(dict.fromkeys(map(format_duration, ends)))
         found.append((_beyond(length, *ends), f"its frames last {format_duration(length)}, not {between}"))
     return found

@@ -15,6 +15,7 @@ from finescale.grids.grid import Grid
 
 Ends = tuple[float, float]
 Count = Annotated[int, Field(ge=1, le=2**20)]
+Apart = Annotated[int, Field(ge=1, le=17)]
 LARGEST = 2**31
 """Cells of a mask."""
 
@@ -75,6 +76,7 @@ class Remembers:
         cadence: least and largest length of a fine frame in seconds.
         variables: what was seen of every variable.
         masks: the planes on which the model has masks, the fine cells that were always missing.
+        apart: up to how many times as far apart frames were seen where time is not refined (``data.skips``).
     """
 
     spacing: Ends | None = None
@@ -82,6 +84,7 @@ class Remembers:
     cadence: Ends | None = None
     variables: dict[str, Seen] = field(default_factory=dict)
     masks: list[Plane] = field(default_factory=list)
+    apart: Apart = 1
 
     def plain(self) -> dict[str, Any]:
         """As a configuration has it: without what is not known."""
@@ -93,7 +96,9 @@ class Remembers:
         if self.spacing is not None:
             said.append(f"spacing {_span(self.spacing)} {self.units}")
         if self.cadence is not None:
-            said.append(f"every {' to '.join(dict.fromkeys(map(format_duration, self.cadence)))}")
+            ends = " to ".join(dict.fromkeys(map(format_duration, self.cadence)))
+            times = f" (up to {self.apart} times as long where time is not refined)" if self.apart > 1 else ""
+            said.append(f"every {ends}{times}")
         found = [f"fine fields: {', '.join(said)}"] if said else []
         for name, seen in self.variables.items():
             if seen.low is not None and seen.high is not None:

@@ -121,6 +121,11 @@ class Crops:
         """The share of cells of the fields where a variable is missing."""
         return sum(found.missing for found in self.surveys) / sum(found.cells for found in self.surveys)
 
+    @property
+    def furthest(self) -> int:
+        """Up to how many times as far apart as they are frames are taken where time is not refined."""
+        return self._taken(Factor(1), 1 + self.augmentation.skips)[1]
+
     def fold(self, number: int, of: int, inside: bool = True) -> Crops:
         """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
 
@@ -153,7 +158,7 @@ class Crops:
         variations = [Variation.drawn(self.augmentation, rng) for _ in chosen]
         chosen, variations = chosen[items], variations[items]
         picks = [self._shifted(self.positions[n], by) for n, by in zip(chosen, shifts[items], strict=True)]
-        cuts = [self._cut(pick, factor, how.double) for pick, how in zip(picks, variations, strict=True)]
+        cuts = [self._cut(pick, factor, how.double, how.every) for pick, how in zip(picks, variations, strict=True)]
         cuts = [varied(cut, how, factor) for cut, how in zip(cuts, variations, strict=True)]
         for cut, how in zip(cuts, variations, strict=True):
             if how.alone:
@@ -246,15 +251,24 @@ class Crops:
     def _box(self, pick: Position, size: Triple) -> NDArray[np.float32]:
         return self.fields[pick[0]].box(*_cells(pick, size))
 
-    def _cut(self, pick: Position, factor: Factor, double: bool = False) -> Cut:
-        """What a crop carries, in whole blocks of the factor; of cells of double size where they count."""
-        t, y, x = (n // f * f for n, f in zip(self.crop, factor, strict=True))
-        t = t if self.frames is None else min(t, self.frames(factor) * factor.time)
+    def _cut(self, pick: Position, factor: Factor, double: bool = False, every: int = 1) -> Cut:
+        """What a crop carries, in whole blocks of the factor; of cells of double size where they count.
+
+        Of the frames it takes every so many-th, as far as those of the longest crop go.
+        """
+        _, y, x = (n // f * f for n, f in zip(self.crop, factor, strict=True))
+        t, every = self._taken(factor, every)
         if double and self.fields[pick[0]].partner is None:
             wide = self._widened(pick)
             if wide is not None:
-                return doubled(self._piece(wide, (t, 2 * y, 2 * x), factor))
-        return self._piece(pick, (t, y, x), factor)
+                return doubled(self._piece(wide, (t, 2 * y, 2 * x), factor, every))
+        return self._piece(pick, (t, y, x), factor, every)
+
+    def _taken(self, factor: Factor, every: int) -> tuple[int, int]:
+        """How many frames a crop has, and which of them it takes where every so many-th is wanted."""
+        whole = self.crop[0] // factor.time
+        frames = factor.time * (whole if self.frames is None else min(whole, self.frames(factor)))
+        return frames, every if frames == 1 else min(every, (self.crop[0] - 1) // (frames - 1))
 
     def _widened(self, pick: Position) -> Position | None:
         """Where a crop of twice the rows and columns lies about this one; None where none does that counts."""
@@ -266,9 +280,9 @@ class Crops:
         wide[2:] = np.clip(wide[2:] - np.array(self.crop[1:]) // 2, 0, room)
         return wide if self.criteria.accept(self._box(wide, size)) else None
 
-    def _piece(self, pick: Position, size: Triple, factor: Factor) -> Cut:
-        """So many cells of a field from a position on, and what is known of them."""
-        field, cells = self.fields[pick[0]], _cells(pick, size)
+    def _piece(self, pick: Position, size: Triple, factor: Factor, every: int = 1) -> Cut:
+        """So many cells of a field from a position on, of every so many-th frame, and what is known of them."""
+        field, cells = self.fields[pick[0]], _cells(pick, size, every)
         coarse, predictors = (None, None) if field.partner is None else field.partner.of(*cells, factor)
         static = None if field.static is None else field.static[:, *cells[1:]]
         velocity = field.velocity(*cells, factor) if self.motion else None
@@ -282,9 +296,9 @@ class Crops:
         more = self.neighbours * factor.time
         start, stop = field.sequence(t.start)
         # Whole coarse frames alone.
-        before = min(more, (t.start - start) // factor.time * factor.time)
-        after = min(more, max(0, stop - t.stop) // factor.time * factor.time)
-        values = field.box(slice(t.start - before, t.stop + after), *space)
+        before = min(more, (t.start - start) // t.step // factor.time * factor.time)
+        after = min(more, max(0, stop - t.stop) // t.step // factor.time * factor.time)
+        values = field.box(slice(t.start - before * t.step, t.stop + after * t.step, t.step), *space)
         return np.pad(values, ((0, 0), (more - before, more - after), (0, 0), (0, 0)), constant_values=np.nan)
 
     def _batch(self, cuts: Sequence[Cut], factor: Factor, weight: Tensor | None = None) -> Batch:
@@ -310,9 +324,11 @@ class Crops:
         )
 
 
-def _cells(pick: Position, size: Triple) -> tuple[slice, slice, slice]:
-    t, y, x = (slice(int(n), int(n) + m) for n, m in zip(pick[1:], size, strict=True))
-    return t, y, x
+def _cells(pick: Position, size: Triple, every: int = 1) -> tuple[slice, slice, slice]:
+    """Frames, of which every so many-th is taken, rows and columns; frames end with the last that is taken."""
+    t, y, x = (int(n) for n in pick[1:])
+    last = t + (size[0] - 1) * every
+    return slice(t, last + 1, every), slice(y, y + size[1]), slice(x, x + size[2])
 
 
 def _stacked(parts: Sequence[NDArray[np.float32] | None]) -> Tensor | None:

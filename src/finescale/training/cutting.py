@@ -31,6 +31,7 @@ class Augmentation:
             take another quarter of cells of double size, so that smoother and rougher fields are seen; 0 for neither.
         neighbours: whether crops have neighbouring frames, without which a tenth of them go.
         balance: fields are drawn with a share ∝ (that of their crops)^(1 − balance).
+        skips: of half the crops up to so many frames are left out between two that are taken.
     """
 
     turn: bool = True
@@ -39,6 +40,7 @@ class Augmentation:
     smoothing: float = 0.0
     neighbours: bool = False
     balance: float = 0.0
+    skips: int = 0
 
 
 class Cut(NamedTuple):
@@ -70,6 +72,7 @@ class Variation(NamedTuple):
         blur: standard deviation of the Gaussian that smooths it, in cells.
         double: whether it is cut twice as large and averaged to cells of double size.
         alone: whether it goes without its neighbouring frames.
+        every: which of the frames it takes, counted from its first: every so many-th.
     """
 
     times: float = 1.0
@@ -77,6 +80,7 @@ class Variation(NamedTuple):
     blur: float = 0.0
     double: bool = False
     alone: bool = False
+    every: int = 1
 
     @classmethod
     def drawn(cls, augmentation: Augmentation, rng: np.random.Generator) -> Variation:
@@ -88,7 +92,12 @@ class Variation(NamedTuple):
             which, share = rng.random(2)
             blur = augmentation.smoothing * share if which < 0.25 else 0.0
             found = found._replace(blur=blur, double=bool(which >= 0.75))
-        return found._replace(alone=bool(rng.random() < ALONE)) if augmentation.neighbours else found
+        if augmentation.neighbours:
+            found = found._replace(alone=bool(rng.random() < ALONE))
+        if augmentation.skips:
+            some, skipped = rng.random() < 0.5, int(rng.integers(1, augmentation.skips + 1))
+            found = found._replace(every=1 + skipped if some else 1)
+        return found
 
 
 def varied(cut: Cut, variation: Variation, factor: Factor) -> Cut:

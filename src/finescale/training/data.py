@@ -110,6 +110,7 @@ class TrainingData:
             section.smoothing,
             section.neighbours > 0,
             section.balance,
+            section.skips,
         )
         for field in [*self.fields, *(self.held or [])]:
             check_crop(field[0], factors, crop)
@@ -163,6 +164,8 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None]
         raise InputError("data.neighbours are block means of the fine field: leave them out in data.mode: direct")
     if section.motion and not section.neighbours:
         raise InputError("data.motion moves neighbouring frames, but there are none: set data.neighbours too")
+    if section.skips:
+        _check_skips(section, factors)
     given = {name: ds for name, ds in (stores or {}).items() if ds is not None}
     files = [path for path in names_of(section.path) if path not in given]
     paths = [[name] for name in given] + (fields_of(files) if files else [])
@@ -210,6 +213,15 @@ def open_data(config: Mapping[str, Any], stores: Mapping[str, xr.Dataset | None]
         sources,
         predictors,
     )
+
+
+def _check_skips(section: Data, factors: Factors) -> None:
+    """Refuse to leave out frames that other sources go with, or of which there is one."""
+    if section.coarse or section.predictors:
+        raise InputError("data.skips leaves out frames of the fine field alone: it goes without coarse and predictors")
+    single = factors.time[1] == 1 and coarse_frames(Factor(1), section.frames, section.horizon) == 1
+    if single and not section.neighbours:
+        raise InputError("data.skips leaves out frames between those of a crop, but it has one: set data.neighbours")
 
 
 def _files(paths: list[str]) -> list[Path]:

@@ -79,7 +79,7 @@ class Field:
             self.area = read_grid(first).cell_area.astype(np.float32)  # of a grid that does not keep it
             self.static = None if static is None else static.at(self.grid)
         self.values = self._read() if hold else None
-        self._motions: dict[int, Array] = {}
+        self._motions: dict[tuple[int, int], Array] = {}
 
     @cached_property
     def gaps(self) -> tuple[int, ...]:
@@ -105,13 +105,14 @@ class Field:
     def velocity(self, t: slice, y: slice, x: slice, factor: Factor) -> Array:
         """Coarse cells (2, t, h, w) that a box's coarse frames move by in their length, along y and x.
 
-        That of the mean of the pairs of fine frames that end or begin in them; 0 where nothing follows.
+        That of the mean of the pairs of the box's frames that end or begin in them; 0 where nothing follows. A box may
+        have every so many-th frame alone (``t.step``).
         """
         start, stop = self.sequence(t.start)
-        frames = []
-        for first in range(t.start, t.stop, factor.time):
-            pairs = range(max(start, first - 1), min(stop - 1, first + factor.time))
-            frames.append(mean_velocity([self._moving(pair) for pair in pairs], self._blocks))
+        step, frames = t.step or 1, []
+        for first in range(t.start, t.stop, factor.time * step):
+            pairs = range(max(start, first - step), min(stop - step, first + factor.time * step), step)
+            frames.append(mean_velocity([self._moving(pair, step) for pair in pairs], self._blocks))
         cells, blocks = (factor.y, factor.x), (MOVING.y, MOVING.x)
         found = resampled(np.stack(frames, 1), (y, x), cells, blocks)
         by = [factor.time * block / cell for block, cell in zip(blocks, cells, strict=True)]
@@ -121,16 +122,17 @@ class Field:
     def _blocks(self) -> tuple[int, int]:
         return self.shape[2] // MOVING.y, self.shape[3] // MOVING.x
 
-    def _moving(self, frame: int) -> Array:
-        """Motion (2, h, w) of blocks from a frame to the next, found once: an eighth of a percent of the fields."""
-        if frame not in self._motions:
+    def _moving(self, frame: int, step: int) -> Array:
+        """Motion (2, h, w) of blocks from a frame to one after it, found once: of every step 1/32 of the fields."""
+        key = frame, step
+        if key not in self._motions:
             height, width = (n * MOVING.y for n in self._blocks)
-            part = self.box(slice(frame, frame + 2), slice(height), slice(width))[0]
+            part = self.box(slice(frame, frame + step + 1, step), slice(height), slice(width))[0]
             known = np.isfinite(part)
             with np.errstate(invalid="ignore"):
                 means = block_means(np.where(known, part, 0), MOVING) / block_means(known.astype(np.float32), MOVING)
-            self._motions[frame] = motion(*seen(means.astype(np.float32), is_rain(self.variables[0])))
-        return self._motions[frame]
+            self._motions[key] = motion(*seen(means.astype(np.float32), is_rain(self.variables[0])))
+        return self._motions[key]
 
     def _read(self) -> Array:
         """All values; a part at a time, so that they never are in memory twice."""

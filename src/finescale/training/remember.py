@@ -62,6 +62,7 @@ def remembered(data: TrainingData, crops: Crops, seed: int) -> tuple[Remembers, 
         _ends(lengths),
         seen,
         planes,
+        crops.furthest,  # likewise frames further apart
     )
     return remembers, masks
 

@@ -33,11 +33,13 @@ class Data:
         mode: what the model is told of the coarse field: perfect, block means of the fine field (perfect prognosis: the
             other source gives predictors alone), or direct, the other source's own values, whose totals are others.
         predictors: names of other variables of ``coarse`` that the networks see, and of
-            `finescale.data.sources.DERIVED` (day of year, hour, latitude, cell size).
+            `finescale.data.sources.DERIVED` (day of year, hour, latitude, cell size, cadence).
         crop: fine cells of a training crop, one number or (y, x).
         frames: coarse frames of a crop, the context that the networks see at once; 1 unless a horizon is given.
         neighbours: coarse frames before, and after, each one that the networks see too, without making them: on data
             every few minutes a coarse cell sees the rain move through it. A tenth of the crops go without.
+        skips: train on frames further apart than there are: of half the crops up to so many frames are left out between
+            two that are taken, and between them and their neighbours, as far as the longest crop of all factors holds.
         motion: show these as they are where they have moved to by the time of a fine frame, along the coarse frames'
             motion, and interpolate in time along it. Needs neighbours.
         horizon: instead, the fine frames that a crop covers, at least two coarse ones: the same stretch of time
@@ -71,6 +73,7 @@ class Data:
     crop: Cells | tuple[Cells, Cells] = 128
     frames: Cells | None = None
     neighbours: Neighbours = 0
+    skips: Neighbours = 0
     motion: bool = False
     horizon: Cells | None = None
     min_valid: Share = 0.95
