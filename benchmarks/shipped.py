@@ -76,8 +76,8 @@ OF = {
         "blocks, all of one strength at first, 5,457 in 56; and, with directions of the noise, 3,971 in 50 and 1,656 "
         "in 20; then, with data.skips=5, data.smoothing=3 and a rate of .0005, 9,238 in 72",
         about={
-            "summary": "Rain of weather radar, cells of about 1 km every 2 to 5 minutes, where time is not refined up to "
-            "30, from coarser fields; one evaluation a member.",
+            "summary": "Rain of weather radar, cells of about 1 km every 2 to 5 minutes, where time is not refined up "
+            "to 30, from coarser fields; one evaluation a member.",
             "data": "MRMS west of 94° W, 2019-06-10 (NOAA, public domain); FMI 2016-09-28 (CC BY 4.0); DWD RADKLIM "
             "2017-08-16 and RADOLAN RY 2021-08-23 (GeoNutzV); OPERA CIRRUS 2024-11-26 (CC BY 4.0); MeteoNet radar, "
             "August 2016 (Etalab 2.0)",
