@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from finescale.latents import Lapped, LatentSpace, Pixel, Wavelet
-from finescale.latents.smoothed import Smoothing
+from finescale.latents.smoothed import Leading, Smoothing
 from finescale.operators.gaussians import filtered, gaussian
 
 LATENTS = {"lapped": Lapped(8), "wavelet": Wavelet(2), "pixel": Pixel(), "two fields": Lapped(4, channels=2)}
@@ -36,3 +36,14 @@ def test_it_is_the_latent_of_the_smoothed_field(latent: LatentSpace, std: float)
     assert alike(found, filtered(white, gaussian(std))) > 0.99
     assert 0.8 < float(found[INSIDE].std()) < 1.2
     assert latent is not LATENTS["lapped"] or len(part.channels) < 40  # of 64
+
+
+def test_leading_channels_are_smoothed_as_in_their_own_order() -> None:
+    torch.manual_seed(0)
+    smoothing, order = Smoothing(Lapped(8), gaussian(6.0)), torch.randperm(64)
+    leading, w = Leading(smoothing, order.argsort()), torch.randn(2, 64, 5, 6)
+    wanted = torch.zeros_like(w).index_copy_(1, smoothing.channels, smoothing(w))[:, order]
+    made = leading(w[:, order])
+    assert len(smoothing.channels) < made.shape[1] <= 64
+    torch.testing.assert_close(made, wanted[:, : made.shape[1]])
+    assert not wanted[:, made.shape[1] :].any()

@@ -29,14 +29,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from finescale.latents.base import LatentSpace
 from finescale.latents.directions import Directions
-from finescale.latents.smoothed import MOST, Smoothing
+from finescale.latents.smoothed import MOST, Leading, Smoothing
 from finescale.operators.gaussians import gaussian, steerable
 
 
@@ -69,9 +68,13 @@ class Filtered(nn.Module):
             noise, of Gaussians, of the means of oriented ones, and of their directions.
         start: what they are at first, all of them.
         variable: (K,), whose channel each is.
+        order: (K,), the channels, those that most filters have first.
+        rank: (K,), the place of each.
     """
 
     variable: Tensor
+    order: Tensor
+    rank: Tensor
 
     def __init__(self, latent: LatentSpace, smooth: Sequence[float], oriented: Sequence[float]) -> None:
         super().__init__()
@@ -79,8 +82,13 @@ class Filtered(nn.Module):
         self.register_buffer("variable", _variables(latent), persistent=False)
         turned = [steerable(std) for std in oriented]
         alike = [gaussian(std) for std in smooth] + [mean for mean, _, _ in turned]
-        self.smooth = nn.ModuleList(Smoothing(latent, kernel) for kernel in alike)
-        self.oriented = nn.ModuleList(Smoothing(latent, kernel) for _, *parts in turned for kernel in parts)
+        kernels = [*alike, *(kernel for _, *parts in turned for kernel in parts)]
+        made = [Smoothing(latent, kernel) for kernel in kernels]
+        order = _most_first(made, latent.channels)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("rank", order.argsort(), persistent=False)
+        leading = [Leading(one, self.rank) for one in made]
+        self.smooth, self.oriented = nn.ModuleList(leading[: len(alike)]), nn.ModuleList(leading[len(alike) :])
         self.directions = Directions(latent, self.variable) if oriented else None
         self.filters = 1 + len(smooth) + 2 * len(oriented)
         self.amplitudes = self.filters * (1 + int(self.variable.max()))
@@ -96,23 +104,25 @@ class Filtered(nn.Module):
         """
         members, frames = w.shape[1], w.shape[3]
         noise = frames_of(w.flatten(0, 1))
-        b = frames_of(amplitudes).unflatten(1, (self.filters, -1))[:, :, self.variable]
-        b = b * (scale.square().mean().sqrt() / scale)[:, 0]
-        # Not repeated for each member: products broadcast.
-        b = b.to(noise.dtype).unflatten(0, (-1, 1, frames))
-        z = (b[..., 0, :, :, :] * noise.unflatten(0, (-1, members, frames))).flatten(0, 2)
+        each = frames_of(amplitudes).to(noise.dtype).unflatten(0, (-1, 1, frames)).expand(-1, members, -1, -1, -1, -1)
+        # By filter (N, C, H', W').
+        b = each.flatten(0, 2).unflatten(1, (self.filters, -1)).transpose(0, 1).contiguous()
+        directions = None if self.directions is None else self.directions(noise)
+        variable = self.variable[self.order]
+        noise = noise[:, self.order].contiguous(memory_format=torch.channels_last)
+        z = noise * _by_channel(b[0], variable)
 
-        def add(filtered: Smoothing, number: int, by: Tensor | None = None) -> None:
-            part = filtered(noise) if by is None else filtered(noise) * by[:, self.variable[filtered.channels]]
-            part = b[..., number, filtered.channels, :, :] * part.unflatten(0, (-1, members, frames))
-            z.index_add_(1, filtered.channels, part.flatten(0, 2).to(z.dtype))
+        def add(filtered: nn.Module, by: Tensor) -> None:
+            part = filtered(noise)
+            count = part.shape[1]
+            z[:, :count] += part * _by_channel(by, variable[:count])
 
         for number, smooth in enumerate(self.smooth, 1):
-            add(cast(Smoothing, smooth), number)
-        if self.directions is not None:
-            directions = self.directions(noise)
+            add(smooth, b[number])
+        if directions is not None:
             for n, oriented in enumerate(self.oriented):
-                add(cast(Smoothing, oriented), 1 + len(self.smooth) + n // 2, directions[n % 2])
+                add(oriented, b[1 + len(self.smooth) + n // 2] * directions[n % 2])
+        z = z[:, self.rank] * (scale.square().mean().sqrt() / scale)[:, 0].to(z.dtype)
         return framed(z, frames).unflatten(0, (-1, members))
 
 
@@ -130,6 +140,17 @@ def frames_of(x: Tensor) -> Tensor:
 def framed(x: Tensor, frames: int) -> Tensor:
     """The inverse of `frames_of`."""
     return x.unflatten(0, (-1, frames)).transpose(1, 2)
+
+
+def _most_first(filters: Sequence[Smoothing], channels: int) -> Tensor:
+    """(K,), all channels, those that most filters have first."""
+    counts = sum((torch.bincount(one.channels, minlength=channels) for one in filters), torch.zeros(channels))
+    return counts.argsort(descending=True, stable=True)
+
+
+def _by_channel(values: Tensor, variable: Tensor) -> Tensor:
+    """What varies by variable (N, C, H', W') for every channel; a single one's broadcasts."""
+    return values if values.shape[1] == 1 else values[:, variable]
 
 
 def _variables(latent: LatentSpace) -> Tensor:
