@@ -124,6 +124,13 @@ def there(generating: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+def test_a_start_keeps_motion_and_skips_no_frames(there: Path, tmp_path: Path) -> None:
+    """…for what comes less often than its own data is no concern of others."""
+    finescale.fit(None, tmp_path / "on", {"train.steps": 1}, data=there / "fine.nc", start=there / "model")
+    model = finescale.load(tmp_path / "on")
+    assert model.moving and model.remembers.apart == 1 and "skips" not in model.config["data"]
+
+
 def test_a_prediction_moves_the_frames_about_each(there: Path) -> None:
     """That of a file is that of the model given neighbours and velocity by hand; nothing moves across the gap."""
     model = finescale.load(there / "model").at("2x8")

@@ -33,7 +33,7 @@ from finescale.training.checkpoint import NAME, read_progress
 
 OPEN = ("data", "train", "process", "constraint", "precision", "factor", "started", "variables", "trained")
 """Sections that may differ from the start's."""
-DATA = ("path", "variable", "coarse", "static", "memory", "train", "valid", "balance")
+DATA = ("path", "variable", "coarse", "static", "memory", "train", "valid", "balance", "skips")
 """Settings of the start's data that are not those of others."""
 TRAIN = ("batch", "mean_share", "variance_share", "joint", "through", "ema", "clock")
 """Settings of the start's training that are kept."""
