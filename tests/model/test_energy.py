@@ -11,7 +11,7 @@ import scoringrules
 import torch
 from torch import Tensor
 
-from finescale.model.energy import LEAST, Score, energy
+from finescale.model.energy import LEAST, Score, directed, energy
 
 ROUNDING = 64 * torch.finfo(torch.float32).eps
 """Sums of up to 64 numbers near 1."""
@@ -88,6 +88,59 @@ def test_the_truth_scores_best(scale: float, shift: float, rough: float) -> None
     other = scale * (rough * other + (1 - rough) * other[..., :1, :1]) + shift
     score, generator = Score(patches=(1, 4), differences=(1,)), torch.Generator().manual_seed(0)
     gain = score.of(other, truth, known, generator) - score.of(drawn(2), truth, known, generator)
+    assert gain.mean() > 4 * gain.std() / math.sqrt(len(gain))
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_directions_are_scored_by_their_formula(side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    members, truth, known = fields()
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor(0))
+    found = directed(members, truth, known, side, torch.Generator())
+    k = known.double().numpy()
+    k = k[..., 1:, 1:] * k[..., :-1, 1:] * k[..., 1:, :-1] * k[..., :-1, :-1]
+    frames = [slice(t, t + 1) for t in range(2)] if side == 1 else [slice(None)]
+    for crop in range(2):
+        total = weight = 0.0
+        for t, i, j in product(frames, range(0, 6 - side, side), range(0, 8 - side, side)):
+            cut = (slice(None), t, slice(i, i + side), slice(j, j + side))
+            share = k[crop][cut]
+
+            def along(x: Tensor, cut: tuple[slice, ...] = cut, share: np.ndarray = share) -> np.ndarray:
+                z = x.double().numpy()
+                steps = z[:, :, 1:, 1:] - z[:, :, :-1, :-1], z[:, :, 1:, :-1] - z[:, :, :-1, 1:]
+                u, w = (share * step[cut] for step in steps)
+                uu, ww, uw = (product.sum((1, 2, 3)) / max(share.sum(), 1e-9) for product in (u * u, w * w, u * w))
+                return np.asarray(np.stack([uu - ww, 2 * uw]) / np.sqrt(uu + ww + LEAST))
+
+            def d(a: np.ndarray, b: np.ndarray) -> float:
+                return float(np.sqrt(((a - b) ** 2).mean()))
+
+            x, y = [along(member) for member in members[crop]], along(truth[crop])
+            near, n = np.mean([d(a, y) for a in x]), len(x)
+            apart = sum(d(a, b) for m, a in enumerate(x) for o, b in enumerate(x) if m != o)
+            total += share.mean() * (near - apart / (2 * n * (n - 1)))
+            weight += share.mean()
+        # Roots of sums of squares amplify rounding where these are small.
+        assert float(found[crop]) == pytest.approx(total / weight, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("length", [0, 16])
+def test_lines_that_are_too_long_or_none_score_worse(length: int) -> None:
+    """The truth's gradients lie nearly along one line within a patch, here any; those of members along the same, or
+    in all directions alike."""
+    known = torch.ones(20_000, 1, 1, 9, 9)
+
+    def drawn(count: int, length: float) -> Tensor:
+        """Plane waves of any direction, and noise of any wavelength: variance 1."""
+        turn = 2 * math.pi * torch.rand(20_000, count, 1, 1, 1, 1)
+        y, x = torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="ij")
+        wave = math.sqrt(2) * (turn.cos() * x + turn.sin() * y + 2 * math.pi * torch.rand_like(turn)).sin()
+        share = length / 16
+        return math.sqrt(share) * wave + math.sqrt(1 - share) * torch.randn(wave.shape)
+
+    truth, score = drawn(1, 8)[:, 0], Score(patches=(), differences=(), directions=(8,))
+    generator = torch.Generator().manual_seed(0)
+    gain = score.of(drawn(2, length), truth, known, generator) - score.of(drawn(2, 8), truth, known, generator)
     assert gain.mean() > 4 * gain.std() / math.sqrt(len(gain))
 
 

@@ -170,6 +170,17 @@ def test_what_the_weights_do_not_allow_is_refused(
     assert not (tmp_path / "mine").exists()
 
 
+def test_what_is_minimised_may_be_another(there: Path, tmp_path: Path) -> None:
+    weights = []
+    for sides in ("[]", "[8]"):
+        changes = (f"generator.score.directions={sides}", "generator.members=3")
+        assert main([*words(there, "one", *changes), "--overwrite", "-o", str(tmp_path / "mine")]) == 0
+        weights.append(finescale.load(tmp_path / "mine").state_dict()["generator.centre.weight"])
+    config = yaml.safe_load((tmp_path / "mine" / "config.yaml").read_text())
+    assert config["generator"]["score"]["directions"] == [8] and config["generator"]["members"] == 3
+    assert not torch.equal(*weights)
+
+
 def test_one_source_of_a_model_is_named(there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "one-step", "--start", str(there / "one"), "-o", str(tmp_path / "m")]) == 2
     assert "one of" in capsys.readouterr().err

@@ -11,8 +11,14 @@ mean square difference over a patch of s × s fine cells, all frames and all var
 
 averaged over patches that tile the crop from a random corner on. Patches of one cell and frame judge the marginal
 distributions (with one variable ES then is the CRPS), larger ones texture and how cells go together. The same of
-differences between neighbouring cells judges the finest texture, whatever the amount it sits on. Sums of proper scores
-are proper.
+differences between neighbouring cells judges the finest texture, whatever the amount it sits on. The same of
+
+    v = (⟨u²⟩ − ⟨w²⟩, 2 ⟨u w⟩) / √⟨u² + w²⟩,
+
+with u and w the differences along both diagonals where four cells meet and ⟨⟩ means over a patch, judges how far its
+gradients lie along one line, and which: its direction turned twice, long where they do (the structure tensor, Bigün &
+Granlund 1987, as `finescale.scores.direction` has it). Without it lines that are longer than the truth's score as well.
+Sums of proper scores are proper.
 """
 
 from __future__ import annotations
@@ -39,6 +45,8 @@ class Score:
         patches: sides s, in fine cells, of patches of fields, each with weight 1.
         differences: sides of patches of differences between neighbours along y and along x.
         steep: weight of each of these.
+        directions: sides of patches that v is of.
+        lines: weight of each of these.
         amounts: weight of the same terms of √(x + ``floor``) in units, for fields that are not linear in what networks
             see: logarithms alone care little for the largest amounts.
         floor: amount that is added before that root.
@@ -50,6 +58,8 @@ class Score:
     patches: tuple[Size, ...] = (1, 4, 12)
     differences: tuple[Size, ...] = (1, 4)
     steep: NotNegative = 1.0
+    directions: tuple[Size, ...] = (16,)
+    lines: NotNegative = 2.0
     amounts: NotNegative = 2.0
     floor: NotNegative = 0.02
     blocks: NotNegative = 0.05
@@ -74,6 +84,8 @@ class Score:
             apart = members.diff(dim=axis), truth.diff(dim=axis), _both(known, axis)
             each = [energy(*apart, side, generator) for side in self.differences]
             total = total + self.steep / 2 * torch.stack(each).sum(0)
+        for side in self.directions if self.lines else ():
+            total = total + self.lines * directed(members, truth, known, side, generator)
         return total
 
 
@@ -83,9 +95,7 @@ def energy(members: Tensor, truth: Tensor, known: Tensor, side: int, generator: 
     Patches of one cell are of one frame, larger ones of all frames.
     """
     count = members.shape[1]
-    # A crop smaller than the patch is one patch.
-    side = min(side, *truth.shape[-2:])
-    corner = [int(torch.randint(side, (), generator=generator)) if n >= 2 * side else 0 for n in truth.shape[-2:]]
+    side, corner = _tiles(known, side, generator)
     weight = patches(known, side, corner)
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -99,12 +109,38 @@ def energy(members: Tensor, truth: Tensor, known: Tensor, side: int, generator: 
     return (score * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(LEAST)
 
 
+def directed(members: Tensor, truth: Tensor, known: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """The fair energy score of v, of patches of ``side`` × ``side`` corners, for each crop (B,).
+
+    Arguments as in `Score.of`.
+    """
+    known = _both(_both(known, -2), -1)
+    side, corner = _tiles(known, side, generator)
+    weight = patches(known, side, corner)
+
+    def along(x: Tensor) -> Tensor:
+        """v of (B, C, T, H, W)."""
+        u, w = x[..., 1:, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, 1:]
+        products = (patches(product * known, side, corner) for product in (u * u, w * w, u * w))
+        uu, ww, uw = (product / weight.clamp_min(LEAST) for product in products)
+        return (torch.stack([uu - ww, 2 * uw]) / (uu + ww + LEAST).sqrt()).transpose(0, 1).flatten(1, 2)
+
+    return energy(torch.stack([along(x) for x in members.unbind(1)], 1), along(truth), weight, 1, generator)
+
+
 def patches(x: Tensor, side: int, corner: Sequence[int]) -> Tensor:
-    """Means of x (B, 1, T, H, W) over patches from a corner (y, x) on; over frames too where side > 1."""
+    """Means of x (B, C, T, H, W) over patches from a corner (y, x) on; over frames too where side > 1."""
     if side == 1:
         return x
     top, left = corner
     return F.avg_pool2d(x.mean(2)[..., top:, left:], side)
+
+
+def _tiles(known: Tensor, side: int, generator: torch.Generator) -> tuple[int, list[int]]:
+    """Side and first corner (y, x) of patches; what is smaller than the patch is one patch."""
+    shape = known.shape[-2:]
+    side = min(side, *shape)
+    return side, [int(torch.randint(side, (), generator=generator)) if n >= 2 * side else 0 for n in shape]
 
 
 def _apart(x: Tensor) -> Tensor:

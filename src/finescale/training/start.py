@@ -33,6 +33,8 @@ from finescale.training.checkpoint import NAME, read_progress
 
 OPEN = ("data", "train", "process", "constraint", "precision", "factor", "started", "variables", "trained")
 """Sections that may differ from the start's."""
+OPEN_OF_GENERATOR = ("members", "score")
+"""Settings of a generator that no weights belong to."""
 DATA = ("path", "variable", "coarse", "static", "memory", "train", "valid", "balance", "skips")
 """Settings of the start's data that are not those of others."""
 TRAIN = ("batch", "mean_share", "variance_share", "joint", "through", "ema", "clock")
@@ -78,7 +80,7 @@ class Start:
         config = read_config(base, overrides)
         config["factor"] = self._factor(config["factor"])
         for section, value in config.items():
-            if section not in OPEN and value != self.model.config.get(section):
+            if section not in OPEN and _part(section, value) != _part(section, self.model.config.get(section)):
                 raise InputError(f"--set {section}: a model keeps the {section} of what it starts from, {self.name}")
         conditions = [vars(Conditions.of(one)) for one in (config, self.model.config)]
         told = [{key: one[key] for key in ("smoothness", "neighbours", "motion")} for one in conditions]
@@ -135,6 +137,13 @@ class Start:
         """Where and when the data of both trainings lie."""
         both = [*parse(self.model.trained, f"the section trained of {self.name}"), *parse(told, "the data")]
         return [one.plain() for one in merged(both)]
+
+
+def _part(section: str, settings: Any) -> Any:
+    """A section without what may differ from the start's."""
+    if section != "generator" or not isinstance(settings, Mapping):
+        return settings
+    return {key: value for key, value in settings.items() if key not in OPEN_OF_GENERATOR}
 
 
 def _interrupted(folder: Path) -> Downscaler:
