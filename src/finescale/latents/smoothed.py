@@ -28,7 +28,7 @@ AT_ONCE = 2**24
 """Numbers that are in memory while it is found."""
 
 
-class Smoothing(nn.Module):
+class Smoothing:
     """P, scaled so that the synthesis of P w has unit variance.
 
     Args:
@@ -40,11 +40,7 @@ class Smoothing(nn.Module):
         kernel: (R, R, n, n), between them.
     """
 
-    channels: Tensor
-    kernel: Tensor
-
     def __init__(self, latent: LatentSpace, smooth: Tensor) -> None:
-        super().__init__()
         near = max(1, math.ceil(len(smooth) // 2 / min(latent.stride[1:])))
         count, blocks = latent.channels, 2 * near + 3
 
@@ -59,13 +55,8 @@ class Smoothing(nn.Module):
         energy = torch.cat([smoothed(channels).square().flatten(1).sum(1) for channels in some])
         kept = (energy > LEAST * energy.max()).nonzero()[:, 0]
         made = latent.analysis(smoothed(kept))[:, kept, 0, 1:-1, 1:-1]
-        kernel = made.transpose(0, 1).flip(-2, -1) * (count / energy.sum()).sqrt()
-        self.register_buffer("channels", kept, persistent=False)
-        self.register_buffer("kernel", kernel, persistent=False)
-
-    def forward(self, w: Tensor) -> Tensor:
-        """(N, K, H', W') -> (N, R, H', W')."""
-        return F.conv2d(w[:, self.channels], self.kernel.to(w.dtype), padding=self.kernel.shape[-1] // 2)
+        self.channels = kept
+        self.kernel = made.transpose(0, 1).flip(-2, -1) * (count / energy.sum()).sqrt()
 
 
 class Leading(nn.Module):
