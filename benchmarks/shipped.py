@@ -73,7 +73,7 @@ OF = {
         ),
         # A start keeps no balance, which is of its own fields.
         # Frames further apart, and smoother fields, than any of its own are for networks that it has not seen.
-        then={"data.balance": 0.7, "data.skips": 5, "data.smoothing": 3.0, "train.minutes": 264},
+        then={"data.balance": 0.7, "data.skips": 5, "data.smoothing": 3.0, "train.minutes": 264, "train.mixing": 1},
         lives=(MRMS, "fmi_20160928.nc", "opera_cirrus_20241126.nc"),
         # So that members of MRMS, FMI, DWD and OPERA have a directionality of .28 to .33 (radar .14 to .25) where they
         # had .38 to .45; what the directions lose in variance the means have.

@@ -260,6 +260,7 @@ def data_and_budget() -> Iterator[Case]:
         "warmup": ("0", "-1", "1.5", ".inf"),
         "ema": ("-1", "1", "2", ".nan", ".inf", "a"),
         "keep": ("worst", "5"),
+        "mixing": ("-1", "2", ".nan", "a", "0.5"),
         "seed": ("-1", "1.5", ".nan", str(10**30), "a", str(2**63)),
         "clock": ("sun",),
         "checkpoint": ("-1", ".nan", ".inf"),

@@ -19,7 +19,7 @@ from finescale.config.read import read_config
 from finescale.data.synthetic import synthetic_rain
 from finescale.errors import Interrupted
 from finescale.model.calibrated import Calibrated
-from finescale.training.start import RATE
+from finescale.training.start import MIXING, RATE
 
 DATA: dict[str, Any] = {"crop": 32, "min_wet": 0.0, "smoothing": 1.0}
 
@@ -168,6 +168,27 @@ def test_what_the_weights_do_not_allow_is_refused(
     assert main([*words(there, start, pair), "-o", str(tmp_path / "mine")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("mixing", [None, 0.0, 0.25])
+def test_weights_are_mixed_with_the_starts(there: Path, tmp_path: Path, mixing: float | None) -> None:
+    mixed = [] if mixing is None else [f"train.mixing={mixing}"]
+    assert main([*words(there, "one", "train.mixing=1"), "-o", str(tmp_path / "whole")]) == 0
+    assert main([*words(there, "one", *mixed), "-o", str(tmp_path / "mine")]) == 0
+    first, whole, mine = (finescale.load(path) for path in (there / "one", tmp_path / "whole", tmp_path / "mine"))
+    share = MIXING if mixing is None else mixing
+    ends = zip(first.named_parameters(), whole.parameters(), mine.parameters(), strict=True)
+    for (name, a), b, found in ends:
+        torch.testing.assert_close(found, (1 - share) * a + share * b, rtol=1e-4, atol=1e-6, msg=name)
+    pairs = zip(first.parameters(), whole.parameters(), strict=True)
+    assert 0 < MIXING < 1 and any(not torch.equal(*pair) for pair in pairs)
+
+
+def test_without_a_start_there_is_nothing_to_mix_with(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = there / "none"
+    sets = [f"data.path={there / 'mine.nc'}", "factor=1x4", "train.mixing=0.5"]
+    assert main(["fit", "one-step", "-o", str(out), *(word for pair in sets for word in ("--set", pair))]) == 2
+    assert "no start to mix with" in capsys.readouterr().err and not out.exists()
 
 
 def test_what_is_minimised_may_be_another(there: Path, tmp_path: Path) -> None:

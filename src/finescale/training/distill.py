@@ -73,6 +73,7 @@ def _distill(
     teacher = load(source, device="cpu")
     config = student_config(teacher, source, overrides)
     training = schema.call(Training, config["train"], "train")
+    training.check_alone()
     model = build_model(config)
     sampler = model.process.sampler
     if not isinstance(sampler, Consistency):

@@ -100,6 +100,8 @@ def _fit(
     if before is not None:
         resolved = before.named(resolved, {name: ds for name, ds in (stores or {}).items() if ds is not None})
     training = schema.call(Training, resolved.get("train"), "train")
+    if before is None:
+        training.check_alone()
     processes.check_batch(training.batch)
     processes.once(partial(check_folder, folder, resolved, overwrite))
     opened = open_data(resolved, stores)
@@ -123,6 +125,8 @@ def _fit(
         model.latent.check(len(crops.side_by_side(statistics.KEPT)), crops.crop)
     processes.once(partial(begin, folder, overwrite))
     train(model, crops, valid, training, folder, processes=processes, known=before is not None)
+    if before is not None:
+        before.mixed_into(model, training.mixing)
     model.remember(*processes.once(partial(remembered, opened, crops, training.seed)))
     if crops.missing:  # prediction says so where it knows no mask
         share = {"missing": f"{crops.missing:.1%}"}

@@ -110,6 +110,8 @@ class Training:
         warmup: steps of linear warm-up.
         ema: decay of the moving average of weights, approached from below in the first steps.
         keep: the averaged weights that a stage leaves: those with the least validation loss (best), or its last.
+        mixing: of a training from a start, how much of the way from the start's weights to those that training has made
+            (finescale.training.start).
         seed: seed of initial weights, batches and noise.
         clock: what minutes are: of wall time, or of processor time divided by the number of threads (cpu), which does
             not change when the machine does other things besides.
@@ -128,6 +130,7 @@ class Training:
     warmup: PositiveInt = 100
     ema: Decay = 0.998
     keep: Literal["best", "last"] = "best"
+    mixing: Share = 1.0
     seed: Seed = 0
     clock: Literal["wall", "cpu"] = "wall"
     checkpoint: NotNegative = 60.0
@@ -151,6 +154,15 @@ class Training:
             raise InputError(
                 f"configuration key train.folds is {self.folds}, but must be 0 or at least 2, without train.joint"
             )
+
+    def check_alone(self) -> None:
+        """Refuse a mixing coefficient where a training starts from nothing.
+
+        Raises:
+            InputError: that names it.
+        """
+        if self.mixing != 1:
+            raise InputError(f"configuration key train.mixing is {self.mixing:g}, but there is no start to mix with")
 
     def now(self) -> float:
         """Seconds of the chosen clock."""

@@ -3,6 +3,14 @@
 The statistics (the transform's, the latent's and those of the conditions) are kept: networks know no others, and a few
 fields settle none. One is not: how smooth fine fields are, which networks are told at prediction, is that of the new
 data. The model learns the range of factors that the configuration names, at most that of the start.
+
+At the end the weights are
+
+    (1 − α) θ₀ + α θ₁,
+
+θ₀ the start's, θ₁ those that the training has made and α the mixing coefficient (WiSE-FT, Wortsman et al. 2022): most
+of what the new data say, and little of what they make forget. An hour of light rain says nothing of heavy rain, and
+neither does a validation on the same hour.
 """
 
 from __future__ import annotations
@@ -13,6 +21,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -41,6 +50,8 @@ TRAIN = ("batch", "mean_share", "variance_share", "joint", "through", "ema", "cl
 """Settings of the start's training that are kept."""
 RATE, WARMUP = 0.3, 50
 """The learning rate, in that of the training that the start began with, and its warm-up."""
+MIXING = 0.5
+"""α, unless ``train.mixing`` says otherwise."""
 
 
 class Start:
@@ -75,7 +86,7 @@ class Start:
         first = (base.get("started") or {}).get("lr", train.get("lr", 1e-3))
         if not isinstance(first, int | float) or not 0 < first <= 1:
             raise InputError(f"{self.name} was trained with a learning rate that is none, {brief(first)}")
-        base["train"] = kept | {"lr": float(f"{RATE * first:.3g}"), "warmup": WARMUP}
+        base["train"] = kept | {"lr": float(f"{RATE * first:.3g}"), "warmup": WARMUP, "mixing": MIXING}
         base["started"] = {"from": self.name, "lr": first}
         config = read_config(base, overrides)
         config["factor"] = self._factor(config["factor"])
@@ -132,6 +143,13 @@ class Start:
         """Give a model of the same parts the start's weights and statistics."""
         state = {name: value for name, value in self.model.state_dict().items() if not name.startswith("masks.")}
         model.load_state_dict(state)
+
+    @torch.no_grad()
+    def mixed_into(self, model: Downscaler, mixing: float) -> None:
+        """Bring the weights of a model that was trained from here back towards the start's."""
+        first = dict(self.model.named_parameters())
+        for name, parameter in model.named_parameters():
+            parameter.lerp_(first[name], 1 - mixing)
 
     def trained(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Where and when the data of both trainings lie."""
