@@ -53,6 +53,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "wavelet, smoothing 0, Haar and blockwise": ("wavelet", OLD),
     "one-step": ("one-step", {}),
     "one-step, smoothing 0": ("one-step", {"data.smoothing": 0.0}),
+    "one-step, directions not scored": ("one-step", {"generator.score.directions": []}),
     "one-step, neighbours": ("one-step", {"data.neighbours": 1}),
     "one-step, neighbours, moved": ("one-step", {"data.neighbours": 1, "data.motion": True}),
 }
