@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -116,5 +118,10 @@ def test_calendar_and_place():
     np.testing.assert_allclose(twice, np.full((1, 2, 1, 1), np.log(12)), rtol=1e-6)
     # How long a frame lasts is not known of one alone.
     assert np.isnan(Predictors({}, ["cadence"]).on(cells(fine[:1]))).all()
+    blocks = cells(fine)
+    instants = replace(blocks, high=blocks.low)  # bounds that are equal
+    assert np.isnan(Predictors({}, ["cadence"]).on(instants)).all()
+    with pytest.raises(InputError, match="cadence needs times that are dates"):
+        Predictors({}, ["cadence"]).on(cells(fine.assign_coords(time=np.arange(4))))
     with pytest.raises(InputError, match="latitude"):
         Predictors({}, ["latitude"]).on(cells(field([0, 1], [0, 1], latlon=False)))

@@ -21,6 +21,7 @@ from finescale.model.batch import Batch, Inputs, Members
 from finescale.operators.advect import along
 from finescale.training.crops import Crops
 from finescale.training.cutting import Augmentation
+from finescale.training.fields import Field
 
 SPEED = (4, -6)
 """Fine cells a frame, along y and x."""
@@ -79,6 +80,39 @@ def test_frames_further_apart_move_further() -> None:
     torch.testing.assert_close(times[times.any(1)].mean(1), whole.float(), rtol=0.3, atol=0)
     still, right, wrong = (off(batch, by, factor) for by in (0.0, 1.0, -1.0))
     assert right < 0.5 * still < 0.5 * wrong
+
+
+@pytest.mark.parametrize(
+    ("step", "frames", "pairs"),
+    [
+        (1, (3,), {2, 3}),
+        (2, (1,), {1}),
+        (2, (3,), {1, 3}),
+        (2, (0, 2), {0, 2}),
+        (6, (1,), {1}),
+        (6, (2,), set()),
+    ],
+)
+def test_the_motion_is_that_of_the_frames_that_a_crop_has(
+    step: int, frames: tuple[int, ...], pairs: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pairs so many frames apart as these, that end or begin in them; of eight frames."""
+    even = np.datetime64("2024-06-01", "ns") + np.arange(8) * np.timedelta64(5, "m")
+    numbered = moving()[:8].assign_coords(time=even)
+    numbered.values[...] = np.arange(8)[:, None, None]
+    asked = set()
+
+    def recorded(means: np.ndarray, rain: bool) -> tuple[np.ndarray]:
+        first, second = means.mean((1, 2))
+        assert second - first == step
+        asked.add(int(first))
+        return (means,)
+
+    monkeypatch.setattr("finescale.training.fields.seen", recorded)
+    monkeypatch.setattr("finescale.training.fields.motion", np.ones_like)
+    cells = slice(frames[0], frames[-1] + 1, step), slice(0, 64), slice(0, 64)
+    velocity = Field([numbered], hold=True).velocity(*cells, Factor(len(frames), 8))
+    assert asked == pairs and bool(np.any(velocity)) == bool(pairs)
 
 
 @pytest.mark.parametrize("double", [False, True])

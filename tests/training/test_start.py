@@ -17,9 +17,10 @@ import finescale
 from finescale.cli import main
 from finescale.config.read import read_config
 from finescale.data.synthetic import synthetic_rain
+from finescale.downscaler import Downscaler
 from finescale.errors import Interrupted
 from finescale.model.calibrated import Calibrated
-from finescale.training.start import MIXING, RATE
+from finescale.training.start import MIXING, RATE, fingerprint
 
 DATA: dict[str, Any] = {"crop": 32, "min_wet": 0.0, "smoothing": 1.0}
 
@@ -56,7 +57,7 @@ def test_weights_and_statistics_are_the_starts_and_the_data_ones_own(there: Path
         if name == "conditions.usual":  # how smooth these fields are
             continue
         torch.testing.assert_close(mine.state_dict()[name], value, rtol=1e-4, atol=1e-6)
-    assert mine.config["started"] == {"from": "one", "lr": 1e-2}
+    assert mine.config["started"] == {"from": "one", "lr": 1e-2, "weights": fingerprint(start)}
     assert (
         list(mine.variables) == ["pr"]
         and mine.variables["pr"]["units"] == start.variables["precipitation_rate"]["units"]
@@ -155,7 +156,7 @@ def test_a_start_of_many_factors_may_serve_fewer(there: Path, tmp_path: Path) ->
     [
         ("one", "factor=1x8", "serves 1x4"),
         ("many", "factor=3x4", "serves 1-2 in time"),
-        ("one", "generator.width=16", "keeps the generator"),
+        ("one", "generator.width=16", "keeps the generator.width of"),
         ("one", "transform=standardize", "keeps the transform"),
         ("one", "data.neighbours=1", "keeps the smoothing, neighbours"),
         ("one", "data.smoothing=0", "keeps the smoothing, neighbours"),
@@ -182,6 +183,66 @@ def test_weights_are_mixed_with_the_starts(there: Path, tmp_path: Path, mixing: 
         torch.testing.assert_close(found, (1 - share) * a + share * b, rtol=1e-4, atol=1e-6, msg=name)
     pairs = zip(first.parameters(), whole.parameters(), strict=True)
     assert 0 < MIXING < 1 and any(not torch.equal(*pair) for pair in pairs)
+
+
+def test_stages_begin_where_those_before_have_ended(tiny: dict[str, Any], head: dict[str, Any], tmp_path: Path) -> None:
+    """What comes after learns what the mixed mean network leaves: with α of 0 the mean network is the start's."""
+    fine = synthetic_rain((4, 32, 32), seed=1).rename("rain")
+    train = {"steps": 6, "batch": 2, "lr": 1e-2}
+    first = finescale.fit(
+        tiny | {"variance": head, "data": {"crop": 16}, "train": train}, tmp_path / "first", data=fine
+    )
+    before = {name: value.clone() for name, value in first.state_dict().items()}
+    seen: dict[str, list[torch.Tensor]] = {}
+    loss = Downscaler.loss
+
+    def watched(model: Downscaler, kind: str, *args: Any, **context: Any) -> torch.Tensor:
+        seen.setdefault(kind, []).append(next(model.mean.parameters()).detach().clone())
+        return loss(model, kind, *args, **context)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Downscaler, "loss", watched)
+        changes = {"train.steps": 9, "train.mixing": 0}
+        mine = finescale.fit(None, tmp_path / "mine", changes, data=fine, start=tmp_path / "first")
+    weight = next(first.mean.parameters())
+    assert set(seen) == {"mean", "denoiser", "variance"} and not torch.equal(seen["mean"][-1], weight)
+    assert all(torch.equal(one, weight) for kind in ("denoiser", "variance") for one in seen[kind])
+    for name, value in mine.named_parameters():
+        torch.testing.assert_close(value, before[name])
+
+
+def test_a_training_goes_on_from_the_start_that_it_began_with(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from finescale.training import loop
+
+    shutil.copytree(there / "one", tmp_path / "one")
+    save = loop.save_checkpoint
+
+    def stopping(*arguments: Any) -> None:
+        save(*arguments)
+        raise Interrupted(15)
+
+    command = [*words(tmp_path, "one", "train.checkpoint=0"), "-o", str(tmp_path / "mine")]
+    command[command.index(f"data.path={tmp_path / 'mine.nc'}")] = f"data.path={there / 'mine.nc'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", stopping)
+        assert main(command) == 143
+    other = finescale.load(tmp_path / "one")
+    with torch.no_grad():
+        next(other.parameters()).add_(1.0)
+    other.save(tmp_path / "one")
+    assert main(command) == 2  # half-way to where it did not begin
+    assert "begun with another started" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path / "one"), "--overwrite"]) == 2
+    assert "is the model to start from" in capsys.readouterr().err
+    assert (tmp_path / "one" / "weights.safetensors").is_file()
+
+
+def test_a_started_models_configuration_trains_from_nothing(there: Path, tmp_path: Path) -> None:
+    assert main([*words(there, "one"), "-o", str(tmp_path / "mine")]) == 0
+    assert main(["fit", str(tmp_path / "mine" / "config.yaml"), "-o", str(tmp_path / "anew")]) == 0
+    assert "started" not in finescale.load(tmp_path / "anew").config
 
 
 def test_without_a_start_there_is_nothing_to_mix_with(there: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -189,7 +189,8 @@ def derived(name: str, blocks: Blocks) -> list[Numbers]:
         if blocks.calendar == NO_DATES:
             raise InputError("the predictor cadence needs times that are dates")
         length = blocks.high - blocks.low
-        return [np.log(np.where(length == ALONE, np.nan, length) / 3600.0)[:, None, None]]
+        known = (length != ALONE) & (length > 0)  # bounds of an instant have none
+        return [np.log(np.where(known, length, np.nan) / 3600.0)[:, None, None]]
     y, x = (0.5 * (edges[1:] + edges[:-1]) for edges in (blocks.y, blocks.x))
     if name in ("latitude", "cell size"):
         if blocks.crs != "latlon" and name == "latitude":

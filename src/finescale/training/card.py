@@ -71,7 +71,7 @@ def _trained(model: Downscaler) -> list[str]:
 def _origin(model: Downscaler) -> list[str]:
     """What a model was distilled or started from."""
     started = model.config.get("started")
-    first = [f"- Started from: {started.get('from')}, with its statistics"] if started else []
+    first = [f"- Started from: {started.get('from')}, with its statistics; losses are before mixing"] if started else []
     origin = model.config.get("distilled")
     steps = f"for {model.process.steps} steps of sampling by default"
     return first + ([f"- Distilled from: {origin.get('from')}, {steps}"] if origin else [])

@@ -91,6 +91,9 @@ class Crops:
         self.augmentation, self.weighted = augmentation or Augmentation(), weighted
         self.neighbours, self.motion = neighbours, motion
         self.stride = stride or max(1, crop[1] // 4)
+        first, last = self.factors.time[0], self.factors.time[-1]
+        if self.augmentation.skips and all(self._most_apart(time) == 1 for time in range(first, last + 1)):
+            raise InputError("data.skips has no frames to leave out: crops take all there are; set data.neighbours")
         hold = nbytes(fields) <= (available() // SHARE // here() if memory is None else memory)
         self.fields: list[Field] = []
         surveys = []
@@ -124,7 +127,8 @@ class Crops:
     @property
     def furthest(self) -> int:
         """Up to how many times as far apart as they are frames are taken where time is not refined."""
-        return self._taken(Factor(1), 1 + self.augmentation.skips)[1]
+        most = self._most_apart(1) if self.factors.time[0] == 1 else 1
+        return 1 if most == 1 else max(1, min(most, max(field.longest for field in self.fields) - 1))
 
     def fold(self, number: int, of: int, inside: bool = True) -> Crops:
         """The crops of one of ``of`` folds, or those outside it; folds are contiguous stripes along x.
@@ -263,6 +267,12 @@ class Crops:
             if wide is not None:
                 return doubled(self._piece(wide, (t, 2 * y, 2 * x), factor, every))
         return self._piece(pick, (t, y, x), factor, every)
+
+    def _most_apart(self, time: int) -> int:
+        """Up to how many times as far apart as they are frames are taken at a time factor: those of crops of several,
+        and those about one."""
+        frames, every = self._taken(Factor(time), 1 + self.augmentation.skips)
+        return every if frames > 1 or self.neighbours else 1
 
     def _taken(self, factor: Factor, every: int) -> tuple[int, int]:
         """How many frames a crop has, and which of them it takes where every so many-th is wanted."""

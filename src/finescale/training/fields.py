@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ SHARE = 4
 """Fields are held in memory where they take no more than a quarter of what is available, unless told otherwise."""
 MOVING = Factor(1, 8)
 """Blocks of cells whose motion is looked for."""
+ROOM = 2**28
+"""Bytes that motions may take of a field that is not held in memory; those of one that is, an eighth of it."""
 
 
 class Field:
@@ -79,7 +82,9 @@ class Field:
             self.area = read_grid(first).cell_area.astype(np.float32)  # of a grid that does not keep it
             self.static = None if static is None else static.at(self.grid)
         self.values = self._read() if hold else None
-        self._motions: dict[tuple[int, int], Array] = {}
+        room = ROOM if self.values is None else max(ROOM, self.values.nbytes // 8)
+        # Found once, as long as there is room.
+        self._moving = lru_cache(max(1, room // max(1, 8 * math.prod(self._blocks))))(self._found)
 
     @cached_property
     def gaps(self) -> tuple[int, ...]:
@@ -102,6 +107,11 @@ class Field:
         at = bisect_right(ends, frame)
         return ends[at - 1], ends[at]
 
+    @property
+    def longest(self) -> int:
+        """Frames of the longest sequence without gaps."""
+        return int(np.diff([0, *self.gaps, self.shape[1]]).max())
+
     def velocity(self, t: slice, y: slice, x: slice, factor: Factor) -> Array:
         """Coarse cells (2, t, h, w) that a box's coarse frames move by in their length, along y and x.
 
@@ -111,7 +121,8 @@ class Field:
         start, stop = self.sequence(t.start)
         step, frames = t.step or 1, []
         for first in range(t.start, t.stop, factor.time * step):
-            pairs = range(max(start, first - step), min(stop - step, first + factor.time * step), step)
+            near = range(first - step, first + factor.time * step, step)
+            pairs = [pair for pair in near if start <= pair < stop - step]
             frames.append(mean_velocity([self._moving(pair, step) for pair in pairs], self._blocks))
         cells, blocks = (factor.y, factor.x), (MOVING.y, MOVING.x)
         found = resampled(np.stack(frames, 1), (y, x), cells, blocks)
@@ -122,17 +133,14 @@ class Field:
     def _blocks(self) -> tuple[int, int]:
         return self.shape[2] // MOVING.y, self.shape[3] // MOVING.x
 
-    def _moving(self, frame: int, step: int) -> Array:
-        """Motion (2, h, w) of blocks from a frame to one after it, found once: of every step 1/32 of the fields."""
-        key = frame, step
-        if key not in self._motions:
-            height, width = (n * MOVING.y for n in self._blocks)
-            part = self.box(slice(frame, frame + step + 1, step), slice(height), slice(width))[0]
-            known = np.isfinite(part)
-            with np.errstate(invalid="ignore"):
-                means = block_means(np.where(known, part, 0), MOVING) / block_means(known.astype(np.float32), MOVING)
-            self._motions[key] = motion(*seen(means.astype(np.float32), is_rain(self.variables[0])))
-        return self._motions[key]
+    def _found(self, frame: int, step: int) -> Array:
+        """Motion (2, h, w) of blocks from a frame to one after it."""
+        height, width = (n * MOVING.y for n in self._blocks)
+        part = self.box(slice(frame, frame + step + 1, step), slice(height), slice(width))[0]
+        known = np.isfinite(part)
+        with np.errstate(invalid="ignore"):
+            means = block_means(np.where(known, part, 0), MOVING) / block_means(known.astype(np.float32), MOVING)
+        return motion(*seen(means.astype(np.float32), is_rain(self.variables[0])))
 
     def _read(self) -> Array:
         """All values; a part at a time, so that they never are in memory twice."""

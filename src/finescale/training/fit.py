@@ -36,7 +36,7 @@ from finescale.training.processes import Processes, together
 from finescale.training.remember import remembered
 from finescale.training.sections import Training
 from finescale.training.stages import fresh, stages
-from finescale.training.start import Start
+from finescale.training.start import Start, alone
 
 OURS = ("config.yaml", "weights.safetensors", "README.md", LOG)
 """Files of a model folder, beside the checkpoint."""
@@ -93,7 +93,7 @@ def _fit(
     if (config is None) == (start is None):
         raise InputError("fit takes either a configuration or a model to start from")
     before = None if start is None else Start(start)
-    resolved = read_config(config or {}, overrides) if before is None else before.config(overrides or {})
+    resolved = alone(read_config(config or {}, overrides)) if before is None else before.config(overrides or {})
     stores = None if data is None else listed(data)
     if stores is not None:
         resolved["data"] = dict(resolved.get("data") or {}) | {"path": list(stores)}
@@ -102,6 +102,8 @@ def _fit(
     training = schema.call(Training, resolved.get("train"), "train")
     if before is None:
         training.check_alone()
+    elif before.folder == folder.resolve():
+        raise InputError(f"{folder} is the model to start from; name another folder for the new one")
     processes.check_batch(training.batch)
     processes.once(partial(check_folder, folder, resolved, overwrite))
     opened = open_data(resolved, stores)
@@ -124,9 +126,7 @@ def _fit(
     if model.latent.enough:
         model.latent.check(len(crops.side_by_side(statistics.KEPT)), crops.crop)
     processes.once(partial(begin, folder, overwrite))
-    train(model, crops, valid, training, folder, processes=processes, known=before is not None)
-    if before is not None:
-        before.mixed_into(model, training.mixing)
+    train(model, crops, valid, training, folder, processes=processes, start=before)
     model.remember(*processes.once(partial(remembered, opened, crops, training.seed)))
     if crops.missing:  # prediction says so where it knows no mask
         share = {"missing": f"{crops.missing:.1%}"}
@@ -165,7 +165,7 @@ def train(
     folder: Path,
     teacher: Distillation | None = None,
     processes: Processes | None = None,
-    known: bool = False,
+    start: Start | None = None,
 ) -> None:
     """Run all stages on a built model, with checkpoints and ``log.jsonl`` in ``folder``.
 
@@ -177,7 +177,7 @@ def train(
         folder: an existing folder.
         teacher: for a distillation, which trains the student's denoiser alone; statistics and mean stay.
         processes: that share the training; None for this one alone.
-        known: whether the model has statistics already, of other data, which stay, but for how smooth fields are.
+        start: that the model goes on from, whose statistics stay, but for how smooth fields are.
     """
     processes = processes or Processes()
     device = processes.fabric.device
@@ -199,7 +199,7 @@ def train(
 
     # Neighbouring frames say little more than one: sequences need fewer crops.
     frames = crops.crop[0]
-    first, known = at.stage == STATISTICS_STAGE, known or teacher is not None
+    first, known = at.stage == STATISTICS_STAGE, start is not None or teacher is not None
     samples = [] if known else sample(crops, max(16, STATISTICS // frames))
     if first and not known:
         processes.alike(model, lambda: statistics.fit_statistics(model, samples, device))
@@ -223,6 +223,8 @@ def train(
             whitened = True
         loop = Loop(processes, model, stage, training, folder, nn.ModuleList(folds))
         loop.run(held, at if started else None)
+        if start is not None:
+            start.mixed_into(model, stage.part, training.mixing)
         at = Progress()
     model.to("cpu").eval()
 

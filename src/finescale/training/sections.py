@@ -111,7 +111,7 @@ class Training:
         ema: decay of the moving average of weights, approached from below in the first steps.
         keep: the averaged weights that a stage leaves: those with the least validation loss (best), or its last.
         mixing: of a training from a start, how much of the way from the start's weights to those that training has made
-            (finescale.training.start).
+            it ends at (finescale.training.start).
         seed: seed of initial weights, batches and noise.
         clock: what minutes are: of wall time, or of processor time divided by the number of threads (cpu), which does
             not change when the machine does other things besides.

@@ -4,7 +4,7 @@ The statistics (the transform's, the latent's and those of the conditions) are k
 fields settle none. One is not: how smooth fine fields are, which networks are told at prediction, is that of the new
 data. The model learns the range of factors that the configuration names, at most that of the start.
 
-At the end the weights are
+At the end of every stage the weights that it trains are
 
     (1 − α) θ₀ + α θ₁,
 
@@ -15,6 +15,7 @@ neither does a validation on the same hour.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from finescale.config.build import build_model
 from finescale.config.document import blamed
@@ -68,7 +69,7 @@ class Start:
         folder = found(source)
         checkpoint = (folder / NAME).is_file() and not (folder / "weights.safetensors").is_file()
         self.model = _interrupted(folder) if checkpoint else load(source, device="cpu")
-        self.name = folder.name
+        self.folder, self.name = folder.resolve(), folder.name
 
     def config(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """The start's configuration, without what is its own data's and training's, with overrides.
@@ -87,12 +88,13 @@ class Start:
         if not isinstance(first, int | float) or not 0 < first <= 1:
             raise InputError(f"{self.name} was trained with a learning rate that is none, {brief(first)}")
         base["train"] = kept | {"lr": float(f"{RATE * first:.3g}"), "warmup": WARMUP, "mixing": MIXING}
-        base["started"] = {"from": self.name, "lr": first}
+        base["started"] = {"from": self.name, "lr": first, "weights": fingerprint(self.model)}
         config = read_config(base, overrides)
         config["factor"] = self._factor(config["factor"])
         for section, value in config.items():
-            if section not in OPEN and _part(section, value) != _part(section, self.model.config.get(section)):
-                raise InputError(f"--set {section}: a model keeps the {section} of what it starts from, {self.name}")
+            other = None if section in OPEN else _another(section, value, self.model.config.get(section))
+            if other:
+                raise InputError(f"--set {other}: a model keeps the {other} of what it starts from, {self.name}")
         conditions = [vars(Conditions.of(one)) for one in (config, self.model.config)]
         told = [{key: one[key] for key in ("smoothness", "neighbours", "motion")} for one in conditions]
         if told[0] != told[1]:
@@ -145,11 +147,12 @@ class Start:
         model.load_state_dict(state)
 
     @torch.no_grad()
-    def mixed_into(self, model: Downscaler, mixing: float) -> None:
-        """Bring the weights of a model that was trained from here back towards the start's."""
-        first = dict(self.model.named_parameters())
+    def mixed_into(self, model: Downscaler, part: nn.Module, mixing: float) -> None:
+        """Bring the weights of a part of a model, which was trained from here, back towards the start's."""
+        first, inside = dict(self.model.named_parameters()), set(map(id, part.parameters()))
         for name, parameter in model.named_parameters():
-            parameter.lerp_(first[name], 1 - mixing)
+            if id(parameter) in inside:
+                parameter.lerp_(first[name].to(parameter), 1 - mixing)
 
     def trained(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Where and when the data of both trainings lie."""
@@ -157,11 +160,28 @@ class Start:
         return [one.plain() for one in merged(both)]
 
 
-def _part(section: str, settings: Any) -> Any:
-    """A section without what may differ from the start's."""
-    if section != "generator" or not isinstance(settings, Mapping):
-        return settings
-    return {key: value for key, value in settings.items() if key not in OPEN_OF_GENERATOR}
+def alone(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a training from nothing, where it may be that of a model that was started."""
+    if "started" not in config:
+        return config
+    train = {key: value for key, value in config.get("train", {}).items() if key != "mixing"}
+    return {key: value for key, value in config.items() if key != "started"} | {"train": train}
+
+
+def fingerprint(model: Downscaler) -> str:
+    """What tells a model's weights from others': a training that is resumed has to end between the same two."""
+    found = hashlib.sha256()
+    for parameter in model.parameters():
+        found.update(parameter.detach().cpu().float().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _another(section: str, settings: Any, first: Any) -> str | None:
+    """The section, or the key of it, that is not as the start has it and has to be; None without."""
+    if section != "generator" or not (isinstance(settings, Mapping) and isinstance(first, Mapping)):
+        return None if settings == first else section
+    keys = (settings.keys() | first.keys()) - set(OPEN_OF_GENERATOR)
+    return next((f"{section}.{key}" for key in sorted(keys) if settings.get(key) != first.get(key)), None)
 
 
 def _interrupted(folder: Path) -> Downscaler:
