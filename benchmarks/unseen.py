@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--model", default="rain", help="a name or a folder")
     parser.add_argument("--networks", nargs="+", default=[*NETWORKS, SEA], choices=[*NETWORKS, SEA])
     parser.add_argument("--factors", nargs="+", default=list(FACTORS), choices=list(FACTORS))
-    parser.add_argument("--tuned", nargs="*", default=["MCH 2015", "Brisbane"], help="networks that are tuned on")
+    parser.add_argument("--tuned", nargs="*", default=[*NETWORKS][:4], help="networks that are tuned on")
     parser.add_argument("--members", type=int, default=8)
     parser.add_argument("--cache", type=Path, default=Path("benchmarks/cache/unseen"))
     parser.add_argument("--alone", type=Path, default=Path("benchmarks/cache/one_step"), help="cache of one_step.py")

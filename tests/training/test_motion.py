@@ -165,6 +165,13 @@ def test_a_start_keeps_motion_and_skips_no_frames(there: Path, tmp_path: Path) -
     assert model.moving and model.remembers.apart == 1 and "skips" not in model.config["data"]
 
 
+@pytest.mark.parametrize("factor", ["1x8", "3x8"])
+def test_a_model_that_skipped_frames_is_calibrated_on_whole_sequences(there: Path, factor: str) -> None:
+    """…at factors, too, that leave none to skip."""
+    model = finescale.load(there / "model")
+    assert finescale.calibrate(model, there / "fine.nc", factor=factor).at[factor].crops > 0
+
+
 def test_a_prediction_moves_the_frames_about_each(there: Path) -> None:
     """That of a file is that of the model given neighbours and velocity by hand; nothing moves across the gap."""
     model = finescale.load(there / "model").at("2x8")

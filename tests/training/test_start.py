@@ -232,7 +232,7 @@ def test_a_training_goes_on_from_the_start_that_it_began_with(
     with torch.no_grad():
         next(other.parameters()).add_(1.0)
     other.save(tmp_path / "one")
-    assert main(command) == 2  # half-way to where it did not begin
+    assert main(command) == 2  # between weights of two trainings
     assert "begun with another started" in capsys.readouterr().err
     assert main([*command[:-1], str(tmp_path / "one"), "--overwrite"]) == 2
     assert "is the model to start from" in capsys.readouterr().err

@@ -283,7 +283,7 @@ def _opened(
     """Crops of the fine fields, chosen as those of the training were."""
     sides = _whole((model.config.get("data") or {}).get("crop", Data.crop), wanted)
     config = dict(model.config) | {"factor": str(wanted)}
-    data = dict(config.get("data") or {}) | {"train": select, "valid": None, "crop": sides}
+    data = dict(config.get("data") or {}) | {"train": select, "valid": None, "crop": sides, "skips": 0}
     names = list(model.variables)
     if variable is not None:
         if len(names) > 1:
